@@ -1,0 +1,106 @@
+"""The outermost layer of every request: its id, the limit on its body, its line in the log."""
+
+import re
+import secrets
+import time
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from queueapi import metrics, problems
+from queueapi.errors import PayloadTooLarge
+
+log = structlog.get_logger("queueapi.access")
+_GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+
+
+class Access:
+    """ASGI middleware. Kept to one layer, since each costs time on every request."""
+
+    def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
+        self._app = app
+        self._max = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        given = headers.get(b"x-request-id", b"")
+        request_id = given.decode() if _GIVEN_ID.fullmatch(given) else secrets.token_hex(8)
+        scope["queueapi.request_id"] = request_id
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            if scope["type"] == "websocket":
+                await self._app(scope, receive, send)
+            else:
+                await self._http(scope, receive, send, headers.get(b"content-length"))
+
+    async def _http(
+        self, scope: Scope, receive: Receive, send: Send, content_length: bytes | None
+    ) -> None:
+        started = time.perf_counter()
+        status = 500
+        request_id = scope["queueapi.request_id"].encode()
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
+            await send(message)
+
+        try:
+            if content_length is not None and _number(content_length) > self._max:
+                await self._refuse(scope, send_with_id)
+            else:
+                await self._app(scope, self._counted(receive), send_with_id)
+        finally:
+            self._record(scope, status, time.perf_counter() - started)
+
+    def _counted(self, receive: Receive) -> Receive:
+        """A body without Content-Length is counted as it comes."""
+        received = 0
+
+        async def counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._max:
+                raise self._too_large()
+            return message
+
+        return counted
+
+    def _too_large(self) -> PayloadTooLarge:
+        return PayloadTooLarge(
+            f"A request may have {self._max} bytes at the most. Send less at once; let the "
+            "script fetch its data."
+        )
+
+    async def _refuse(self, scope: Scope, send: Send) -> None:
+        response = problems.response(self._too_large(), scope["queueapi.request_id"])
+        response.headers["Connection"] = "close"
+        await response(scope, _nothing, send)
+
+    @staticmethod
+    def _record(scope: Scope, status: int, seconds: float) -> None:
+        route = scope.get("route")
+        path = getattr(route, "path", "unmatched")
+        metrics.REQUEST_SECONDS.labels(scope["method"], path, status).observe(seconds)
+        write = log.error if status >= 500 else log.info if status >= 400 else log.debug
+        write(
+            "request",
+            method=scope["method"],
+            path=scope["path"],
+            status=status,
+            ms=round(seconds * 1000, 2),
+            user=scope.get("queueapi.user_id"),
+        )
+
+
+async def _nothing() -> Message:
+    return {"type": "http.disconnect"}
+
+
+def _number(header: bytes) -> int:
+    return int(header) if header.isdigit() else 0

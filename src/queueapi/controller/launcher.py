@@ -1,0 +1,74 @@
+"""Hands committed attempts to their executors, outside any transaction."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import structlog
+from sqlalchemy import Row
+
+from queueapi import metrics
+from queueapi.executors.base import Executor, ExecutorUnavailable, LaunchRefused, Run
+
+log = structlog.get_logger(__name__)
+
+
+def run_of(row: Row[Any]) -> Run:
+    """What the executor gets, from a row of jobs.attempts."""
+    return Run(
+        key=f"qa-{row.attempt_id}",
+        job_id=row.job_id,
+        user_id=row.user_id,
+        script=row.script,
+        environment=row.env or {},
+        input_data=row.input_data.encode() if row.input_data is not None else None,
+        cpus=row.cpu_cores,
+        memory_mb=row.memory_mb,
+        gpu_indices=tuple(row.gpu_indices),
+        time_limit=row.time_limit,
+    )
+
+
+class Launcher:
+    """`done` is called after each launch. What came of them is for the loop to collect."""
+
+    def __init__(self, executors: Mapping[str, Executor], done: Callable[[], None]) -> None:
+        self._executors = executors
+        self._done = done
+        self._tasks: dict[int, asyncio.Task[None]] = {}  # by attempt
+        self.launched: dict[int, str] = {}  # remote ids to be recorded, by attempt
+        self.refused: dict[int, str] = {}  # why, by attempt
+
+    def launch(self, rows: Iterable[Row[Any]]) -> None:
+        """Start the launches; one that is under way already is left alone."""
+        for row in rows:
+            if row.attempt_id not in self._tasks:
+                task = asyncio.create_task(self._submit(row), name=f"launch-{row.attempt_id}")
+                self._tasks[row.attempt_id] = task
+
+    def is_launching(self, attempt_id: int) -> bool:
+        return attempt_id in self._tasks or attempt_id in self.launched
+
+    async def close(self) -> None:
+        """Let launches end that are under way: half a launch is what costs most to mend."""
+        if self._tasks:
+            await asyncio.wait(self._tasks.values(), timeout=5)
+
+    async def _submit(self, row: Row[Any]) -> None:
+        try:
+            run = run_of(row)
+            self.launched[row.attempt_id] = await self._executors[row.cluster].submit(run)
+            metrics.LAUNCHES.labels("launched").inc()
+        except LaunchRefused as error:
+            self.refused[row.attempt_id] = str(error)
+            metrics.LAUNCHES.labels("refused").inc()
+        except ExecutorUnavailable as error:
+            # The next sweep finds it unknown and without a remote id, and tries again.
+            log.warning("executor_unavailable", cluster=row.cluster, error=str(error))
+            metrics.LAUNCHES.labels("unavailable").inc()
+        except Exception:
+            log.exception("launch_failed", attempt=row.attempt_id, cluster=row.cluster)
+            metrics.LAUNCHES.labels("error").inc()
+        finally:
+            del self._tasks[row.attempt_id]
+            self._done()

@@ -1,0 +1,279 @@
+"""The loop that feeds the scheduler and carries out its plan.
+
+It wakes when a job changed, when an executor has news and otherwise at each interval, and then
+runs one cycle: see `_cycle`. All that it decides is committed before it is acted on.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import structlog
+
+from queueapi import metrics
+from queueapi.clock import utc_now
+from queueapi.config import Settings
+from queueapi.controller.launcher import Launcher
+from queueapi.controller.leadership import Lead, LostLeadership, lead
+from queueapi.controller.mirror import Mirror, Placed
+from queueapi.controller.settlement import Relaunch, Running, decide, refused
+from queueapi.controller.view import SchedulerView
+from queueapi.db import inbox
+from queueapi.db.session import Database
+from queueapi.executors.base import Executor, ExecutorUnavailable
+from queueapi.jobs import attempts
+from queueapi.jobs.changes import ChangeFeed
+from queueapi.scheduling import Start
+
+log = structlog.get_logger(__name__)
+
+INBOX_BATCH = 500  # entries at once
+RELOAD_BATCH = 1000  # jobs at once, so that requests are answered in between
+POLL_SECONDS = 2.0  # between polls of everything that runs; hints come sooner
+RETRY_SECONDS = 1.0  # after the lead was lost or the database went away
+
+
+class Controller:
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        executors: Mapping[str, Executor],
+        feed: ChangeFeed,
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._executors = executors
+        self._wake = asyncio.Event()
+        self._hints: set[str] = set()  # launch keys that are worth a poll
+        self._task: asyncio.Task[None] | None = None
+        self._started_at = time.monotonic()
+        self._last_cycle: float | None = None  # monotonic seconds
+        self.view = SchedulerView()
+        feed.on_change(self._wake.set)
+
+    def hint(self, key: str) -> None:
+        """An executor has news of this run."""
+        self._hints.add(key)
+        self._wake.set()
+
+    async def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="controller")
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    def is_ready(self) -> bool:
+        """Whether a cycle was finished within three intervals, or another server leads."""
+        if not self.view.leads:
+            return self._last_cycle is not None or self.view.follows
+        since = self._last_cycle or self._started_at
+        return time.monotonic() - since < 3 * self._settings.scheduler_interval_seconds
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                self.view.follow()
+                async with lead(self._database) as leading:
+                    await self._lead(leading)
+            except LostLeadership as error:
+                log.warning("lead_lost", error=str(error))
+            except Exception:
+                log.exception("controller_failed")
+            finally:
+                self.view.follow()
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def _lead(self, leading: Lead) -> None:
+        mirror = Mirror(self._settings)
+        launcher = Launcher(self._executors, self._wake.set)
+        turn = _Turn(self._settings, self._database, self._executors, leading, mirror, launcher)
+        try:
+            await turn.load()
+            self.view.lead(mirror)
+            sweep_at = poll_at = 0.0
+            while not leading.lost.is_set():
+                started = time.monotonic()
+                self._wake.clear()
+                if started >= sweep_at:
+                    await turn.sweep()
+                    sweep_at = started + self._settings.scheduler_interval_seconds
+                if started >= poll_at:
+                    self._hints.update(mirror.placed)
+                    poll_at = started + POLL_SECONDS
+                hints, self._hints = self._hints, set()
+                await self._cycle(turn, hints)
+                self._last_cycle = time.monotonic()
+                metrics.CYCLE_SECONDS.observe(self._last_cycle - started)
+                await self._rest(turn, min(sweep_at, poll_at))
+            raise LostLeadership("the connection that held the lock is gone")
+        finally:
+            await launcher.close()
+
+    async def _cycle(self, turn: "_Turn", hints: set[str]) -> None:
+        # 1. What the executors saw: runs that began, runs that ended.
+        await turn.reconcile(hints)
+        # 2. What was committed since: by requests, and by the step before.
+        await turn.take_inbox()
+        # 3. Stop what is to be stopped.
+        await turn.stop_intended()
+        # 4. Plan, commit, launch.
+        await turn.start_jobs()
+        self.view.publish_metrics()
+
+    async def _rest(self, turn: "_Turn", until: float) -> None:
+        """Sleep until something happens, or something is due."""
+        if turn.next_eligible is not None:
+            until = min(until, time.monotonic() + turn.next_eligible - time.time())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, until - time.monotonic())):
+                await self._wake.wait()
+
+
+class _Turn:
+    """The stages of a cycle, under one lead."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        executors: Mapping[str, Executor],
+        leading: Lead,
+        mirror: Mirror,
+        launcher: Launcher,
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._executors = executors
+        self._lead = leading
+        self._mirror = mirror
+        self._launcher = launcher
+        self._stopped: set[int] = set()  # attempts whose cancel was passed on
+        self.next_eligible: float | None = None
+
+    async def load(self) -> None:
+        async with self._database.transaction() as session:
+            await self._lead.fence(session)
+            await self._mirror.load_groups(session, time.time())
+            await self._mirror.load_active(session)
+
+    async def sweep(self) -> None:
+        """What no event tells: use that ages, nodes that change, jobs that a fault left out."""
+        for cluster, executor in self._executors.items():
+            try:
+                self._mirror.set_nodes(cluster, await executor.nodes())
+            except ExecutorUnavailable as error:
+                log.warning("executor_unavailable", cluster=cluster, error=str(error))
+        async with self._database.transaction() as session:
+            await self._mirror.load_groups(session, time.time())
+
+    async def take_inbox(self) -> None:
+        while True:
+            async with self._database.transaction() as session:
+                ids, groups_changed, taken = await inbox.take(session, INBOX_BATCH)
+            ordered = sorted(ids)
+            for start in range(0, len(ordered), RELOAD_BATCH):
+                async with self._database.transaction() as session:
+                    await self._mirror.load_jobs(session, ordered[start : start + RELOAD_BATCH])
+                await asyncio.sleep(0)
+            if groups_changed:
+                async with self._database.transaction() as session:
+                    await self._mirror.load_groups(session, time.time())
+            if taken < INBOX_BATCH:
+                return
+
+    async def reconcile(self, keys: set[str]) -> None:
+        now = utc_now()
+        running: dict[int, tuple[int, datetime]] = {}
+        closed: list[attempts.ClosedAttempt] = []
+        relaunch: list[int] = []
+        for placed, decision in await self._decisions(keys, now):
+            if isinstance(decision, attempts.ClosedAttempt):
+                closed.append(decision)
+            elif isinstance(decision, Running):
+                running[placed.attempt_id] = (placed.job_id, decision.at)
+            elif decision == Relaunch() and not self._launcher.is_launching(placed.attempt_id):
+                relaunch.append(placed.attempt_id)
+        closed += self._take_refusals(now)
+        remote_ids, self._launcher.launched = self._launcher.launched, {}
+        if closed or running or remote_ids:
+            async with self._database.transaction() as session:
+                await self._lead.fence(session)
+                await attempts.record_remote_ids(session, remote_ids)
+                await attempts.record_running(session, running)
+                charges = await attempts.close_attempts(session, self._settings, closed)
+            self._mirror.remember_remote_ids(remote_ids)
+            self._mirror.charge(charges, time.time())
+            for ended in closed:
+                metrics.ENDED.labels(ended.transition.to, ended.reason or "").inc()
+        if relaunch:
+            async with self._database.transaction() as session:
+                rows = await attempts.launchable(session, relaunch)
+            self._launcher.launch(rows)
+
+    async def _decisions(
+        self, keys: set[str], now: datetime
+    ) -> list[tuple[Placed, "attempts.ClosedAttempt | Running | Relaunch | None"]]:
+        by_cluster: dict[str, list[Placed]] = {}
+        for key in sorted(keys):
+            placed = self._mirror.placed.get(key)
+            if placed is not None:
+                by_cluster.setdefault(placed.cluster, []).append(placed)
+        found = []
+        for cluster, group in by_cluster.items():
+            if cluster not in self._executors:
+                continue
+            try:
+                seen = await self._executors[cluster].poll([p.key for p in group])
+            except ExecutorUnavailable as error:
+                log.warning("executor_unavailable", cluster=cluster, error=str(error))
+                continue
+            delay = self._settings.requeue_delay_seconds
+            found += [(p, decide(p, seen[p.key], now, delay)) for p in group if p.key in seen]
+        return found
+
+    def _take_refusals(self, now: datetime) -> list[attempts.ClosedAttempt]:
+        refusals, self._launcher.refused = self._launcher.refused, {}
+        return [
+            refused(self._mirror.placed[f"qa-{attempt_id}"], why, now)
+            for attempt_id, why in refusals.items()
+            if f"qa-{attempt_id}" in self._mirror.placed
+        ]
+
+    async def stop_intended(self) -> None:
+        """Pass on each cancel once; the end of the run is seen by a poll."""
+        wanted = [p for p in self._mirror.placed.values() if p.intent is not None]
+        for placed in wanted:
+            ready = not self._launcher.is_launching(placed.attempt_id)
+            if ready and placed.attempt_id not in self._stopped:
+                try:
+                    await self._executors[placed.cluster].cancel(placed.key)
+                    self._stopped.add(placed.attempt_id)
+                except ExecutorUnavailable as error:
+                    log.warning("executor_unavailable", cluster=placed.cluster, error=str(error))
+        self._stopped.intersection_update(p.attempt_id for p in wanted)
+
+    async def start_jobs(self) -> None:
+        now = time.time()
+        plan = self._mirror.scheduler.plan(now)
+        self.next_eligible = self._mirror.scheduler.next_eligible_at
+        if not plan.starts:
+            return
+        async with self._database.transaction() as session:
+            await self._lead.fence(session)
+            rows = await attempts.open_attempts(session, self._lead.epoch, _new(plan.starts))
+        self._launcher.launch(rows)
+
+
+def _new(starts: Sequence[Start]) -> list[attempts.NewAttempt]:
+    return [
+        attempts.NewAttempt(
+            s.job_id, s.placement.cluster, s.placement.node, s.placement.gpu_indices
+        )
+        for s in starts
+    ]

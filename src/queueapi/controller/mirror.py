@@ -1,0 +1,244 @@
+"""The leader's picture of the database: the scheduler's state, and who holds what.
+
+Rows go in, scheduler events come of them. It is only ever fed what was committed.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, select, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from queueapi.clock import from_epoch
+from queueapi.config import Settings
+from queueapi.executors.base import NodeInventory
+from queueapi.groups import usage
+from queueapi.groups.models import Group as GroupRow
+from queueapi.jobs.models import PLACED_STATES, Intent, JobState
+from queueapi.scheduling import (
+    Config,
+    Group,
+    GroupChanged,
+    GroupUsage,
+    GroupUsageChanged,
+    JobQueued,
+    JobRemoved,
+    JobStarted,
+    Node,
+    NodeChanged,
+    NodeRemoved,
+    Placement,
+    Request,
+    RunningJob,
+    Scheduler,
+    WaitingJob,
+)
+
+DAY = 86_400  # seconds
+
+_COLUMNS = """
+SELECT j.id, j.user_id, j.group_id, j.state, j.held, j.intent, j.cpu_cores, j.memory_mb,
+       j.gpu_count, j.gpu_type, j.time_limit, j.base_priority, j.retries, j.max_retries,
+       extract(epoch FROM j.queued_at)::float8 AS queued_at,
+       coalesce(extract(epoch FROM j.eligible_at), 0)::float8 AS eligible_at,
+       a.id AS attempt_id, a.cluster, a.node, a.gpu_indices, a.remote_id, a.started_at,
+       a.created_at AS attempt_created_at
+FROM jobs j LEFT JOIN attempts a
+    ON a.job_id = j.id AND a.number = j.attempts AND j.state IN ('starting', 'running', 'suspended')
+"""
+_CHANGED = text(_COLUMNS + "WHERE j.id = ANY(:ids)")
+_ACTIVE = text(
+    _COLUMNS + "WHERE j.state IN ('queued', 'starting', 'running', 'suspended') ORDER BY j.id"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A job that holds resources, with its open attempt."""
+
+    job_id: int
+    user_id: int
+    group_id: int
+    state: JobState
+    intent: Intent | None
+    attempt_id: int
+    cluster: str
+    remote_id: str | None
+    created_at: datetime  # of the attempt
+    started_at: datetime | None
+    time_limit: int  # seconds
+    cpus: int
+    memory_mb: int
+    gpus: int
+    retries: int
+    max_retries: int
+
+    @property
+    def key(self) -> str:
+        return f"qa-{self.attempt_id}"
+
+
+def scheduler_config(settings: Settings) -> Config:
+    return Config(
+        max_running=settings.max_concurrent_jobs,
+        max_running_per_user=settings.max_running_per_user,
+        max_running_per_user_ceiling=settings.max_running_per_user_ceiling,
+        fair_share_min=settings.fair_share_min,
+        fair_share_max=settings.fair_share_max,
+        half_life=settings.fair_share_half_life_days * DAY,
+        wait_boost_slope=settings.wait_boost_slope,
+        wait_boost_cap=settings.wait_boost_cap,
+        backfill_depth=settings.backfill_depth,
+        default_quota_cpu_minutes=settings.default_quota_cpu_minutes,
+    )
+
+
+class Mirror:
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.scheduler = Scheduler(scheduler_config(settings))
+        self.placed: dict[str, Placed] = {}  # by launch key
+        self._keys: dict[int, str] = {}  # of placed jobs, by job id
+        self._requests: dict[Request, Request] = {}  # equal requests share one object
+        self._nodes: dict[tuple[str, str], Node] = {}
+        self._usage: dict[int, GroupUsage] = {}
+        self.group_names: dict[int, str] = {}
+
+    async def load_active(self, session: AsyncSession) -> None:
+        self._take(await session.execute(_ACTIVE))
+
+    async def load_jobs(self, session: AsyncSession, ids: Collection[int]) -> None:
+        """Take in what these jobs are like now; one that is gone is forgotten."""
+        rows = (await session.execute(_CHANGED, {"ids": list(ids)})).all()
+        for job_id in set(ids).difference(row.id for row in rows):
+            self._forget(job_id)
+        self._take(rows)
+
+    async def load_groups(self, session: AsyncSession, now: float) -> None:
+        """Quotas, limits and use, afresh from the ledger."""
+        groups = (await session.scalars(select(GroupRow))).all()
+        at = from_epoch(now)
+        window = await usage.window_cpu_minutes(session, [g.id for g in groups], at)
+        half_life = self._settings.fair_share_half_life_days
+        decayed = await usage.decayed_cpu_minutes(session, half_life, at)
+        for group in groups:
+            quota = group.quota_cpu_minutes or self._settings.default_quota_cpu_minutes
+            limits = Group(group.id, quota, group.max_running_per_user, group.max_running)
+            self.scheduler.apply(GroupChanged(limits))
+            used = GroupUsage(group.id, decayed.get(group.id, 0.0), now, window.get(group.id, 0.0))
+            self._use(used)
+        self.group_names = {group.id: group.name for group in groups}
+
+    def charge(self, charges: Iterable[usage.Charge], now: float) -> None:
+        """What was just added to the ledger, without reading it again."""
+        half_life = self._settings.fair_share_half_life_days * DAY
+        for entry in charges:
+            old = self._usage.get(entry.group_id, GroupUsage(entry.group_id, 0.0, now, 0.0))
+            faded = old.decayed_cpu_minutes * 0.5 ** ((now - old.as_of) / half_life)
+            self._use(
+                GroupUsage(
+                    entry.group_id,
+                    faded + entry.cpu_minutes,
+                    now,
+                    old.window_cpu_minutes + entry.cpu_minutes,
+                )
+            )
+
+    def _use(self, used: GroupUsage) -> None:
+        self._usage[used.group_id] = used
+        self.scheduler.apply(GroupUsageChanged(used))
+
+    def set_nodes(self, cluster: str, inventory: Iterable[NodeInventory]) -> None:
+        nodes = {
+            (cluster, n.name): Node(n.name, n.cpus, n.memory_mb, n.gpus, cluster=cluster)
+            for n in inventory
+        }
+        gone = [key for key in self._nodes if key[0] == cluster and key not in nodes]
+        for key in gone:
+            del self._nodes[key]
+            self.scheduler.apply(NodeRemoved(*key))
+        for key, node in nodes.items():
+            if self._nodes.get(key) != node:
+                self._nodes[key] = node
+                self.scheduler.apply(NodeChanged(node))
+
+    def remember_remote_ids(self, remote_ids: dict[int, str]) -> None:
+        for attempt_id, remote_id in remote_ids.items():
+            key = f"qa-{attempt_id}"
+            if key in self.placed:
+                self.placed[key] = replace(self.placed[key], remote_id=remote_id)
+
+    def _take(self, rows: Iterable[Row[Any]]) -> None:
+        for row in rows:
+            state = JobState(row.state)
+            if state in PLACED_STATES and row.attempt_id is not None:
+                self._place(row, state)
+            elif state is JobState.QUEUED and not row.held:
+                self._unplace(row.id)
+                self.scheduler.apply(JobQueued(self._waiting(row)))
+            else:
+                self._forget(row.id)
+
+    def _forget(self, job_id: int) -> None:
+        self._unplace(job_id)
+        self.scheduler.apply(JobRemoved(job_id))
+
+    def _unplace(self, job_id: int) -> None:
+        key = self._keys.pop(job_id, None)
+        if key is not None:
+            del self.placed[key]
+
+    def _waiting(self, row: Row[Any]) -> WaitingJob:
+        return WaitingJob(
+            job_id=row.id,
+            user_id=row.user_id,
+            group_id=row.group_id,
+            base_priority=row.base_priority,
+            request=self._request(row),
+            time_limit=row.time_limit,
+            queued_at=row.queued_at,
+            eligible_at=row.eligible_at,
+        )
+
+    def _request(self, row: Row[Any]) -> Request:
+        request = Request(row.cpu_cores, row.memory_mb, row.gpu_count, row.gpu_type)
+        return self._requests.setdefault(request, request)
+
+    def _place(self, row: Row[Any], state: JobState) -> None:
+        self._unplace(row.id)
+        placed = Placed(
+            job_id=row.id,
+            user_id=row.user_id,
+            group_id=row.group_id,
+            state=state,
+            intent=Intent(row.intent) if row.intent else None,
+            attempt_id=row.attempt_id,
+            cluster=row.cluster,
+            remote_id=row.remote_id,
+            created_at=row.attempt_created_at,
+            started_at=row.started_at,
+            time_limit=row.time_limit,
+            cpus=row.cpu_cores,
+            memory_mb=row.memory_mb,
+            gpus=row.gpu_count,
+            retries=row.retries,
+            max_retries=row.max_retries,
+        )
+        self.placed[placed.key] = placed
+        self._keys[row.id] = placed.key
+        since = row.started_at or row.attempt_created_at
+        running = RunningJob(
+            job_id=row.id,
+            user_id=row.user_id,
+            group_id=row.group_id,
+            request=self._request(row),
+            placement=Placement(row.cluster, row.node, tuple(row.gpu_indices)),
+            time_limit=row.time_limit,
+            started_at=since.timestamp(),
+        )
+        self.scheduler.apply(JobStarted(running))
+
+    def keys_of(self, cluster: str) -> Sequence[str]:
+        return [key for key, placed in self.placed.items() if placed.cluster == cluster]

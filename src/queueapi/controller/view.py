@@ -1,0 +1,116 @@
+"""The scheduler's answers for the API: order, positions, reasons, estimates."""
+
+import time
+from collections.abc import Collection
+
+from queueapi import metrics
+from queueapi.clock import from_epoch
+from queueapi.controller.mirror import Mirror
+from queueapi.jobs import schemas
+from queueapi.jobs.queue import Outlook, QueueKey
+from queueapi.scheduling import Priority, QueueEntry, RankKey
+
+FRESH_SECONDS = 1.0  # an analysis of the queue is used for so long
+FORECAST_DEPTH = 1000  # jobs
+
+
+class SchedulerView:
+    """Implements jobs.queue.QueueView on the leader's mirror."""
+
+    def __init__(self) -> None:
+        self._mirror: Mirror | None = None
+        self._at = 0.0
+        self._forecast_at = 0.0
+        self._forecast: dict[int, float] = {}
+        self.follows = False
+
+    def lead(self, mirror: Mirror) -> None:
+        self._mirror, self.follows = mirror, False
+        self._forecast_at = 0.0
+
+    def follow(self) -> None:
+        self._mirror = None
+
+    @property
+    def leads(self) -> bool:
+        return self._mirror is not None
+
+    def now(self) -> float:
+        """The same instant for a second, so that many questions cost one analysis."""
+        now = time.time()
+        if not self._at <= now < self._at + FRESH_SECONDS:
+            self._at = now
+        return self._at
+
+    def totals(self) -> tuple[int, int]:
+        if self._mirror is None:
+            return 0, 0
+        scheduler = self._mirror.scheduler
+        return sum(scheduler.waiting_by_group.values()), sum(scheduler.running_by_group.values())
+
+    def outlook(self, job_id: int) -> Outlook | None:
+        if self._mirror is None:
+            return None
+        now = self.now()
+        return self._outlook(
+            self._mirror, job_id, self._mirror.scheduler.position(job_id, now), now
+        )
+
+    def page(
+        self,
+        as_of: float,
+        limit: int,
+        after: QueueKey | None,
+        users: Collection[int] | None,
+        groups: Collection[int] | None,
+    ) -> list[Outlook]:
+        if self._mirror is None:
+            return []
+        key = RankKey(*after) if after is not None else None
+        entries = self._mirror.scheduler.ranking(
+            as_of, limit=limit, after=key, groups=groups, users=users
+        )
+        now = self.now()
+        outlooks = (self._outlook(self._mirror, e.job_id, e, now) for e in entries)
+        return [outlook for outlook in outlooks if outlook is not None]
+
+    def _outlook(
+        self, mirror: Mirror, job_id: int, entry: QueueEntry | None, now: float
+    ) -> Outlook | None:
+        reason = mirror.scheduler.explain(job_id, now)
+        if reason is None:
+            return None
+        start = reason.estimated_start or self._forecasts(mirror).get(job_id)
+        return Outlook(
+            job_id=job_id,
+            position=entry.position if entry else None,
+            priority=_priority(entry.priority) if entry else None,
+            queued_at=entry.queued_at if entry else now,
+            reason=reason.code,
+            message=reason.message,
+            estimated_start=from_epoch(start) if start is not None else None,
+        )
+
+    def _forecasts(self, mirror: Mirror) -> dict[int, float]:
+        now = time.time()
+        if not self._forecast_at <= now < self._forecast_at + FRESH_SECONDS:
+            self._forecast = mirror.scheduler.forecast(now, FORECAST_DEPTH)
+            self._forecast_at = time.time()
+        return self._forecast
+
+    def publish_metrics(self) -> None:
+        if self._mirror is None:
+            return
+        scheduler = self._mirror.scheduler
+        names = self._mirror.group_names
+        metrics.set_by_group(metrics.WAITING, names, scheduler.waiting_by_group)
+        metrics.set_by_group(metrics.RUNNING, names, scheduler.running_by_group)
+
+
+def _priority(priority: Priority) -> schemas.Priority:
+    return schemas.Priority(
+        final=priority.final,
+        base=priority.base,
+        fair_share=priority.fair_share,
+        wait_boost=priority.wait_boost,
+    )

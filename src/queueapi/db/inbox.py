@@ -1,0 +1,57 @@
+"""The inbox: committed changes that the leading scheduler has not taken in yet.
+
+Whoever changes a job or a group writes here in the same transaction and notifies. The
+notification wakes; the row is what can't be lost.
+"""
+
+from collections.abc import Sequence
+
+from sqlalchemy import ARRAY, BigInteger, text
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Mapped, mapped_column
+
+from queueapi.db.base import Base, PrimaryKey
+
+CHANNEL = "queueapi_jobs"
+EVERYTHING = "*"  # the payload for more ids than fit
+MAX_IDS = 300  # a payload is at most 8000 bytes
+
+
+class InboxEntry(Base):
+    """Ids of the jobs that a transaction changed; none of them means: a group changed."""
+
+    __tablename__ = "inbox"
+
+    id: Mapped[PrimaryKey]
+    job_ids: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))
+
+
+_POST = text("""
+WITH posted AS (INSERT INTO inbox (job_ids) VALUES (:ids))
+SELECT pg_notify(:channel, :payload)
+""")
+_TAKE = text("""
+DELETE FROM inbox WHERE id IN (SELECT id FROM inbox ORDER BY id LIMIT :most) RETURNING job_ids
+""")
+
+
+def payload(job_ids: Sequence[int]) -> str:
+    return ",".join(map(str, job_ids)) if len(job_ids) <= MAX_IDS else EVERYTHING
+
+
+async def post(session: AsyncSession, job_ids: Sequence[int]) -> None:
+    """Tell the scheduler that these jobs, or with none of them a group, changed."""
+    values = {"ids": list(job_ids), "channel": CHANNEL, "payload": payload(job_ids)}
+    await session.execute(_POST, values)
+
+
+async def take(session: AsyncSession, most: int) -> tuple[set[int], bool, int]:
+    """Remove up to `most` entries: ids of changed jobs, whether a group changed, entries taken.
+
+    To be called in a transaction of its own: it need not be durable, since after a crash the
+    rows are there again, and taking them in twice is harmless.
+    """
+    await session.execute(text("SET LOCAL synchronous_commit TO off"))
+    entries = (await session.scalars(_TAKE, {"most": most})).all()
+    ids = {job_id for entry in entries for job_id in entry}
+    return ids, any(not entry for entry in entries), len(entries)

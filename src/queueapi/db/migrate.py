@@ -1,0 +1,46 @@
+"""Alembic, run from our own code: `queueapi migrate` and every start of the server."""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, text
+
+import queueapi
+from queueapi.config import ConfigurationError
+from queueapi.db.session import MIN_POSTGRESQL, Database
+
+MIGRATION_LOCK = 0x71_75_65_75_65_01  # an advisory lock's key: "queue", 1
+
+
+def migrations_folder() -> Path:
+    """`migrations/` inside the installed package, or at the top of a source checkout."""
+    package = Path(queueapi.__file__).parent
+    for folder in (package / "migrations", package.parent.parent / "migrations"):
+        if (folder / "env.py").is_file():
+            return folder
+    raise ConfigurationError("The migrations are missing from this installation; reinstall it.")
+
+
+def alembic_config(connection: Connection | None = None) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(migrations_folder()))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    return config
+
+
+async def migrate(database: Database, revision: str = "head") -> None:
+    """Bring the schema to `revision`. Servers that start at once wait for each other."""
+
+    def run(connection: Connection) -> None:
+        version = connection.scalar(text("SELECT current_setting('server_version_num')::int"))
+        if version is None or version < MIN_POSTGRESQL:
+            raise ConfigurationError(
+                f"This PostgreSQL is version {version}; queueapi needs 15 or newer."
+            )
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+        command.upgrade(alembic_config(connection), revision)
+
+    async with database.engine.begin() as connection:
+        await connection.run_sync(run)

@@ -1,0 +1,79 @@
+"""The engine and its sessions. One dialect: PostgreSQL through asyncpg."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated
+
+import asyncpg
+from fastapi import Depends
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.ext.asyncio import (
+    AsyncEngine,
+    AsyncSession,
+    async_sessionmaker,
+    create_async_engine,
+)
+from starlette.requests import HTTPConnection
+
+from queueapi.config import ConfigurationError
+
+MIN_POSTGRESQL = 150_000  # server_version_num
+
+
+def parse_url(database_url: str) -> URL:
+    """DATABASE_URL in any of its usual spellings, as SQLAlchemy's URL for asyncpg."""
+    try:
+        url = make_url(database_url)
+    except ArgumentError:
+        raise ConfigurationError(
+            "DATABASE_URL can't be read; write postgresql://USER:PASSWORD@HOST:5432/DATABASE"
+        ) from None
+    if url.get_backend_name() not in ("postgresql", "postgres"):
+        raise ConfigurationError(
+            f"DATABASE_URL names {url.get_backend_name()}; only PostgreSQL 15 or newer will do"
+        )
+    return url.set(drivername="postgresql+asyncpg")
+
+
+class Database:
+    """The pool of connections, and transactions on it."""
+
+    def __init__(self, database_url: str, *, pool_size: int = 10) -> None:
+        self.url = parse_url(database_url)
+        self.engine: AsyncEngine = create_async_engine(
+            self.url, pool_size=pool_size, max_overflow=0, pool_timeout=30
+        )
+        self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncSession]:
+        """A session that commits when the block ends and rolls back when it raises."""
+        async with self._sessions() as session, session.begin():
+            yield session
+
+    async def connect_raw(self) -> asyncpg.Connection:
+        """A connection outside the pool, for LISTEN and for advisory locks that must last."""
+        dsn = self.url.set(drivername="postgresql").render_as_string(hide_password=False)
+        return await asyncpg.connect(dsn)
+
+    async def close(self) -> None:
+        await self.engine.dispose()
+
+
+# Asynchronous, although it waits for nothing: FastAPI runs plain functions in a thread.
+async def get_database(connection: HTTPConnection) -> Database:
+    database: Database = connection.app.state.database
+    return database
+
+
+DatabaseOf = Annotated[Database, Depends(get_database)]
+
+
+async def _session(database: DatabaseOf) -> AsyncIterator[AsyncSession]:
+    async with database.transaction() as session:
+        yield session
+
+
+# The function scope matters: the transaction is committed before the answer is sent.
+Session = Annotated[AsyncSession, Depends(_session, scope="function")]

@@ -1,0 +1,154 @@
+"""The one face that every kind of cluster shows to the controller.
+
+An executor starts runs, tells what became of them and serves their logs. It
+remembers nothing that it can't find again: after a restart of the server the
+launch key alone is enough to poll, read, cancel and remove a run.
+"""
+
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, Protocol
+
+_KEY: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,126}[a-z0-9])?")
+
+
+class LaunchRefused(Exception):  # noqa: N818 - it reads as the event it is
+    """This run can never start here; the message says why and may be shown to the user."""
+
+
+class ExecutorUnavailable(Exception):  # noqa: N818 - likewise
+    """The executor can't answer now; the same call may succeed later."""
+
+
+class Phase(StrEnum):
+    """What is known of a run.
+
+    ``UNKNOWN`` says nothing about the run: only that this executor can't find it
+    (yet). ``LOST`` is proof: it started, is gone, and left no exit record.
+    """
+
+    UNKNOWN = "unknown"
+    PENDING = "pending"
+    RUNNING = "running"
+    ENDED = "ended"
+    LOST = "lost"
+
+
+class Stream(StrEnum):
+    """One of the two logs of a run."""
+
+    STDOUT = "stdout"
+    STDERR = "stderr"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One attempt of a job: everything an executor needs to start it."""
+
+    key: str  # launch key, "qa-<attempt id>"; lower-case letters, digits and inner hyphens
+    job_id: int
+    user_id: int
+    script: (
+        str  # the text of the user's script; run as itself if it begins with #!, else by /bin/sh
+    )
+    environment: Mapping[str, str]  # the user's variables; QUEUEAPI_* in it are ignored
+    input_data: bytes | None  # JSON document, given as the file that QUEUEAPI_INPUT names
+    cpus: int  # cores
+    memory_mb: int  # MiB for the whole tree of processes; 0 = no limit
+    gpu_indices: tuple[int, ...]  # becomes CUDA_VISIBLE_DEVICES
+    time_limit: float  # seconds of wall time
+
+    def __post_init__(self) -> None:
+        check_key(self.key)
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a run ended, from the evidence it left and not from when we looked."""
+
+    exit_code: int  # 0-255; 128 + n when signal n ended it
+    reason: str | None  # "TimeLimit", "OutOfMemory", "Cancelled", ...; None = ended by itself
+    started_at: float  # seconds since the epoch
+    ended_at: float  # seconds since the epoch
+    peak_memory_bytes: int | None  # bytes of the whole tree; None = nobody measured
+    cpu_seconds: float | None  # CPU seconds, user + system, of the whole tree
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What one poll saw of one run."""
+
+    phase: Phase
+    started_at: float | None = None  # seconds since the epoch, once it has started
+    ending: Ending | None = None  # exactly when the phase is ENDED
+
+
+@dataclass(frozen=True, slots=True)
+class NodeInventory:
+    """What a node offers to jobs."""
+
+    name: str
+    cpus: int  # cores
+    memory_mb: int  # MiB
+    gpus: tuple[str, ...]  # a type per device, such as "a100", in the order of their indices
+
+
+class Executor(Protocol):
+    """The adapter to one kind of cluster.
+
+    Any method but :meth:`close` may raise :class:`ExecutorUnavailable`.
+    """
+
+    kind: str
+
+    async def start(self, changed: Callable[[str], None]) -> None:
+        """Begin to serve. ``changed(key)`` hints that polling ``key`` is worth it now.
+
+        The hint may come late, twice or never; it is called on the event loop.
+        """
+
+    async def close(self) -> None:
+        """Stop to serve; jobs go on running."""
+
+    async def nodes(self) -> Sequence[NodeInventory]:
+        """The capacity that exists now, whether used or free."""
+
+    async def submit(self, run: Run) -> str:
+        """Start ``run`` unless its key is known already, and return its remote id.
+
+        Raises :class:`LaunchRefused` when this run can never start here.
+        """
+
+    async def poll(self, keys: Collection[str]) -> Mapping[str, Observation]:
+        """What is known of each key; every key asked for is in the answer."""
+
+    async def cancel(self, key: str) -> None:
+        """End the whole process tree: SIGTERM, a grace time, SIGKILL.
+
+        Returns at once; the end is seen by :meth:`poll`. Harmless when repeated
+        and for a key that is unknown or has ended.
+        """
+
+    async def log_size(self, key: str, stream: Stream) -> int:
+        """Bytes written so far; 0 for an unknown key."""
+
+    async def read_log(self, key: str, stream: Stream, offset: int, length: int) -> bytes:
+        """At most ``length`` bytes from ``offset``; empty past the end and for an unknown key."""
+
+    async def remove(self, key: str) -> None:
+        """Delete all that is kept of an ended run; a key without anything is fine.
+
+        Raises :class:`ExecutorUnavailable` while the run is still alive.
+        """
+
+
+def check_key(key: str) -> str:
+    """Return ``key`` if it is a launch key, else raise :class:`LaunchRefused`.
+
+    Keys become file names and job names, so the letters are few on purpose.
+    """
+    if not _KEY.fullmatch(key):
+        raise LaunchRefused(f"not a launch key: {key[:140]!r}")
+    return key

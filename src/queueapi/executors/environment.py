@@ -1,0 +1,90 @@
+"""A run's environment, and the file that run_wrapper.sh reads it from.
+
+Pure, and the same for every executor that uses the wrapper.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from queueapi.executors.base import LaunchRefused, Run
+
+DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+RESERVED_PREFIX: Final = "QUEUEAPI_"
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# Some shell gives each of these a meaning of its own or makes it read-only, so
+# that merely exporting it fails or changes how the wrapper reads the next one.
+# fmt: off
+_SHELL_NAMES: Final = frozenset((
+    "_", "IFS", "OPTIND", "PPID", "UID", "EUID", "GROUPS", "LINENO", "RANDOM", "SECONDS",
+    "BASHOPTS", "SHELLOPTS", "BASH_VERSINFO", "BASHPID", "BASH_ARGV0", "FUNCNAME", "DIRSTACK",
+    "POSIXLY_CORRECT",
+))
+# fmt: on
+_PLAIN: Final = frozenset(range(ord(" "), ord("~") + 1)) - {ord("\\")}
+_ESCAPES: Final = tuple(
+    chr(byte).encode() if byte in _PLAIN else b"\\0%03o" % byte for byte in range(256)
+)
+_VALUE_LIMIT: Final = 128 * 1024 - 1  # bytes of NAME=value and its NUL that exec takes
+_TOTAL_LIMIT: Final = 1 << 20  # bytes; exec takes about 2 MiB with the arguments
+
+
+def build_environment(
+    run: Run, *, home: str, tmpdir: str, user: str, input_path: str | None
+) -> dict[str, str]:
+    """All variables of ``run``: defaults, then the user's, then ours.
+
+    Raises :class:`LaunchRefused` for a variable that can't be passed.
+    """
+    check_environment(run.environment)
+    cpus = str(max(run.cpus, 1))
+    environment = {
+        "PATH": DEFAULT_PATH,
+        "HOME": home,
+        "TMPDIR": tmpdir,
+        "LANG": "C.UTF-8",
+        "LC_ALL": "C.UTF-8",
+        "USER": user,
+        "LOGNAME": user,
+        "OMP_NUM_THREADS": cpus,
+    }
+    for name, value in run.environment.items():
+        if not name.startswith(RESERVED_PREFIX):
+            environment[name] = value
+    environment |= {
+        "CUDA_VISIBLE_DEVICES": ",".join(map(str, run.gpu_indices)),
+        "QUEUEAPI_JOB_ID": str(run.job_id),
+        "QUEUEAPI_ATTEMPT_KEY": run.key,
+        "QUEUEAPI_CPUS": cpus,
+        "QUEUEAPI_MEMORY_MB": str(run.memory_mb),
+    }
+    if input_path is not None:
+        environment["QUEUEAPI_INPUT"] = input_path
+    return environment
+
+
+def check_environment(environment: Mapping[str, str]) -> None:
+    """Raise :class:`LaunchRefused` unless every variable can reach a script unchanged."""
+    total = 0
+    for name, value in environment.items():
+        if not _NAME.fullmatch(name) or name in _SHELL_NAMES:
+            raise LaunchRefused(f"not allowed as the name of a variable: {name[:80]!r}")
+        if "\0" in value:
+            raise LaunchRefused(f"the variable {name} contains a NUL character")
+        size = len(name) + len(_bytes(value)) + 2
+        total += size
+        if size > _VALUE_LIMIT or total > _TOTAL_LIMIT:
+            raise LaunchRefused(f"the environment is too large (at {name[:80]})")
+
+
+def encode_environment(environment: Mapping[str, str]) -> bytes:
+    """The wrapper's file: NAME=value lines, all but plain ASCII as ``\\0ooo``."""
+    lines = [
+        name.encode() + b"=" + b"".join(map(_ESCAPES.__getitem__, _bytes(value)))
+        for name, value in environment.items()
+    ]
+    return b"\n".join(lines) + b"\n"
+
+
+def _bytes(value: str) -> bytes:
+    return value.encode("utf-8", "surrogateescape")

@@ -1,0 +1,186 @@
+"""What is written about one job, and where.
+
+``DATA_DIR/jobs`` (0711) holds a folder per launch key. Who owns what decides who
+can be believed::
+
+    KEY/                 the server's, 0711: the job may pass through, not write
+      plan               what to start and its limits; written once, before launch
+      supervisor.lock    held while the supervisor or the run wrapper lives;
+                         names the supervisor, to signal it
+      cancel             wanted to end, and why; made before any signal is sent
+      outcome            how it ended, by the supervisor: the best evidence
+      run/               the job's, 0700: the JOBDIR of run_wrapper.sh
+        script  environment  input.json   (the server's, read-only)
+        started/  stdout  stderr  exit    (the wrapper's)
+        work/  tmp/                       (the script's)
+
+Everything in ``KEY`` itself can be trusted. What lies in ``run`` is the job's
+word, opened with care (see ``owned``); garbage there counts as absent. In
+bubblewrap the script sees only ``work``, ``tmp`` and the server's files.
+
+Records are renamed into place but not fsynced: a power cut may lose the last
+seconds, and then the boot id in ``plan`` tells that the run is gone.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from queueapi.executors.local.child.owned import read_owned, write_new
+
+PLAN: Final = "plan"
+CANCEL: Final = "cancel"
+OUTCOME: Final = "outcome"
+OUTCOME_DRAFT: Final = "outcome.tmp"
+RUN: Final = "run"
+STARTED: Final = "started"
+EXIT: Final = "exit"
+
+_PLAN_LIMIT: Final = 1 << 20  # bytes
+_RECORD_LIMIT: Final = 4096  # bytes
+_EXIT_LIMIT: Final = 64  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CgroupRoots:
+    """Folders in which a group per job can be made; None where that is not possible."""
+
+    version: int  # 1 or 2; 0 = none
+    memory: str | None = None
+    pids: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything a supervisor needs to know."""
+
+    key: str
+    boot_id: str  # of the kernel that was running when this was planned
+    path: str  # of the job folder
+    wrapper: str  # path of run_wrapper.sh
+    prefix: tuple[str, ...]  # argv of the sandbox; empty = none
+    uid: int | None  # None = stay who we are
+    gid: int | None
+    memory_bytes: int  # bytes, whole tree; 0 = no limit
+    max_processes: int
+    max_file_bytes: int  # bytes; 0 = no limit
+    log_cap_bytes: int  # bytes per stream
+    time_limit: float  # seconds
+    grace_seconds: float  # between SIGTERM and SIGKILL
+    cgroups: CgroupRoots
+
+    def encode(self) -> bytes:
+        """As JSON."""
+        return json.dumps(asdict(self)).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a job ended, as its supervisor saw it."""
+
+    exit_code: int  # 0-255
+    reason: str | None
+    started_at: float  # epoch seconds
+    ended_at: float  # epoch seconds
+    peak_memory_bytes: int | None
+    cpu_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """Who supervises a job: the content of the lock file."""
+
+    pid: int
+    starttime: int  # clock ticks since boot, from /proc: pid + starttime name one process
+    cgroups: tuple[str, ...]  # folders of this job's groups
+
+
+def _decode(content: bytes | None) -> dict[str, Any] | None:
+    try:
+        value = json.loads(content or b"")
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def read_plan(job_fd: int) -> Plan | None:
+    """The plan in a job folder, or None when it is missing or damaged."""
+    value = _decode(read_owned(job_fd, PLAN, os.geteuid(), _PLAN_LIMIT))
+    if value is None:
+        return None
+    try:
+        value["prefix"] = tuple(value["prefix"])
+        value["cgroups"] = CgroupRoots(**value["cgroups"])
+        return Plan(**value)
+    except (KeyError, TypeError):
+        return None
+
+
+def read_guard(job_fd: int, lock_file: str) -> Guard | None:
+    """Who holds, or last held, the lock; None when it was never written whole."""
+    value = _decode(read_owned(job_fd, lock_file, os.geteuid(), _RECORD_LIMIT))
+    if value is None:
+        return None
+    try:
+        return Guard(int(value["pid"]), int(value["starttime"]), tuple(value["cgroups"]))
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def write_guard(lock_fd: int, guard: Guard) -> None:
+    """Write ``guard`` into the lock file that is open as ``lock_fd``."""
+    content = json.dumps(asdict(guard)).encode()
+    os.ftruncate(lock_fd, 0)
+    os.pwrite(lock_fd, content, 0)
+
+
+def reserve_outcome(job_fd: int) -> None:
+    """Keep room on the disk for the outcome, so that a full disk can't lose it."""
+    write_new(job_fd, OUTCOME_DRAFT, b" " * 512)
+
+
+def write_outcome(job_fd: int, outcome: Outcome) -> None:
+    """Put ``outcome`` in place at once and whole."""
+    content = json.dumps(asdict(outcome)).encode()
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    draft_fd = os.open(OUTCOME_DRAFT, flags, 0o600, dir_fd=job_fd)
+    try:
+        os.pwrite(draft_fd, content, 0)
+        os.ftruncate(draft_fd, len(content))
+    finally:
+        os.close(draft_fd)
+    os.rename(OUTCOME_DRAFT, OUTCOME, src_dir_fd=job_fd, dst_dir_fd=job_fd)
+
+
+def read_outcome(job_fd: int) -> Outcome | None:
+    """The outcome in a job folder, or None while there is none."""
+    value = _decode(read_owned(job_fd, OUTCOME, os.geteuid(), _RECORD_LIMIT))
+    if value is None:
+        return None
+    try:
+        return Outcome(**value)
+    except TypeError:
+        return None
+
+
+def read_exit_code(run_fd: int, owner: int) -> int | None:
+    """The exit code in the wrapper's record, or None when there is no sound record."""
+    content = read_owned(run_fd, EXIT, owner, _EXIT_LIMIT)
+    if content is None or not content.startswith(b"exit_code=") or not content.endswith(b"\n"):
+        return None
+    digits = content[len(b"exit_code=") : -1]
+    if not digits.isdigit() or len(digits) > 3 or int(digits) > 255:
+        return None
+    return int(digits)
+
+
+def want_end(job_fd: int, reason: str) -> None:
+    """Leave the mark that this job is to end; the first reason stays."""
+    write_new(job_fd, CANCEL, reason.encode())
+
+
+def wanted_end(job_fd: int) -> str | None:
+    """The reason for which this job is to end, or None."""
+    content = read_owned(job_fd, CANCEL, os.geteuid(), _EXIT_LIMIT)
+    return None if content is None else content.decode(errors="replace") or "Cancelled"

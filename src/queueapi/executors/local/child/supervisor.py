@@ -1,0 +1,234 @@
+"""One per job: starts the run wrapper, holds the limits, writes the outcome.
+
+It outlives the server. Killed itself, it takes nothing along: the wrapper holds
+the same lock and leaves an exit record.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Final
+
+from queueapi.executors.local.child import locks, tree
+from queueapi.executors.local.child.cgroups import JobCgroup, members
+from queueapi.executors.local.child.enter import CANNOT_ENTER, Entry, adopt_orphans, spawn
+from queueapi.executors.local.child.logcap import LogCap
+from queueapi.executors.local.child.meter import Meter
+from queueapi.executors.local.child.owned import exists, open_folder
+from queueapi.executors.local.child.records import (
+    EXIT,
+    OUTCOME,
+    RUN,
+    STARTED,
+    Guard,
+    Outcome,
+    Plan,
+    read_exit_code,
+    read_plan,
+    reserve_outcome,
+    wanted_end,
+    write_guard,
+    write_outcome,
+)
+
+_WAKE: Final = (signal.SIGCHLD, signal.SIGTERM)
+_STARTED_BEFORE: Final = 121  # exit status of the wrapper: it ran nothing
+_SHELL: Final = "/bin/sh"
+_SANDBOX: Final = b"bwrap"  # dies of SIGTERM and takes the job along without any grace
+_FIRST_PAUSE: Final = 0.01  # seconds; doubles, so that short jobs are seen and long ones cheap
+_SAMPLE_PAUSE: Final = 0.25  # seconds, while we hold the limits ourselves
+_CALM_PAUSE: Final = 2.0  # seconds, while the kernel does
+_ENDING_PAUSE: Final = 0.05  # seconds, while a job is being ended
+_WRAPPER_PATIENCE: Final = 2.0  # seconds for the wrapper to record, once its job was killed
+WRAPPER_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def supervise(folder: str, started: Callable[[], None]) -> None:
+    """Run the job in ``folder`` to its end, unless it was begun before or is held.
+
+    ``started`` is called once, when the wrapper has taken its start lock.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, _WAKE)
+    job_fd = open_folder(folder)
+    lock_fd = None if job_fd is None else locks.acquire(job_fd)
+    if job_fd is None or lock_fd is None:
+        return
+    plan, run_fd = read_plan(job_fd), open_folder(RUN, job_fd)
+    if plan is None or run_fd is None or exists(job_fd, OUTCOME) or exists(run_fd, STARTED):
+        return
+    _Supervisor(plan, job_fd, run_fd, lock_fd, started).run()
+
+
+class _Supervisor:
+    def __init__(
+        self, plan: Plan, job_fd: int, run_fd: int, lock_fd: int, started: Callable[[], None]
+    ) -> None:
+        self._plan = plan
+        self._job_fd = job_fd
+        self._run_fd = run_fd
+        self._lock_fd = lock_fd
+        self._started = started
+        self._owner = os.fstat(run_fd).st_uid
+        self._cgroup = JobCgroup(plan.cgroups, f"{plan.key}.{os.getpid()}")
+        self._meter = Meter(self._cgroup, plan.memory_bytes, tree.resident(os.getpid()))
+        self._logs = LogCap(run_fd, self._owner, plan.log_cap_bytes)
+        self._wrapper = 0
+        self._wrapper_status: int | None = None
+        self._told_started = False
+        self._reason: str | None = None
+        self._asked = False  # whether SIGTERM has reached anybody
+        self._kill_at: float | None = None  # monotonic seconds
+
+    def run(self) -> None:
+        guard = Guard(os.getpid(), tree.starttime(os.getpid()) or 0, self._cgroup.folders)
+        write_guard(self._lock_fd, guard)
+        # A cancel leaves its mark first and then signals the guard. So whoever
+        # could not signal us yet has left the mark that we look for now.
+        if reason := wanted_end(self._job_fd):
+            now = time.time()
+            code = 128 + signal.SIGTERM
+            write_outcome(self._job_fd, Outcome(code, reason, now, now, None, None))
+            return
+        adopt_orphans()
+        reserve_outcome(self._job_fd)
+        self._cgroup.create(self._plan.memory_bytes, self._plan.max_processes)
+        self._began, self._deadline = time.time(), time.monotonic() + self._plan.time_limit
+        self._wrapper = spawn(self._entry(), self._lock_fd, self._cgroup.join)
+        self._watch()
+        self._sweep()
+        self._conclude()
+        self._cgroup.remove()
+
+    def _entry(self) -> Entry:
+        plan = self._plan
+        run_path = f"{plan.path}/{RUN}"
+        return Entry(
+            argv=(_SHELL, plan.wrapper, run_path, *plan.prefix),
+            environment={
+                "PATH": WRAPPER_PATH,
+                "LC_ALL": "C",
+                "QUEUEAPI_ATTEMPT_KEY": plan.key,
+            },
+            folder=run_path,
+            uid=plan.uid,
+            gid=plan.gid,
+            max_file_bytes=plan.max_file_bytes,
+            # This limit counts all tasks of a uid, so it is but a fuse: the
+            # job's own number is held by the cgroup, or by counting.
+            max_tasks=0 if self._cgroup.limits_processes else 2 * plan.max_processes,
+        )
+
+    def _watch(self) -> None:
+        """Wait for the wrapper's end while holding the job to its limits."""
+        pause = _FIRST_PAUSE
+        while True:
+            woken = signal.sigtimedwait(_WAKE, pause)
+            if woken is not None and woken.si_signo == signal.SIGTERM:
+                self._end(wanted_end(self._job_fd) or "Cancelled")
+            self._reap()
+            if self._wrapper_status is not None:
+                return
+            pause = min(2 * pause, self._tick())
+
+    def _reap(self) -> bool:
+        """Collect all that ended; True when no child is left."""
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return True
+            if pid == 0:
+                return False
+            self._meter.add(usage)
+            if pid == self._wrapper:
+                self._wrapper_status = status
+
+    def _tick(self) -> float:
+        """One round of checks; returns the seconds until the next is due."""
+        now = time.monotonic()
+        if not self._told_started and exists(self._run_fd, STARTED):
+            self._told_started = True
+            self._started()
+        pids = [pid for pid in tree.descendants(os.getpid()) if pid != self._wrapper]
+        if self._meter.over(pids):
+            self._kill("OutOfMemory")
+        if not self._cgroup.limits_processes and len(pids) > self._plan.max_processes:
+            self._kill("ProcessLimit")
+        if now >= self._deadline:
+            self._end("TimeLimit")
+        log_pause = self._logs.hold()
+        if self._kill_at is not None:
+            self._press(pids, now)
+            return _ENDING_PAUSE
+        held = self._cgroup.limits_memory and self._cgroup.limits_processes
+        calm = _CALM_PAUSE if held else _SAMPLE_PAUSE
+        return min(log_pause, calm, max(self._deadline - now, 0.001))
+
+    def _end(self, reason: str) -> None:
+        """Begin to end the job, with grace."""
+        if self._kill_at is None:
+            self._reason = reason
+            self._kill_at = time.monotonic() + self._plan.grace_seconds
+
+    def _kill(self, reason: str) -> None:
+        """Begin to end the job, without grace: it harms others by living on."""
+        self._reason = self._reason or reason
+        self._asked = True
+        self._kill_at = min(self._kill_at or time.monotonic(), time.monotonic())
+
+    def _press(self, pids: list[int], now: float) -> None:
+        """SIGTERM once to what runs; past the grace SIGKILL, the wrapper last."""
+        assert self._kill_at is not None
+        if now >= self._kill_at:
+            tree.send(pids, signal.SIGKILL)
+            if now >= self._kill_at + _WRAPPER_PATIENCE:
+                tree.send((self._wrapper,), signal.SIGKILL)
+        elif not self._asked:
+            asked = [pid for pid in pids if tree.command(pid) != _SANDBOX]
+            tree.send(asked, signal.SIGTERM)
+            self._asked = bool(asked)  # too early, and nobody there yet: ask again
+
+    def _sweep(self) -> None:
+        """Kill what the script left behind: its end is the end of its whole tree."""
+        while not self._reap():
+            self._cgroup.forbid_forks()
+            # Stopped first, and listed again: what is stopped can't fork away.
+            for number in (signal.SIGSTOP, signal.SIGKILL):
+                left = {*tree.descendants(os.getpid()), *members(self._cgroup.folders)}
+                tree.send(left, number)
+            signal.sigtimedwait((signal.SIGCHLD,), _ENDING_PAUSE)
+
+    def _conclude(self) -> None:
+        """Write the outcome; after it nothing about this job changes any more."""
+        assert self._wrapper_status is not None
+        code = os.waitstatus_to_exitcode(self._wrapper_status)
+        code = code if code >= 0 else 128 - code
+        recorded = read_exit_code(self._run_fd, self._owner) is not None
+        if code == _STARTED_BEFORE and not recorded:
+            return
+        if code == CANNOT_ENTER and not exists(self._run_fd, STARTED):
+            self._reason = self._reason or "LaunchFailed"
+        elif self._cgroup.oom_kills():
+            self._reason = self._reason or "OutOfMemory"
+        elif code == 128 + signal.SIGXFSZ and self._plan.max_file_bytes:
+            self._reason = self._reason or "OutputLimit"
+        self._logs.finish()
+        outcome = Outcome(
+            exit_code=code,
+            reason=self._reason,
+            started_at=self._time_of(STARTED, self._began),
+            ended_at=self._time_of(EXIT, time.time()),
+            peak_memory_bytes=self._meter.peak_bytes(),
+            cpu_seconds=round(self._meter.cpu_seconds, 6),
+        )
+        write_outcome(self._job_fd, outcome)
+
+    def _time_of(self, name: str, otherwise: float) -> float:
+        """The mtime of a record, unless the job moved it out of its own lifetime."""
+        try:
+            when = os.stat(name, dir_fd=self._run_fd, follow_symlinks=False).st_mtime
+        except OSError:
+            return otherwise
+        # File times come from a clock that ticks every few milliseconds.
+        return when if self._began - 0.1 <= when <= time.time() else otherwise

@@ -1,0 +1,244 @@
+"""The local executor: jobs as processes of this machine.
+
+A fork server starts a supervisor per job, which outlives this process; all that
+is known about a job is in its folder (see ``child.records`` for the layout). So
+any number of servers may share a data directory, and a restart forgets nothing.
+"""
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from queueapi.executors.base import (
+    ExecutorUnavailable,
+    NodeInventory,
+    Observation,
+    Phase,
+    Run,
+    Stream,
+    check_key,
+)
+from queueapi.executors.local import logs, observe, prepare
+from queueapi.executors.local.child import cgroups, locks
+from queueapi.executors.local.child.records import CgroupRoots
+from queueapi.executors.local.config import LocalConfig
+from queueapi.executors.local.discovery import discover_node
+from queueapi.executors.local.link import ForkServerLink
+from queueapi.executors.local.sandbox_probe import choose_sandbox
+
+_log = logging.getLogger(__name__)
+
+_WATCH_SECONDS: Final = 0.5  # between looks at the runs whose end nobody tells us
+
+
+class LocalExecutor:
+    """See :class:`queueapi.executors.base.Executor`."""
+
+    kind = "local"
+
+    def __init__(self, config: LocalConfig) -> None:
+        self._config = config
+        self._jobs = str(config.jobs_dir)
+        self._changed: Callable[[str], None] = lambda key: None
+        self._link = ForkServerLink(self._on_event, self._on_lost)
+        self._wrapper = ""
+        self._boot = ""
+        self._cgroups = CgroupRoots(0)
+        self._sandbox: tuple[str, ...] = ()
+        self._in_flight: set[str] = set()  # asked to start, not yet seen to
+        self._forked: set[str] = set()  # children of the present fork server
+        self._adopted: set[str] = set()  # alive, and nobody will tell us of their end
+        self._launching: set[str] = set()  # the fork server has not answered yet
+        self._ending: set[str] = set()  # being ended by us, for want of a supervisor
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self, changed: Callable[[str], None]) -> None:
+        """Begin to serve. Raises :class:`ExecutorUnavailable` when jobs could not run here."""
+        self._changed = changed
+        await asyncio.to_thread(self._look_around)
+        await self._link.start()
+        self._sandbox = await choose_sandbox(self._config, self._link, self._wrapper)
+        self._spawn(self._watch())
+
+    def _look_around(self) -> None:
+        self._wrapper = prepare.prepare_jobs_dir(self._config)
+        self._boot = prepare.boot_id()
+        self._cgroups = cgroups.discover()
+
+    async def close(self) -> None:
+        """Stop to serve; jobs go on running."""
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._link.close()
+
+    async def nodes(self) -> Sequence[NodeInventory]:
+        """This machine."""
+        return (await asyncio.to_thread(discover_node, self._config),)
+
+    async def submit(self, run: Run) -> str:
+        """Start ``run`` unless its key is known; the remote id is the key."""
+        key = check_key(run.key)
+        self._in_flight.add(key)
+        try:
+            if not await asyncio.to_thread(self._prepare, run):
+                self._in_flight.discard(key)
+                self._adopt(key)
+                return key
+            self._forked.add(key)
+            self._launching.add(key)
+            await self._link.launch(f"{self._jobs}/{key}")
+        except BaseException:
+            self._in_flight.discard(key)
+            self._forked.discard(key)
+            raise
+        finally:
+            self._launching.discard(key)
+        return key
+
+    def _prepare(self, run: Run) -> bool:
+        """Make the folder; True when a supervisor is to be started in it."""
+        plan = prepare.make_plan(
+            run,
+            self._config,
+            wrapper=self._wrapper,
+            boot=self._boot,
+            cgroups=self._cgroups,
+            sandbox=self._sandbox,
+        )
+        if prepare.make_folder(run, plan):
+            return True
+        with observe.opened(self._jobs, run.key) as folder:
+            return observe.launchable(folder, self._boot)
+
+    async def poll(self, keys: Collection[str]) -> Mapping[str, Observation]:
+        """What is known of each key: one thread hop for all of them."""
+        seen = await asyncio.to_thread(self._observe, tuple(keys))
+        for key, observation in seen.items():
+            if observation.phase in (Phase.PENDING, Phase.RUNNING):
+                self._adopt(key)
+        return seen
+
+    def _observe(self, keys: Sequence[str]) -> dict[str, Observation]:
+        seen: dict[str, Observation] = {}
+        for key in map(check_key, keys):
+            in_flight = key in self._in_flight
+            with observe.opened(self._jobs, key) as folder:
+                seen[key] = observe.observe(folder, self._boot, in_flight=in_flight)
+        return seen
+
+    async def cancel(self, key: str) -> None:
+        """End the run's whole tree; returns before it is gone."""
+        await self._end(check_key(key))
+
+    async def _end(self, key: str) -> None:
+        """Ask a run to end; where no supervisor sees to it, do so ourselves."""
+
+        def request() -> float | None:
+            with observe.opened(self._jobs, key) as folder:
+                return None if folder is None else observe.request_end(folder, "Cancelled")
+
+        grace = await asyncio.to_thread(request)
+        self._changed(key)
+        if grace is not None and key not in self._ending:
+            self._ending.add(key)
+            self._spawn(self._force_end(key, grace))
+
+    async def _force_end(self, key: str, grace: float) -> None:
+        def force() -> None:
+            with observe.opened(self._jobs, key) as folder:
+                if folder is not None and locks.held(folder.job_fd):
+                    observe.force_end(folder)
+
+        try:
+            await asyncio.sleep(grace)
+            await asyncio.to_thread(force)
+        finally:
+            self._ending.discard(key)
+        self._changed(key)
+
+    async def log_size(self, key: str, stream: Stream) -> int:
+        """Bytes written so far."""
+        cap = self._config.log_cap_bytes
+        return await asyncio.to_thread(logs.log_size, self._jobs, check_key(key), stream, cap)
+
+    async def read_log(self, key: str, stream: Stream, offset: int, length: int) -> bytes:
+        """At most ``length`` bytes, and never more than 16 MiB, from ``offset``."""
+        cap = self._config.log_cap_bytes
+        return await asyncio.to_thread(
+            logs.read_log, self._jobs, check_key(key), stream, offset, length, cap
+        )
+
+    async def remove(self, key: str) -> None:
+        """Delete the job's folder. Raises :class:`ExecutorUnavailable` while it runs."""
+        await asyncio.to_thread(self._remove, check_key(key))
+
+    def _remove(self, key: str) -> None:
+        with observe.opened(self._jobs, key) as folder:
+            if folder is None:
+                return
+            # Held until it is out of sight, so that no supervisor begins meanwhile.
+            lock_fd = locks.acquire(folder.job_fd)
+            if lock_fd is None:
+                raise ExecutorUnavailable(f"{key} is still running")
+            try:
+                prepare.retire(Path(self._jobs, key))
+            finally:
+                os.close(lock_fd)
+
+    def _adopt(self, key: str) -> None:
+        """Watch a live run ourselves, unless a supervisor of our own reports on it."""
+        if key not in self._forked and key not in self._in_flight:
+            self._adopted.add(key)
+
+    def _on_event(self, message: dict[str, Any]) -> None:
+        key = str(message.get("started") or message.get("ended"))
+        self._in_flight.discard(key)
+        if "ended" in message:
+            self._forked.discard(key)
+            if not message["clean"]:
+                _log.error("the supervisor of %s failed; see supervisor.error in its folder", key)
+                self._adopted.add(key)
+        self._changed(key)
+
+    def _on_lost(self) -> None:
+        self._adopted |= self._forked
+        self._forked.clear()
+        self._in_flight &= self._launching  # those are asked for again
+
+    async def _watch(self) -> None:
+        """Notice the end of adopted runs, and hold those without a supervisor to their time."""
+        while True:
+            await asyncio.sleep(_WATCH_SECONDS)
+            if not self._adopted:
+                continue
+            try:
+                over, due = await asyncio.to_thread(self._look, tuple(self._adopted))
+            except OSError as error:
+                _log.warning("can't look after the adopted runs: %s", error)
+                continue
+            self._adopted -= over
+            for key in over:
+                self._changed(key)
+            for key in due - self._ending:
+                await self._end(key)
+
+    def _look(self, keys: Sequence[str]) -> tuple[set[str], set[str]]:
+        """Of these keys: those that are over, and those that we must end."""
+        over: set[str] = set()
+        due: set[str] = set()
+        for key in keys:
+            with observe.opened(self._jobs, key) as folder:
+                if folder is None or not locks.held(folder.job_fd):
+                    over.add(key)
+                elif observe.needs_force(folder):
+                    due.add(key)
+        return over, due
+
+    def _spawn(self, work: Any) -> None:
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

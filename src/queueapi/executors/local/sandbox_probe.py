@@ -1,0 +1,72 @@
+"""Finding out whether bubblewrap works here, by running something in it."""
+
+import asyncio
+import logging
+import os
+import secrets
+from typing import Final
+
+from queueapi.executors.base import ExecutorUnavailable
+from queueapi.executors.local.child.enter import Entry
+from queueapi.executors.local.child.records import RUN
+from queueapi.executors.local.config import LocalConfig, account_of
+from queueapi.executors.local.link import ForkServerLink
+from queueapi.executors.local.prepare import NEW, delete_tree
+from queueapi.executors.local.sandbox import find_bwrap, job_arguments, system_arguments
+
+_log = logging.getLogger(__name__)
+
+_PROBE: Final = ("/bin/sh", "-c", "test -w . && ! test -e ../exit")
+
+
+async def choose_sandbox(
+    config: LocalConfig, link: ForkServerLink, wrapper: str
+) -> tuple[str, ...]:
+    """The shared part of bubblewrap's command line; empty = jobs run without a sandbox.
+
+    Raises :class:`ExecutorUnavailable` when ``config`` demands what does not work.
+    """
+    if config.sandbox == "none":
+        return ()
+    bwrap = await asyncio.to_thread(find_bwrap)
+    if bwrap is None:
+        why = "bubblewrap is not installed"
+    else:
+        system = await asyncio.to_thread(system_arguments, bwrap)
+        status = await _try(config, link, wrapper, system)
+        if status == 0:
+            return system
+        why = f"a trial of {bwrap} ended with status {status}"
+    if config.sandbox == "bwrap":
+        raise ExecutorUnavailable(f"the sandbox is required, but {why}")
+    _log.warning("local jobs run without a sandbox: %s", why)
+    return ()
+
+
+async def _try(
+    config: LocalConfig, link: ForkServerLink, wrapper: str, system: tuple[str, ...]
+) -> int:
+    draft = config.jobs_dir / f"{NEW}{secrets.token_hex(8)}"
+    account = account_of(config, 0)
+
+    def make() -> str:
+        draft.mkdir()
+        draft.chmod(0o711)
+        run = draft / RUN
+        for folder in (run, run / "work", run / "tmp"):
+            folder.mkdir(mode=0o700)
+        for name in ("script", "environment", "exit"):
+            (run / name).touch(mode=0o444)
+        if account.uid is not None and account.gid is not None:
+            for folder in (run / "work", run / "tmp", run):
+                os.chown(folder, account.uid, account.gid)
+        return str(run)
+
+    try:
+        run_path = await asyncio.to_thread(make)
+        argv = (*job_arguments(system, run_path, wrapper, gpus=False), *_PROBE)
+        return await link.probe(
+            Entry(argv, {"PATH": "/usr/bin:/bin"}, f"{run_path}/work", account.uid, account.gid)
+        )
+    finally:
+        await asyncio.to_thread(delete_tree, draft)

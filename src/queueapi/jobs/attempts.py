@@ -1,0 +1,195 @@
+"""Attempts in the database: opened when a job starts, closed by evidence of its end."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from pydantic import TypeAdapter
+from sqlalchemy import Row, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from queueapi.config import Settings
+from queueapi.groups.usage import Charge, charge
+from queueapi.jobs.lifecycle import Transition, transition
+from queueapi.jobs.models import JobState
+from queueapi.jobs.pricing import cost
+
+
+@dataclass(frozen=True, slots=True)
+class NewAttempt:
+    """Where a job is to start."""
+
+    job_id: int
+    cluster: str
+    node: str
+    gpu_indices: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedAttempt:
+    """How an attempt ended, and what it held for how long. Times None: it never ran."""
+
+    attempt_id: int
+    transition: Transition  # of its job
+    user_id: int
+    group_id: int
+    cpus: int
+    memory_mb: int
+    gpus: int
+    started_at: datetime | None
+    ended_at: datetime | None
+    exit_code: int | None
+    reason: str | None
+    peak_memory_mb: float | None = None
+    cpu_seconds: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        if self.started_at is None or self.ended_at is None:
+            return 0.0
+        return max(0.0, (self.ended_at - self.started_at).total_seconds())
+
+
+_new_json = TypeAdapter(list[NewAttempt])
+_closed_json = TypeAdapter(list[dict[str, Any]])
+_IDS = text("SELECT nextval('attempts_id_seq') FROM generate_series(1, :count)")
+_OPEN = text("""
+WITH opened AS (
+    INSERT INTO attempts (id, job_id, number, epoch, cluster, node, gpu_indices)
+    SELECT i.id, n.job_id, j.attempts, :epoch, n.cluster, n.node, n.gpu_indices
+    FROM json_to_recordset(CAST(:rows AS json))
+        AS n(job_id bigint, cluster text, node text, gpu_indices smallint[])
+    JOIN unnest(CAST(:jobs AS bigint[]), CAST(:ids AS bigint[])) AS i(job_id, id) USING (job_id)
+    JOIN jobs j ON j.id = n.job_id
+    RETURNING id, job_id, cluster, gpu_indices
+)
+SELECT o.id AS attempt_id, o.job_id, o.cluster, o.gpu_indices, j.user_id, j.script, j.env,
+       j.input_data::text AS input_data, j.cpu_cores, j.memory_mb, j.time_limit
+FROM opened o JOIN jobs j ON j.id = o.job_id
+""")
+_LAUNCHABLE = text("""
+SELECT a.id AS attempt_id, a.job_id, a.cluster, a.gpu_indices, j.user_id, j.script, j.env,
+       j.input_data::text AS input_data, j.cpu_cores, j.memory_mb, j.time_limit
+FROM attempts a JOIN jobs j ON j.id = a.job_id WHERE a.id = ANY(:ids)
+""")
+_RECORD = text("""
+UPDATE attempts SET remote_id = r.remote_id
+FROM unnest(CAST(:ids AS bigint[]), CAST(:remote_ids AS text[])) AS r(id, remote_id)
+WHERE attempts.id = r.id
+""")
+_STARTED = text("""
+UPDATE attempts SET started_at = r.started_at
+FROM unnest(CAST(:ids AS bigint[]), CAST(:times AS timestamptz[])) AS r(id, started_at)
+WHERE attempts.id = r.id
+""")
+_CLOSE = text("""
+UPDATE attempts SET
+    started_at = coalesce(c.started_at, attempts.started_at),
+    ended_at = coalesce(c.ended_at, now()),
+    exit_code = c.exit_code, reason = c.reason, peak_memory_mb = c.peak_memory_mb,
+    cpu_seconds = c.cpu_seconds
+FROM json_to_recordset(CAST(:rows AS json)) AS c(
+    attempt_id bigint, started_at timestamptz, ended_at timestamptz, exit_code int, reason text,
+    peak_memory_mb float8, cpu_seconds float8)
+WHERE attempts.id = c.attempt_id AND attempts.ended_at IS NULL
+RETURNING attempts.id
+""")
+
+
+async def open_attempts(
+    session: AsyncSession, epoch: int, starts: Sequence[NewAttempt]
+) -> Sequence[Row[Any]]:
+    """Move the jobs to `starting` where they still wait, with an attempt each.
+
+    Returns what a launch needs, for each job that moved.
+    """
+    ids = (await session.scalars(_IDS, {"count": len(starts)})).all()
+    changes = [
+        Transition(s.job_id, JobState.STARTING, "starting", message=f"on {s.node}", attempt_id=i)
+        for s, i in zip(starts, ids, strict=True)
+    ]
+    moved = await transition(session, changes)
+    chosen = [(s, i) for s, i in zip(starts, ids, strict=True) if s.job_id in moved]
+    if not chosen:
+        return []
+    values = {
+        "epoch": epoch,
+        "rows": _new_json.dump_json([s for s, _ in chosen]).decode(),
+        "jobs": [s.job_id for s, _ in chosen],
+        "ids": [i for _, i in chosen],
+    }
+    return (await session.execute(_OPEN, values)).all()
+
+
+async def launchable(session: AsyncSession, attempt_ids: Sequence[int]) -> Sequence[Row[Any]]:
+    """What a launch needs, for attempts that a crash may have kept from being launched."""
+    return (await session.execute(_LAUNCHABLE, {"ids": list(attempt_ids)})).all()
+
+
+async def record_remote_ids(session: AsyncSession, remote_ids: Mapping[int, str]) -> None:
+    if remote_ids:
+        values = {"ids": list(remote_ids), "remote_ids": list(remote_ids.values())}
+        await session.execute(_RECORD, values)
+
+
+async def record_running(
+    session: AsyncSession, started: Mapping[int, tuple[int, datetime]]
+) -> None:
+    """`started`: by attempt, its job and the time at which the script began."""
+    if not started:
+        return
+    changes = [
+        Transition(job_id, JobState.RUNNING, "running", attempt_id=attempt_id, started_at=at)
+        for attempt_id, (job_id, at) in started.items()
+    ]
+    await transition(session, changes)
+    values = {"ids": list(started), "times": [at for _, at in started.values()]}
+    await session.execute(_STARTED, values)
+
+
+async def close_attempts(
+    session: AsyncSession, settings: Settings, closed: Sequence[ClosedAttempt]
+) -> list[Charge]:
+    """End the attempts, move their jobs and charge the ledger, once each.
+
+    Returns what was charged; an attempt that had ended before is left as it is.
+    """
+    if not closed:
+        return []
+    rows = [
+        {
+            "attempt_id": c.attempt_id,
+            "started_at": c.started_at,
+            "ended_at": c.ended_at,
+            "exit_code": c.exit_code,
+            "reason": c.reason,
+            "peak_memory_mb": c.peak_memory_mb,
+            "cpu_seconds": c.cpu_seconds,
+        }
+        for c in closed
+    ]
+    done = set(await session.scalars(_CLOSE, {"rows": _closed_json.dump_json(rows).decode()}))
+    fresh = [c for c in closed if c.attempt_id in done]
+    await transition(session, [c.transition for c in fresh])
+    charges = [_charge(settings, c) for c in fresh if c.started_at and c.ended_at]
+    await charge(session, charges)
+    return charges
+
+
+def _charge(settings: Settings, closed: ClosedAttempt) -> Charge:
+    assert closed.started_at is not None
+    assert closed.ended_at is not None
+    minutes = closed.seconds / 60
+    return Charge(
+        attempt_id=closed.attempt_id,
+        job_id=closed.transition.job_id,
+        user_id=closed.user_id,
+        group_id=closed.group_id,
+        started_at=closed.started_at,
+        ended_at=closed.ended_at,
+        cpu_minutes=closed.cpus * minutes,
+        gpu_minutes=closed.gpus * minutes,
+        memory_gb_minutes=closed.memory_mb / 1024 * minutes,
+        cost=cost(settings, closed.seconds, closed.cpus, closed.gpus),
+    )

@@ -1,0 +1,134 @@
+"""Hold, release, cancel, requeue, and a change of priority.
+
+Each locks the job, checks, and acts in one transaction. A job that runs is not stopped here:
+its `intent` is noted, the scheduler stops it, and its state changes when its processes are gone.
+"""
+
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from queueapi.auth.principal import Principal
+from queueapi.clock import utc_now
+from queueapi.errors import Conflict, PreconditionFailed
+from queueapi.jobs.lifecycle import Transition, amend, transition
+from queueapi.jobs.models import PLACED_STATES, TERMINAL_STATES, Intent, Job, JobState
+from queueapi.jobs.query import not_found
+
+HELD_REASON = "JobHeldUser"
+
+
+async def _locked(session: AsyncSession, principal: Principal, job_id: int) -> Job:
+    job = await session.scalar(select(Job).where(Job.id == job_id).with_for_update())
+    if job is None or not principal.may_see(job.user_id, job.group_id):
+        raise not_found(job_id)
+    return job
+
+
+async def cancel(session: AsyncSession, principal: Principal, job_id: int) -> bool:
+    """Cancel; True when it is done, False while the job's processes are being stopped."""
+    job = await _locked(session, principal, job_id)
+    state = JobState(job.state)
+    if state is JobState.CANCELLED:
+        return True
+    if state in TERMINAL_STATES:
+        raise Conflict(f"Job {job_id} has {state} already; there is nothing to cancel.")
+    message = f"cancelled by {principal.email}"
+    if state is JobState.QUEUED:
+        change = Transition(
+            job_id,
+            JobState.CANCELLED,
+            "cancelled",
+            reason="Cancelled",
+            message=message,
+            ended_at=utc_now(),
+        )
+        await transition(session, [change])
+        return True
+    await _intend(session, job, Intent.CANCEL, "cancel_requested", message)
+    return False
+
+
+async def requeue(session: AsyncSession, principal: Principal, job_id: int) -> None:
+    """Run the job anew, from the start. One that runs now is stopped first."""
+    job = await _locked(session, principal, job_id)
+    state = JobState(job.state)
+    message = f"requeued by {principal.email}"
+    if state is JobState.QUEUED:
+        raise Conflict(f"Job {job_id} waits already.")
+    if state in PLACED_STATES:
+        await _intend(session, job, Intent.REQUEUE, "requeue_requested", message)
+        return
+    change = Transition(
+        job_id, JobState.QUEUED, "requeued", reason="Requeued", message=message, queued_at=utc_now()
+    )
+    await transition(session, [change])
+
+
+async def _intend(session: AsyncSession, job: Job, intent: Intent, kind: str, message: str) -> None:
+    if job.intent == Intent.CANCEL:
+        return  # a cancel is not taken back
+    await session.execute(
+        update(Job).where(Job.id == job.id).values(intent=intent, version=Job.version + 1)
+    )
+    await amend(session, [job.id], kind, message)
+
+
+async def hold(session: AsyncSession, principal: Principal, job_id: int) -> None:
+    job = await _locked(session, principal, job_id)
+    if job.state != JobState.QUEUED:
+        raise Conflict(f"Job {job_id} is {job.state}; only a queued job can be held.")
+    if job.held:
+        return
+    words = f"held by {principal.email}; release it to let it run"
+    await session.execute(
+        update(Job)
+        .where(Job.id == job_id)
+        .values(held=True, reason=HELD_REASON, reason_message=words, version=Job.version + 1)
+    )
+    await amend(session, [job_id], "held", f"held by {principal.email}")
+
+
+async def release(session: AsyncSession, principal: Principal, job_id: int) -> None:
+    job = await _locked(session, principal, job_id)
+    if not job.held:
+        raise Conflict(f"Job {job_id} is not held.")
+    await session.execute(
+        update(Job)
+        .where(Job.id == job_id)
+        .values(held=False, reason=None, reason_message=None, version=Job.version + 1)
+    )
+    await amend(session, [job_id], "released", f"released by {principal.email}")
+
+
+async def change_priority(
+    session: AsyncSession, principal: Principal, job_id: int, priority: int, if_match: str | None
+) -> None:
+    """Only while it waits. `if_match` is the ETag that the change is based on."""
+    job = await _locked(session, principal, job_id)
+    if if_match is not None and if_match != "*" and etag(job.version) not in _tags(if_match):
+        raise PreconditionFailed(
+            f"Job {job_id} is at version {job.version} now. Read it again, then decide.",
+            version=job.version,
+        )
+    if job.state != JobState.QUEUED:
+        raise Conflict(f"Job {job_id} is {job.state}; its priority matters only while it waits.")
+    if job.base_priority == priority:
+        return
+    await session.execute(
+        update(Job).where(Job.id == job_id).values(base_priority=priority, version=Job.version + 1)
+    )
+    words = f"priority {job.base_priority} → {priority} by {principal.email}"
+    await amend(session, [job_id], "priority_changed", words)
+
+
+def etag(version: int) -> str:
+    return f'"{version}"'
+
+
+def _tags(header: str) -> set[str]:
+    return {tag.strip().removeprefix("W/") for tag in header.split(",")}
+
+
+def matches(header: str | None, version: int) -> bool:
+    """Whether an If-None-Match header names this version."""
+    return header is not None and (header.strip() == "*" or etag(version) in _tags(header))

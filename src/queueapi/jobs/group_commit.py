@@ -1,0 +1,114 @@
+"""Submissions that arrive together share a transaction, as PostgreSQL's own group commit does.
+
+Each is answered only when its transaction is durable. While one transaction is under way the
+next ones gather, so that the cost of a commit is spread the thinner the busier the server is.
+"""
+
+import asyncio
+import contextlib
+from collections import deque
+from dataclasses import dataclass, field
+
+from queueapi.config import Settings
+from queueapi.db.session import Database
+from queueapi.errors import Problem
+from queueapi.jobs.submit import Accepted, KeyRace, Submission, submit
+
+MAX_JOBS = 256  # in a shared transaction; a larger submission has one of its own
+WRITERS = 2  # one gathers while the other commits
+MAX_RACES = 5
+
+
+@dataclass(slots=True)
+class _Pending:
+    submission: Submission
+    answer: asyncio.Future[Accepted] = field(default_factory=asyncio.Future)
+
+    def settle(self, result: Accepted | Exception) -> None:
+        if self.answer.done():
+            return  # the client went away
+        if isinstance(result, Exception):
+            self.answer.set_exception(result)
+        else:
+            self.answer.set_result(result)
+
+
+class GroupCommit:
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self._database = database
+        self._settings = settings
+        self._queue: deque[_Pending] = deque()
+        self._arrived = asyncio.Event()
+        self._writers: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        for number in range(WRITERS):
+            writer = asyncio.create_task(self._write(), name=f"group-commit-{number}")
+            self._writers.append(writer)
+
+    async def close(self) -> None:
+        """To be called when no request is under way any more."""
+        for writer in self._writers:
+            writer.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await writer
+
+    async def submit(self, submission: Submission) -> Accepted:
+        """Durable when it returns. Raises the Problem of a refusal."""
+        pending = _Pending(submission)
+        if len(submission.jobs) > MAX_JOBS:
+            await self._commit([pending])
+        else:
+            self._queue.append(pending)
+            self._arrived.set()
+        return await pending.answer
+
+    async def _write(self) -> None:
+        while True:
+            await self._arrived.wait()
+            batch = self._take()
+            if batch:
+                await self._commit(batch)
+
+    def _take(self) -> list[_Pending]:
+        batch: list[_Pending] = []
+        room = MAX_JOBS
+        while self._queue and len(self._queue[0].submission.jobs) <= room:
+            batch.append(self._queue.popleft())
+            room -= len(batch[-1].submission.jobs)
+        if not self._queue:
+            self._arrived.clear()
+        return batch
+
+    async def _commit(self, batch: list[_Pending]) -> None:
+        try:
+            async with self._database.transaction() as session:
+                results = await submit(session, self._settings, [p.submission for p in batch])
+        except Exception as error:
+            await self._commit_singly(batch, error)
+            return
+        for pending, result in zip(batch, results, strict=True):
+            pending.settle(result)
+
+    async def _commit_singly(self, batch: list[_Pending], error: Exception) -> None:
+        """One of a batch made the transaction fail: the others must not suffer for it."""
+        if len(batch) > 1:
+            for pending in batch:
+                await self._commit([pending])
+        elif isinstance(error, KeyRace):
+            batch[0].settle(await self._after_race(batch[0].submission))
+        else:
+            batch[0].settle(error)
+
+    async def _after_race(self, submission: Submission) -> Accepted | Exception:
+        """The winner has committed, so the next look finds its key."""
+        for _ in range(MAX_RACES):
+            try:
+                async with self._database.transaction() as session:
+                    [result] = await submit(session, self._settings, [submission])
+                return result
+            except KeyRace:
+                continue
+            except Exception as error:
+                return error
+        return Problem("The same Idempotency-Key is in use by another request. Try again.")

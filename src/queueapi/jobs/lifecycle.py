@@ -1,0 +1,141 @@
+"""The only code that changes `jobs.state`.
+
+`transition()` checks each change against ALLOWED, and writes the new state, the job event, the
+count of submitted jobs and the inbox row in the caller's transaction. `amend()` does the same
+for changes that leave the state alone. Both take any number of jobs at once.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from pydantic import TypeAdapter
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from queueapi.db import inbox
+from queueapi.jobs.models import ACTIVE_STATES, JobState
+
+S = JobState
+ALLOWED: dict[JobState, frozenset[JobState]] = {
+    S.QUEUED: frozenset({S.STARTING, S.CANCELLED, S.FAILED}),
+    S.STARTING: frozenset({S.RUNNING, S.COMPLETED, S.FAILED, S.CANCELLED, S.QUEUED}),
+    S.RUNNING: frozenset({S.SUSPENDED, S.COMPLETED, S.FAILED, S.CANCELLED, S.QUEUED}),
+    S.SUSPENDED: frozenset({S.RUNNING, S.COMPLETED, S.FAILED, S.CANCELLED, S.QUEUED}),
+    S.COMPLETED: frozenset({S.QUEUED}),
+    S.FAILED: frozenset({S.QUEUED}),
+    S.CANCELLED: frozenset({S.QUEUED}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One job's change. Fields left at None keep what the row has, but for `reason`."""
+
+    job_id: int
+    to: JobState
+    kind: str  # of the event: started, running, ended, requeued …
+    reason: str | None = None
+    message: str | None = None
+    attempt_id: int | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    exit_code: int | None = None
+    queued_at: datetime | None = None
+    eligible_at: datetime | None = None
+    retry: bool = False  # counts against max_retries
+    cost: Decimal | None = None  # added to actual_cost
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A Transition with what the locked row adds to it."""
+
+    change: Transition
+    user_id: int
+    active: int  # +1, 0 or -1: what it adds to the owner's count of submitted jobs
+
+
+_rows_json = TypeAdapter(list[_Row])
+
+_LOCK = text(
+    "SELECT id, state, held, user_id FROM jobs WHERE id = ANY(:ids) ORDER BY id FOR UPDATE"
+)
+
+_APPLY = text("""
+WITH change AS (
+    SELECT c.*, r.user_id, r.active
+    FROM json_to_recordset(CAST(:rows AS json)) AS r(change json, user_id bigint, active int),
+    json_to_record(r.change) AS c(
+        job_id bigint, "to" text, kind text, reason text, message text, attempt_id bigint,
+        started_at timestamptz, ended_at timestamptz, exit_code int,
+        queued_at timestamptz, eligible_at timestamptz, retry bool, cost numeric)
+), moved AS (
+    UPDATE jobs SET
+        state = c.to, reason = c.reason, reason_message = c.message, version = version + 1,
+        started_at = CASE WHEN c.to = 'queued' THEN NULL
+                          ELSE coalesce(c.started_at, jobs.started_at) END,
+        ended_at = c.ended_at, exit_code = c.exit_code,
+        queued_at = coalesce(c.queued_at, jobs.queued_at), eligible_at = c.eligible_at,
+        attempts = jobs.attempts + (c.to = 'starting')::int,
+        retries = jobs.retries + c.retry::int,
+        intent = CASE WHEN c.to IN ('starting', 'running', 'suspended') THEN intent END,
+        actual_cost = CASE WHEN c.cost IS NULL THEN jobs.actual_cost
+                           ELSE coalesce(jobs.actual_cost, 0) + c.cost END
+    FROM change c WHERE jobs.id = c.job_id
+), logged AS (
+    INSERT INTO job_events (job_id, kind, state, reason, message, attempt_id)
+    SELECT job_id, kind, "to", reason, message, attempt_id FROM change ORDER BY job_id
+), owners AS MATERIALIZED (
+    SELECT user_id FROM submitted_counts
+    WHERE user_id IN (SELECT user_id FROM change WHERE active <> 0)
+    ORDER BY user_id FOR UPDATE
+), counted AS (
+    UPDATE submitted_counts s SET active = s.active + d.active
+    FROM owners o JOIN (SELECT user_id, sum(active) AS active FROM change GROUP BY user_id) d
+        USING (user_id)
+    WHERE s.user_id = o.user_id
+)
+SELECT count(*) FROM change
+""")
+
+_LOG = text("""
+INSERT INTO job_events (job_id, kind, state, message)
+SELECT id, :kind, state, :message FROM jobs WHERE id = ANY(:ids)
+""")
+
+
+async def transition(session: AsyncSession, changes: Sequence[Transition]) -> set[int]:
+    """Carry out what is allowed of `changes`; returns the ids of the jobs that moved.
+
+    A change that the job's present state does not allow is left out, not an error: somebody
+    else was first. A held job does not start. At most one change for each job.
+    """
+    if not changes:
+        return set()
+    ids = [change.job_id for change in changes]
+    locked = {row.id: row for row in await session.execute(_LOCK, {"ids": ids})}
+    rows = []
+    for change in changes:
+        job = locked.get(change.job_id)
+        if job is None or change.to not in ALLOWED[JobState(job.state)]:
+            continue
+        if job.held and change.to is JobState.STARTING:
+            continue
+        active = (change.to in ACTIVE_STATES) - (job.state in ACTIVE_STATES)
+        rows.append(_Row(change, job.user_id, active))
+    if not rows:
+        return set()
+    moved = [row.change.job_id for row in rows]
+    await session.execute(_APPLY, {"rows": _rows_json.dump_json(rows).decode()})
+    await inbox.post(session, moved)
+    return set(moved)
+
+
+async def amend(
+    session: AsyncSession, job_ids: Sequence[int], kind: str, message: str | None = None
+) -> None:
+    """Record that these jobs changed otherwise: the event, the inbox row, the notification."""
+    await session.execute(_LOG, {"ids": list(job_ids), "kind": kind, "message": message})
+    await inbox.post(session, job_ids)

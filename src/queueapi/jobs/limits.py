@@ -1,0 +1,129 @@
+"""What a user may submit: pure checks on figures that the caller has read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from queueapi.config import Settings
+from queueapi.errors import Conflict, FieldError, Invalid, LimitExceeded, NotFound, Problem
+from queueapi.jobs.schemas import JobSubmission, Provider
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    group_id: int
+    name: str
+    is_default: bool
+    quota: float  # CPU-minutes in the rolling 30 days
+    used: float  # of it, settled
+    max_submitted: int  # jobs that have not ended, per user
+
+
+@dataclass(slots=True)
+class Allowance:
+    """One user's: how many of their jobs have not ended, and the groups they may charge."""
+
+    active: int
+    memberships: dict[str, Membership] = field(default_factory=dict)
+
+    def add(self, membership: Membership) -> None:
+        self.memberships[membership.name] = membership
+
+    def group(self, name: str | None) -> Membership:
+        """The group that a job charges: the one named, else the default, else the only one."""
+        if name is not None:
+            if name in self.memberships:
+                return self.memberships[name]
+            raise NotFound(
+                f"You are in no group named {name!r}. Your groups: {self._names()}.",
+                errors=[FieldError("/group", "name a group that you are a member of")],
+            )
+        defaults = [m for m in self.memberships.values() if m.is_default]
+        if defaults or len(self.memberships) == 1:
+            return defaults[0] if defaults else next(iter(self.memberships.values()))
+        if not self.memberships:
+            raise Conflict("You are in no group yet. Join one, then submit.")
+        raise Conflict(f"Name a group, or choose a default one. Your groups: {self._names()}.")
+
+    def _names(self) -> str:
+        return ", ".join(sorted(self.memberships)) or "none"
+
+
+def check(
+    settings: Settings, allowance: Allowance, jobs: Sequence[JobSubmission]
+) -> list[Membership]:
+    """The group that each job charges. Raises a Problem that names the first job refused.
+
+    On success the jobs count: a later submission of the same user meets the higher figure.
+    """
+    groups = []
+    for index, job in enumerate(jobs):
+        try:
+            _check_size(settings, job)
+            group = allowance.group(job.group)
+            _check_quota(group, job)
+        except Problem as problem:
+            if len(jobs) > 1:
+                problem.detail = f"Job {index} of the batch: {problem.detail}"
+                problem.members["index"] = index
+            raise
+        groups.append(group)
+    limit = min(group.max_submitted for group in groups)
+    if allowance.active + len(jobs) > limit:
+        raise LimitExceeded(
+            f"You have {allowance.active} jobs that have not ended; with {len(jobs)} more you "
+            f"would pass the limit of {limit}. Wait for some to end, cancel some, or ask a "
+            "manager of the group to raise max_submitted_per_user.",
+            limit_name="max_submitted_per_user",
+            limit=limit,
+            used=allowance.active,
+            requested=len(jobs),
+        )
+    allowance.active += len(jobs)
+    return groups
+
+
+def _check_size(settings: Settings, job: JobSubmission) -> None:
+    asked = (
+        ("cpu_cores", job.cpu_cores, settings.max_cpu_cores, "QUEUEAPI_MAX_CPU_CORES"),
+        ("memory_gb", job.memory_gb, settings.max_memory_gb, "QUEUEAPI_MAX_MEMORY_GB"),
+        ("gpu_count", job.gpus, settings.max_gpus, "QUEUEAPI_MAX_GPUS"),
+        (
+            "estimated_hours",
+            job.estimated_hours,
+            settings.max_estimated_hours,
+            "QUEUEAPI_MAX_ESTIMATED_HOURS",
+        ),
+    )
+    for name, value, limit, setting in asked:
+        if value > limit:
+            raise LimitExceeded(
+                f"{name} is {value:g}; the most that a job may ask for is {limit:g}. Ask for "
+                f"less, or have the operator raise {setting}.",
+                limit_name=name,
+                limit=limit,
+                used=0,
+                requested=value,
+            )
+    if len(job.script.encode()) > settings.max_script_bytes:
+        raise Invalid(
+            f"The script is over {settings.max_script_bytes} bytes. Let it fetch what it needs.",
+            errors=[FieldError("/script", f"at most {settings.max_script_bytes} bytes")],
+        )
+    if job.provider not in (Provider.AUTO, Provider.LOCAL):
+        raise Conflict(
+            f"No cluster of provider {job.provider} is registered here. Use auto or local."
+        )
+
+
+def _check_quota(group: Membership, job: JobSubmission) -> None:
+    if group.used + job.cpu_minutes > group.quota:
+        raise LimitExceeded(
+            f"The group {group.name} has used {group.used:.1f} of its {group.quota:.1f} "
+            f"CPU-minutes of the last 30 days; this job may need {job.cpu_minutes:.1f}. Lower "
+            "cpu_cores or estimated_hours, charge another group, or ask an administrator to "
+            "raise the quota.",
+            limit_name="quota_cpu_minutes",
+            limit=group.quota,
+            used=group.used,
+            requested=job.cpu_minutes,
+        )

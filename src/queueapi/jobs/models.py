@@ -1,0 +1,179 @@
+"""Jobs, their attempts and events, and what submits are checked against."""
+
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    Integer,
+    Numeric,
+    SmallInteger,
+    String,
+    Text,
+    UniqueConstraint,
+    desc,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSON, JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from queueapi.db.base import Base, CreatedAt, PrimaryKey, Timestamp
+
+
+class JobState(StrEnum):
+    QUEUED = "queued"
+    STARTING = "starting"
+    RUNNING = "running"
+    SUSPENDED = "suspended"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Intent(StrEnum):
+    """What was asked of a job whose attempt must be stopped first."""
+
+    CANCEL = "cancel"
+    REQUEUE = "requeue"
+
+
+TERMINAL_STATES = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED})
+ACTIVE_STATES = frozenset(JobState) - TERMINAL_STATES
+PLACED_STATES = frozenset({JobState.STARTING, JobState.RUNNING, JobState.SUSPENDED})
+
+_ACTIVE = text("state IN ('queued', 'starting', 'running', 'suspended')")
+
+
+class Job(Base):
+    __tablename__ = "jobs"
+    __table_args__ = (
+        CheckConstraint(
+            "state IN ('queued', 'starting', 'running', 'suspended', 'completed', 'failed',"
+            " 'cancelled')",
+            name="state",
+        ),
+        CheckConstraint("base_priority BETWEEN 1 AND 10", name="base_priority"),
+        Index("ix_jobs_user_id_id", "user_id", desc("id")),
+        Index("ix_jobs_user_id_state_id", "user_id", "state", desc("id")),
+        Index("ix_jobs_group_id_id", "group_id", desc("id")),
+        Index("ix_jobs_active", "id", postgresql_where=_ACTIVE),
+        Index("ix_jobs_name", "name", desc("id"), postgresql_where=text("name <> ''")),
+        Index(
+            "ix_jobs_tags", "tags", postgresql_using="gin", postgresql_where=text("tags <> '{}'")
+        ),
+    )
+
+    id: Mapped[PrimaryKey]
+    user_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("users.id", ondelete="CASCADE"))
+    group_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("groups.id"))
+
+    # What was asked for
+    name: Mapped[str] = mapped_column(String(200))
+    job_type: Mapped[str | None] = mapped_column(String(50))
+    tags: Mapped[list[str]] = mapped_column(ARRAY(String(50)))
+    script: Mapped[str] = mapped_column(Text)
+    env: Mapped[dict[str, str] | None] = mapped_column(JSONB(none_as_null=True))
+    input_data: Mapped[Any | None] = mapped_column(JSON(none_as_null=True))  # kept as sent
+    cpu_cores: Mapped[int]
+    memory_mb: Mapped[int]
+    gpu_count: Mapped[int] = mapped_column(SmallInteger)
+    gpu_type: Mapped[str | None] = mapped_column(String(50))
+    time_limit: Mapped[int]  # seconds
+    base_priority: Mapped[int] = mapped_column(SmallInteger)
+    max_retries: Mapped[int] = mapped_column(SmallInteger)
+    provider: Mapped[str | None] = mapped_column(String(20))
+    instance_type: Mapped[str | None] = mapped_column(String(50))
+    estimated_cost: Mapped[Decimal] = mapped_column(Numeric(14, 6))
+
+    # Where it stands; `state` is changed by lifecycle.transition() alone
+    state: Mapped[str] = mapped_column(String(20), server_default=JobState.QUEUED)
+    held: Mapped[bool] = mapped_column(server_default=text("false"))
+    intent: Mapped[str | None] = mapped_column(String(20))  # what to do when the attempt stops
+    reason: Mapped[str | None] = mapped_column(String(50))
+    reason_message: Mapped[str | None] = mapped_column(Text)
+    version: Mapped[int] = mapped_column(Integer, server_default=text("1"))  # the ETag
+    attempts: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
+    retries: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
+    created_at: Mapped[CreatedAt]
+    queued_at: Mapped[CreatedAt]  # wait time counts from here
+    eligible_at: Mapped[Timestamp | None]  # not before: the back-off after a requeue
+    started_at: Mapped[Timestamp | None]
+    ended_at: Mapped[Timestamp | None]
+    exit_code: Mapped[int | None]
+    actual_cost: Mapped[Decimal | None] = mapped_column(Numeric(14, 6))
+
+
+class Attempt(Base):
+    """One execution of a job. Its launch key is `qa-<id>`."""
+
+    __tablename__ = "attempts"
+    __table_args__ = (
+        UniqueConstraint("job_id", "number"),
+        Index("ix_attempts_open", "id", postgresql_where=text("ended_at IS NULL")),
+    )
+
+    id: Mapped[PrimaryKey]
+    job_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("jobs.id", ondelete="CASCADE"))
+    number: Mapped[int] = mapped_column(SmallInteger)
+    epoch: Mapped[int] = mapped_column(BigInteger)  # of the leader that committed it
+    cluster: Mapped[str] = mapped_column(String(100))
+    node: Mapped[str] = mapped_column(String(255))
+    gpu_indices: Mapped[list[int]] = mapped_column(ARRAY(SmallInteger))
+    remote_id: Mapped[str | None] = mapped_column(String(255))
+    created_at: Mapped[CreatedAt]
+    started_at: Mapped[Timestamp | None]
+    ended_at: Mapped[Timestamp | None]
+    exit_code: Mapped[int | None]
+    reason: Mapped[str | None] = mapped_column(String(50))
+    peak_memory_mb: Mapped[float | None]
+    cpu_seconds: Mapped[float | None]
+
+    @property
+    def launch_key(self) -> str:
+        return f"qa-{self.id}"
+
+
+class JobEvent(Base):
+    """One change of a job. The submission itself is the job row."""
+
+    __tablename__ = "job_events"
+    __table_args__ = (Index("ix_job_events_job_id_id", "job_id", "id"),)
+
+    id: Mapped[PrimaryKey]
+    job_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("jobs.id", ondelete="CASCADE"))
+    at: Mapped[CreatedAt]
+    kind: Mapped[str] = mapped_column(String(30))
+    state: Mapped[str] = mapped_column(String(20))  # after the event
+    reason: Mapped[str | None] = mapped_column(String(50))
+    message: Mapped[str | None] = mapped_column(Text)
+    attempt_id: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class SubmittedCount(Base):
+    """How many jobs of a user have not ended: the figure that the submit limit checks."""
+
+    __tablename__ = "submitted_counts"
+    __table_args__ = ({"postgresql_with": {"fillfactor": 50}},)
+
+    user_id: Mapped[int] = mapped_column(
+        BigInteger, ForeignKey("users.id", ondelete="CASCADE"), primary_key=True
+    )
+    active: Mapped[int]
+
+
+class IdempotencyKey(Base):
+    __tablename__ = "idempotency_keys"
+    __table_args__ = (Index("ix_idempotency_keys_created_at", "created_at"),)
+
+    user_id: Mapped[int] = mapped_column(
+        BigInteger, ForeignKey("users.id", ondelete="CASCADE"), primary_key=True
+    )
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    body_hash: Mapped[str] = mapped_column(String(64))
+    job_ids: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))
+    created_at: Mapped[CreatedAt]

@@ -1,0 +1,243 @@
+"""Reading jobs: one, many, and their events. Others' jobs are as if they were not there."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, Select, func, select, union_all
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import InstrumentedAttribute
+
+from queueapi.auth.models import User
+from queueapi.auth.principal import Principal
+from queueapi.errors import NotFound
+from queueapi.groups.models import Group, LedgerEntry
+from queueapi.jobs import schemas
+from queueapi.jobs.models import Attempt, Job, JobEvent, JobState
+from queueapi.paging import decode_cursor, encode_cursor
+
+_TEXTS = {"script", "env", "input_data"}
+_COLUMNS = [c for c in Job.__table__.columns if c.name not in _TEXTS]
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    states: Sequence[JobState] = ()
+    group: str | None = None
+    name: str | None = None
+    tag: str | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        found: list[ColumnElement[bool]] = []
+        if self.states:
+            found.append(Job.state.in_(self.states))
+        if self.group is not None:
+            named = select(Group.id).where(Group.name == self.group).scalar_subquery()
+            found.append(Job.group_id == named)
+        if self.name is not None:
+            found.append((Job.name == self.name) & (Job.name != ""))
+        if self.tag is not None:
+            found.append(Job.tags.contains([self.tag]) & (Job.tags != []))
+        if self.created_after is not None:
+            found.append(Job.created_at >= self.created_after)
+        if self.created_before is not None:
+            found.append(Job.created_at < self.created_before)
+        return found
+
+
+def visible(principal: Principal) -> list[ColumnElement[bool]]:
+    """Disjoint conditions whose union is what this person may see; each can use an index."""
+    if principal.is_admin:
+        return [Job.id.is_not(None)]
+    branches: list[ColumnElement[bool]] = [Job.user_id == principal.user_id]
+    if principal.managed_groups:
+        managed = Job.group_id.in_(sorted(principal.managed_groups))
+        branches.append(managed & (Job.user_id != principal.user_id))
+    return branches
+
+
+def not_found(job_id: int) -> NotFound:
+    return NotFound(f"There is no job {job_id} that you may see.")
+
+
+def _documents(where: ColumnElement[bool]) -> Select[Any]:
+    return (
+        select(*_COLUMNS, User.email, Group.name.label("group_name"))
+        .join(User, User.id == Job.user_id)
+        .join(Group, Group.id == Job.group_id)
+        .where(where)
+    )
+
+
+def document_fields(row: Row[Any]) -> dict[str, Any]:
+    """A job row as the fields of schemas.Job."""
+    seconds = (row.ended_at - row.started_at).total_seconds() if _ran(row) else None
+    return {
+        "id": row.id,
+        "name": row.name,
+        "status": row.state,
+        "reason": row.reason,
+        "reason_message": row.reason_message,
+        "held": row.held,
+        "user": row.email,
+        "group": row.group_name,
+        "job_type": row.job_type,
+        "tags": row.tags,
+        "cpu_cores": row.cpu_cores,
+        "memory_gb": row.memory_mb / 1024,
+        "gpu_count": row.gpu_count,
+        "gpu_type": row.gpu_type,
+        "estimated_hours": row.time_limit / 3600,
+        "priority": row.base_priority,
+        "max_retries": row.max_retries,
+        "retries": row.retries,
+        "provider": row.provider,
+        "instance_type": row.instance_type,
+        "created_at": row.created_at,
+        "queued_at": row.queued_at,
+        "eligible_at": row.eligible_at,
+        "started_at": row.started_at,
+        "completed_at": row.ended_at,
+        "exit_code": row.exit_code,
+        "estimated_cost": row.estimated_cost,
+        "actual_cost": row.actual_cost,
+        "actual_hours": seconds / 3600 if seconds is not None else None,
+        "version": row.version,
+    }
+
+
+def _ran(row: Row[Any]) -> bool:
+    return row.started_at is not None and row.ended_at is not None
+
+
+async def documents_by_id(session: AsyncSession, ids: Sequence[int]) -> dict[int, schemas.Job]:
+    rows = await session.execute(_documents(Job.id.in_(ids)))
+    return {row.id: schemas.Job(**document_fields(row)) for row in rows}
+
+
+async def list_jobs(
+    session: AsyncSession,
+    principal: Principal,
+    wanted: JobFilter,
+    limit: int,
+    cursor: str | None,
+) -> schemas.JobPage:
+    """Newest first. Stable under inserts: the cursor is the last id."""
+    conditions = wanted.conditions()
+    if cursor is not None:
+        [last] = decode_cursor(cursor, int)
+        conditions.append(Job.id < last)
+    branches = [
+        select(Job.id).where(branch, *conditions).order_by(Job.id.desc()).limit(limit + 1)
+        for branch in visible(principal)
+    ]
+    ids = union_all(*branches).subquery() if len(branches) > 1 else branches[0].subquery()
+    newest = select(ids.c.id).order_by(ids.c.id.desc()).limit(limit + 1)
+    found = list((await session.scalars(newest)).all())
+    more = len(found) > limit
+    found = found[:limit]
+    jobs = await documents_by_id(session, found)
+    return schemas.JobPage(
+        jobs=[jobs[i] for i in found if i in jobs],
+        next=encode_cursor(found[-1]) if more else None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """One job with all that the database holds of it."""
+
+    fields: dict[str, Any]
+    script: str
+    env: dict[str, str]
+    input_data: Any
+    attempts: list[Attempt]
+    usage: schemas.Usage
+    estimated_cpu_minutes: float
+    version: int
+    status: JobState
+
+
+async def job_record(session: AsyncSession, principal: Principal, job_id: int) -> JobRecord:
+    statement = _documents(Job.id == job_id).add_columns(Job.script, Job.env, Job.input_data)
+    row = (await session.execute(statement)).one_or_none()
+    if row is None or not principal.may_see(row.user_id, row.group_id):
+        raise not_found(job_id)
+    attempts = await session.scalars(
+        select(Attempt).where(Attempt.job_id == job_id).order_by(Attempt.number)
+    )
+    usage = (
+        await session.execute(
+            select(
+                _total(LedgerEntry.cpu_minutes).label("cpu_minutes"),
+                _total(LedgerEntry.gpu_minutes).label("gpu_minutes"),
+                _total(LedgerEntry.memory_gb_minutes).label("memory_gb_minutes"),
+            ).where(LedgerEntry.job_id == job_id)
+        )
+    ).one()
+    return JobRecord(
+        fields=document_fields(row),
+        script=row.script,
+        env=row.env or {},
+        input_data=row.input_data,
+        attempts=list(attempts),
+        usage=schemas.Usage(**usage._mapping),
+        estimated_cpu_minutes=row.cpu_cores * row.time_limit / 60,
+        version=row.version,
+        status=JobState(row.state),
+    )
+
+
+def _total(column: InstrumentedAttribute[float]) -> ColumnElement[float]:
+    return func.coalesce(func.sum(column), 0.0)
+
+
+def attempt_document(attempt: Attempt) -> schemas.AttemptDocument:
+    return schemas.AttemptDocument(
+        number=attempt.number,
+        launch_key=attempt.launch_key,
+        cluster=attempt.cluster,
+        node=attempt.node,
+        gpu_indices=attempt.gpu_indices,
+        provider_job_id=attempt.remote_id,
+        created_at=attempt.created_at,
+        started_at=attempt.started_at,
+        ended_at=attempt.ended_at,
+        exit_code=attempt.exit_code,
+        reason=attempt.reason,
+        peak_memory_mb=attempt.peak_memory_mb,
+        cpu_seconds=attempt.cpu_seconds,
+    )
+
+
+async def job_events(session: AsyncSession, principal: Principal, job_id: int) -> schemas.EventList:
+    """The submission, from the job's own row, and then what happened to it."""
+    job = await session.get(Job, job_id)
+    if job is None or not principal.may_see(job.user_id, job.group_id):
+        raise not_found(job_id)
+    submitted = schemas.Event(
+        at=job.created_at,
+        kind="submitted",
+        status=JobState.QUEUED,
+        reason=None,
+        message=None,
+        attempt=None,
+    )
+    rows = await session.scalars(
+        select(JobEvent).where(JobEvent.job_id == job_id).order_by(JobEvent.id)
+    )
+    return schemas.EventList(events=[submitted, *(_event(row) for row in rows)])
+
+
+def _event(row: JobEvent) -> schemas.Event:
+    return schemas.Event(
+        at=row.at,
+        kind=row.kind,
+        status=JobState(row.state),
+        reason=row.reason,
+        message=row.message,
+        attempt=f"qa-{row.attempt_id}" if row.attempt_id is not None else None,
+    )

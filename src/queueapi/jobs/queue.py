@@ -1,0 +1,115 @@
+"""The queue as the scheduler sees it. The leading controller answers through QueueView."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from queueapi.auth.principal import Principal
+from queueapi.clock import from_epoch
+from queueapi.errors import Unavailable
+from queueapi.jobs import schemas
+from queueapi.jobs.query import documents_by_id
+from queueapi.paging import decode_cursor, encode_cursor
+
+QueueKey = tuple[float, float, int]  # final priority, queued_at (epoch seconds), job id
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What the scheduler says of one waiting job."""
+
+    job_id: int
+    position: int | None  # in the whole queue; None while it may not start yet
+    priority: schemas.Priority | None  # likewise
+    queued_at: float  # epoch seconds
+    reason: str
+    message: str
+    estimated_start: datetime | None
+
+    @property
+    def key(self) -> QueueKey:
+        final = self.priority.final if self.priority else 0.0
+        return final, self.queued_at, self.job_id
+
+
+class QueueView(Protocol):
+    """What the API may ask of the scheduler. Times are seconds since the epoch."""
+
+    @property
+    def leads(self) -> bool:
+        """Whether this server has the lead, and so can answer."""
+        ...
+
+    def now(self) -> float: ...
+
+    def totals(self) -> tuple[int, int]:
+        """Waiting jobs, and jobs that hold resources."""
+        ...
+
+    def outlook(self, job_id: int) -> Outlook | None: ...
+
+    def page(
+        self,
+        as_of: float,
+        limit: int,
+        after: QueueKey | None,
+        users: Collection[int] | None,
+        groups: Collection[int] | None,
+    ) -> list[Outlook]:
+        """In final order. A job is shown whose user is in `users` or whose group in `groups`;
+        both None shows all. `after` is the key of the entry where the last page ended."""
+        ...
+
+
+async def queue_page(
+    session: AsyncSession, view: QueueView, principal: Principal, limit: int, cursor: str | None
+) -> schemas.QueuePage:
+    """One page. The cursor keeps the instant of the first page, so that the order holds still."""
+    if not view.leads:
+        raise Unavailable("Another server has the lead and knows the queue.", retry_after=5)
+    as_of, after = view.now(), None
+    if cursor is not None:
+        as_of, final, queued_at, job_id = decode_cursor(cursor, float, float, float, int)
+        after = (final, queued_at, job_id)
+    everything = principal.is_admin
+    outlooks = view.page(
+        as_of,
+        limit + 1,
+        after,
+        None if everything else {principal.user_id},
+        None if everything else principal.managed_groups,
+    )
+    more = len(outlooks) > limit
+    outlooks = outlooks[:limit]
+    jobs = await documents_by_id(session, [o.job_id for o in outlooks])
+    waiting, running = view.totals()
+    return schemas.QueuePage(
+        as_of=from_epoch(as_of),
+        waiting=waiting,
+        running=running,
+        entries=[_entry(o, jobs[o.job_id]) for o in outlooks if o.job_id in jobs],
+        next=encode_cursor(as_of, *outlooks[-1].key) if more else None,
+    )
+
+
+def _entry(outlook: Outlook, job: schemas.Job) -> schemas.QueueEntry:
+    return schemas.QueueEntry(
+        position=outlook.position,
+        job_id=job.id,
+        name=job.name,
+        user=job.user,
+        group=job.group,
+        cpu_cores=job.cpu_cores,
+        memory_gb=job.memory_gb,
+        gpu_count=job.gpu_count,
+        gpu_type=job.gpu_type,
+        estimated_hours=job.estimated_hours,
+        queued_at=job.queued_at,
+        priority=outlook.priority,
+        reason=outlook.reason,
+        reason_message=outlook.message,
+        estimated_start=outlook.estimated_start,
+    )

@@ -1,0 +1,412 @@
+"""The job routes. Each takes one hop to a use case."""
+
+import asyncio
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Path, Query, Response
+from pydantic import AwareDatetime
+from starlette.requests import HTTPConnection
+
+from queueapi import problems
+from queueapi.auth.dependencies import require
+from queueapi.auth.principal import Principal, Scope
+from queueapi.db.session import Database, DatabaseOf, Session
+from queueapi.errors import (
+    Conflict,
+    IdempotencyKeyReused,
+    LimitExceeded,
+    NotFound,
+    PreconditionFailed,
+    Unavailable,
+)
+from queueapi.executors.base import Stream
+from queueapi.jobs import control, query, queue, schemas
+from queueapi.jobs.changes import ChangeFeed
+from queueapi.jobs.group_commit import GroupCommit
+from queueapi.jobs.logs import Executors, Log
+from queueapi.jobs.models import JobState
+from queueapi.jobs.submit import Accepted, Submission
+from queueapi.routing import StrictRoute
+
+router = APIRouter(prefix="/api", tags=["jobs"], route_class=StrictRoute)
+
+MAX_WAIT_SECONDS = 60
+
+Reader = Annotated[Principal, Depends(require(Scope.JOBS_READ))]
+Writer = Annotated[Principal, Depends(require(Scope.JOBS_WRITE))]
+JobId = Annotated[int, Path(ge=1, le=2**63 - 1)]
+Limit = Annotated[int, Query(ge=1, le=1000, description="How many to return at the most")]
+Cursor = Annotated[
+    str | None, Query(max_length=200, description="`next` of the page before this one")
+]
+Key = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        pattern=r"^[\x21-\x7e]+$",
+        description="Repeat a submit with the same key as often as you like: one job comes of it",
+    ),
+]
+JOB_PROBLEMS = problems.responses(*problems.COMMON, NotFound)
+SUBMIT_PROBLEMS = problems.responses(
+    *problems.COMMON, NotFound, LimitExceeded, Conflict, IdempotencyKeyReused
+)
+CONTROL_PROBLEMS = problems.responses(*problems.COMMON, NotFound, Conflict)
+
+
+# Asynchronous, although they wait for nothing: FastAPI runs plain functions in a thread.
+async def get_group_commit(connection: HTTPConnection) -> GroupCommit:
+    found: GroupCommit = connection.app.state.group_commit
+    return found
+
+
+async def get_queue(connection: HTTPConnection) -> queue.QueueView:
+    found: queue.QueueView = connection.app.state.queue
+    return found
+
+
+async def get_feed(connection: HTTPConnection) -> ChangeFeed:
+    found: ChangeFeed = connection.app.state.feed
+    return found
+
+
+async def get_executors(connection: HTTPConnection) -> Executors:
+    found: Executors = connection.app.state.executors
+    return found
+
+
+Queue = Annotated[queue.QueueView, Depends(get_queue)]
+Submitter = Annotated[GroupCommit, Depends(get_group_commit)]
+Feed = Annotated[ChangeFeed, Depends(get_feed)]
+ExecutorsOf = Annotated[Executors, Depends(get_executors)]
+
+
+@router.post(
+    "/jobs",
+    operation_id="submit_job",
+    status_code=201,
+    response_model=schemas.Job,
+    responses=SUBMIT_PROBLEMS,
+    summary="Submit a job",
+)
+async def submit_job(
+    body: schemas.JobSubmission,
+    principal: Writer,
+    submitter: Submitter,
+    database: DatabaseOf,
+    key: Key = None,
+) -> Response:
+    """Stores the job; it is durable when this answers. Send an Idempotency-Key to be able to
+    repeat the request after a lost answer without submitting twice."""
+    accepted = await submitter.submit(Submission(principal, [body], key))
+    [job_id] = accepted.job_ids
+    if accepted.replayed:
+        async with database.transaction() as session:
+            jobs = await query.documents_by_id(session, [job_id])
+        if job_id not in jobs:
+            raise query.not_found(job_id)
+        job = jobs[job_id]
+    else:
+        job = _new_document(body, principal, accepted)
+    headers = {"Location": f"/api/jobs/{job_id}", "ETag": control.etag(job.version)}
+    return _created(job.model_dump_json(), headers | _replay_header(accepted))
+
+
+@router.post(
+    "/jobs/batch",
+    operation_id="submit_jobs",
+    status_code=201,
+    response_model=schemas.BatchResult,
+    responses=SUBMIT_PROBLEMS,
+    summary="Submit many jobs, all or none",
+)
+async def submit_jobs(
+    body: schemas.BatchSubmission, principal: Writer, submitter: Submitter, key: Key = None
+) -> Response:
+    accepted = await submitter.submit(Submission(principal, body.jobs, key))
+    result = schemas.BatchResult.model_construct(job_ids=accepted.job_ids)
+    return _created(result.model_dump_json(), _replay_header(accepted))
+
+
+def _created(content: str, headers: dict[str, str]) -> Response:
+    return Response(content, status_code=201, media_type="application/json", headers=headers)
+
+
+def _replay_header(accepted: Accepted) -> dict[str, str]:
+    return {"Idempotency-Replayed": "true"} if accepted.replayed else {}
+
+
+def _new_document(
+    body: schemas.JobSubmission, principal: Principal, accepted: Accepted
+) -> schemas.Job:
+    """The new job as a read would show it; nothing needs to be read, for nothing else is set."""
+    return schemas.Job.model_construct(
+        id=accepted.job_ids[0],
+        name=body.name,
+        status=JobState.QUEUED,
+        reason=None,
+        reason_message=None,
+        held=False,
+        user=principal.email,
+        group=accepted.groups[0],
+        job_type=body.job_type,
+        tags=body.tags,
+        cpu_cores=body.cpu_cores,
+        memory_gb=body.memory_mb / 1024,
+        gpu_count=body.gpus,
+        gpu_type=body.gpu_type,
+        estimated_hours=body.time_limit / 3600,
+        priority=body.priority,
+        max_retries=body.max_retries,
+        retries=0,
+        provider=body.provider,
+        instance_type=body.instance_type,
+        created_at=accepted.created_at,
+        queued_at=accepted.created_at,
+        eligible_at=None,
+        started_at=None,
+        completed_at=None,
+        exit_code=None,
+        estimated_cost=float(accepted.costs[0]),
+        actual_cost=None,
+        actual_hours=None,
+        version=1,
+    )
+
+
+def _as_state(word: str) -> JobState:
+    """`pending` is another word for queued."""
+    return JobState.QUEUED if word == "pending" else JobState(word)
+
+
+StatusWord = Annotated[
+    str, Query(pattern="^(pending|queued|starting|running|suspended|completed|failed|cancelled)$")
+]
+
+
+@router.get(
+    "/jobs",
+    operation_id="list_jobs",
+    response_model=schemas.JobPage,
+    responses=JOB_PROBLEMS,
+    summary="List jobs, newest first",
+)
+async def list_jobs(
+    principal: Reader,
+    session: Session,
+    status: Annotated[
+        list[StatusWord] | None,
+        Query(description="Repeat it for several; `pending` is another word for queued"),
+    ] = None,
+    group: Annotated[schemas.Line | None, Query(description="A group's name")] = None,
+    name: Annotated[schemas.Line | None, Query(description="A job's exact name")] = None,
+    tag: Annotated[schemas.Word | None, Query()] = None,
+    created_after: Annotated[AwareDatetime | None, Query()] = None,
+    created_before: Annotated[AwareDatetime | None, Query()] = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Response:
+    wanted = query.JobFilter(
+        states=[_as_state(word) for word in status or ()],
+        group=group,
+        name=name,
+        tag=tag,
+        created_after=created_after,
+        created_before=created_before,
+    )
+    page = await query.list_jobs(session, principal, wanted, limit, cursor)
+    return Response(page.model_dump_json(), media_type="application/json")
+
+
+@router.get(
+    "/jobs/{job_id}",
+    operation_id="get_job",
+    response_model=schemas.JobDetail,
+    responses=JOB_PROBLEMS | {304: {"description": "It is as you know it (If-None-Match)"}},
+    summary="One job, with all that is known of it",
+)
+async def get_job(
+    job_id: JobId,
+    principal: Reader,
+    database: DatabaseOf,
+    feed: Feed,
+    view: Queue,
+    executors: ExecutorsOf,
+    wait: Annotated[
+        float,
+        Query(
+            ge=0,
+            le=MAX_WAIT_SECONDS,
+            allow_inf_nan=False,
+            description="Seconds to wait for a change, of the version in If-None-Match or else "
+            "of the present one",
+        ),
+    ] = 0,
+    if_none_match: Annotated[str | None, Header(max_length=1000)] = None,
+) -> Response:
+    """The ETag is the version of the job's record. Log tails and estimates move without it."""
+    record = await _record(database, principal, job_id)
+    if wait > 0 and (if_none_match is None or control.matches(if_none_match, record.version)):
+        known = record.version
+        with feed.watching(job_id) as changed:
+            try:
+                async with asyncio.timeout(wait):
+                    while (record := await _record(database, principal, job_id)).version == known:
+                        await changed.wait()
+                        changed.clear()
+            except TimeoutError:
+                pass
+    headers = {"ETag": control.etag(record.version)}
+    if control.matches(if_none_match, record.version):
+        return Response(status_code=304, headers=headers)
+    detail = await _detail(record, view, executors)
+    return Response(detail.model_dump_json(), media_type="application/json", headers=headers)
+
+
+async def _record(database: Database, principal: Principal, job_id: int) -> query.JobRecord:
+    async with database.transaction() as session:
+        return await query.job_record(session, principal, job_id)
+
+
+async def _detail(
+    record: query.JobRecord, view: queue.QueueView, executors: Executors
+) -> schemas.JobDetail:
+    """The record with what the scheduler and the executor add to it."""
+    fields = dict(record.fields)
+    waits = record.status is JobState.QUEUED and not record.fields["held"]
+    outlook = view.outlook(fields["id"]) if waits and view.leads else None
+    if outlook is not None:
+        fields |= {"reason": outlook.reason, "reason_message": outlook.message}
+    elif waits and fields["reason"] in (None, "Requeued"):
+        fields |= {"reason": "Priority", "reason_message": "the scheduler has not looked at it yet"}
+    last = record.attempts[-1] if record.attempts else None
+    tails = {}
+    for stream in Stream:
+        tails[stream] = ""
+        if last is not None and last.cluster in executors:
+            log = Log(executors[last.cluster], last.launch_key, stream)
+            tails[stream] = await log.tail(await log.size())
+    return schemas.JobDetail(
+        **fields,
+        script=record.script,
+        env=record.env,
+        input_data=record.input_data,
+        provider_job_id=last.remote_id if last else None,
+        position=outlook.position if outlook else None,
+        priority_factors=outlook.priority if outlook else None,
+        estimated_start=outlook.estimated_start if outlook else None,
+        estimated_cpu_minutes=record.estimated_cpu_minutes,
+        attempts=[query.attempt_document(a) for a in record.attempts],
+        usage=record.usage,
+        stdout_tail=tails[Stream.STDOUT],
+        stderr_tail=tails[Stream.STDERR],
+    )
+
+
+@router.delete(
+    "/jobs/{job_id}",
+    operation_id="cancel_job",
+    response_model=schemas.Job,
+    responses=CONTROL_PROBLEMS
+    | {202: {"model": schemas.Job, "description": "Its processes are being stopped"}},
+    summary="Cancel a job",
+)
+async def cancel_job(job_id: JobId, principal: Writer, session: Session) -> Response:
+    """200 when it is cancelled; 202 while its processes are being stopped, all of them."""
+    done = await control.cancel(session, principal, job_id)
+    return await _controlled(session, job_id, 200 if done else 202)
+
+
+@router.post(
+    "/jobs/{job_id}/hold",
+    operation_id="hold_job",
+    response_model=schemas.Job,
+    responses=CONTROL_PROBLEMS,
+    summary="Keep a queued job from starting",
+)
+async def hold_job(job_id: JobId, principal: Writer, session: Session) -> Response:
+    await control.hold(session, principal, job_id)
+    return await _controlled(session, job_id)
+
+
+@router.post(
+    "/jobs/{job_id}/release",
+    operation_id="release_job",
+    response_model=schemas.Job,
+    responses=CONTROL_PROBLEMS,
+    summary="Let a held job start",
+)
+async def release_job(job_id: JobId, principal: Writer, session: Session) -> Response:
+    await control.release(session, principal, job_id)
+    return await _controlled(session, job_id)
+
+
+@router.post(
+    "/jobs/{job_id}/requeue",
+    operation_id="requeue_job",
+    response_model=schemas.Job,
+    responses=CONTROL_PROBLEMS,
+    summary="Run a job anew",
+)
+async def requeue_job(job_id: JobId, principal: Writer, session: Session) -> Response:
+    """A job that runs is stopped first; one that has ended waits in the queue again."""
+    await control.requeue(session, principal, job_id)
+    return await _controlled(session, job_id)
+
+
+@router.patch(
+    "/jobs/{job_id}",
+    operation_id="change_job_priority",
+    response_model=schemas.Job,
+    responses=problems.responses(*problems.COMMON, NotFound, Conflict, PreconditionFailed),
+    summary="Change a waiting job's priority",
+)
+async def change_job_priority(
+    job_id: JobId,
+    body: schemas.PriorityChange,
+    principal: Writer,
+    session: Session,
+    if_match: Annotated[
+        str | None, Header(max_length=1000, description="The ETag that you read")
+    ] = None,
+) -> Response:
+    await control.change_priority(session, principal, job_id, body.priority, if_match)
+    return await _controlled(session, job_id)
+
+
+async def _controlled(session: Session, job_id: int, status_code: int = 200) -> Response:
+    job = (await query.documents_by_id(session, [job_id]))[job_id]
+    return Response(
+        job.model_dump_json(),
+        status_code=status_code,
+        media_type="application/json",
+        headers={"ETag": control.etag(job.version)},
+    )
+
+
+@router.get(
+    "/jobs/{job_id}/events",
+    operation_id="list_job_events",
+    response_model=schemas.EventList,
+    responses=JOB_PROBLEMS,
+    summary="What happened to a job, in order",
+)
+async def list_job_events(job_id: JobId, principal: Reader, session: Session) -> Any:
+    return await query.job_events(session, principal, job_id)
+
+
+@router.get(
+    "/queue",
+    operation_id="get_queue",
+    response_model=schemas.QueuePage,
+    responses=JOB_PROBLEMS | problems.responses(Unavailable),
+    summary="The waiting jobs in the scheduler's order",
+    tags=["queue"],
+)
+async def get_queue_page(
+    principal: Reader, session: Session, view: Queue, limit: Limit = 50, cursor: Cursor = None
+) -> Response:
+    page = await queue.queue_page(session, view, principal, limit, cursor)
+    return Response(page.model_dump_json(), media_type="application/json")

@@ -1,0 +1,289 @@
+"""The documents that the job routes take and give."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, computed_field
+from pydantic_core import to_json
+
+from queueapi.jobs.models import JobState
+
+MAX_INPUT_BYTES = 1024**2
+MAX_ENV_BYTES = 64 * 1024
+RESERVED_ENV_PREFIX = "QUEUEAPI_"
+
+Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=50)]
+Line = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=200)]
+EnvName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=200)]
+EnvValue = Annotated[str, Field(pattern=r"^[^\x00]*$", max_length=32_768)]
+
+
+def _env_fits(env: dict[str, str]) -> dict[str, str]:
+    reserved = [name for name in env if name.startswith(RESERVED_ENV_PREFIX)]
+    if reserved:
+        raise ValueError(f"{reserved[0]} is set by the server; choose another name")
+    if sum(len(name) + len(value.encode()) for name, value in env.items()) > MAX_ENV_BYTES:
+        raise ValueError(f"the variables are over {MAX_ENV_BYTES} bytes; use input_data")
+    return env
+
+
+def _input_fits(value: Any) -> Any:
+    if value is not None and len(to_json(value)) > MAX_INPUT_BYTES:
+        raise ValueError(f"input_data is over {MAX_INPUT_BYTES} bytes; let the script fetch it")
+    return value
+
+
+def _unset_is_one(value: Any) -> Any:
+    return 1 if value == 0 and not isinstance(value, bool) else value
+
+
+class Provider(StrEnum):
+    AUTO = "auto"
+    LOCAL = "local"
+    AWS = "aws"
+    GCP = "gcp"
+    AZURE = "azure"
+
+
+class JobSubmission(BaseModel):
+    """What to run, and what it needs. Only `script` is required."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "script": "python3 train.py",
+                    "name": "train",
+                    "cpu_cores": 8,
+                    "memory_gb": 32,
+                    "gpu_count": 1,
+                    "estimated_hours": 4.5,
+                    "priority": 2,
+                }
+            ]
+        },
+    )
+
+    script: str = Field(
+        min_length=1,
+        max_length=1024**2,
+        pattern=r"^[^\x00]+$",
+        description="The script's text. Begins with #! for an interpreter of its own; "
+        "otherwise /bin/sh runs it.",
+    )
+    name: Line = Field("", description="A name of your choice")
+    job_type: Word | None = Field(None, description="For example engine, code or viz")
+    tags: list[Word] = Field(default_factory=list, max_length=20)
+    group: Line | None = Field(
+        None, min_length=1, description="The group that is charged; your default group if absent"
+    )
+    cpu_cores: int = Field(1, ge=1, le=4096)
+    memory_gb: float = Field(4, gt=0, le=65_536, allow_inf_nan=False)
+    gpu_count: int | None = Field(
+        None, ge=0, le=64, description="1 if only gpu_type is given, else 0"
+    )
+    gpu_type: Annotated[Word, AfterValidator(str.lower)] | None = Field(
+        None, description="For example a100; any type if absent"
+    )
+    estimated_hours: float = Field(
+        1.0,
+        gt=0,
+        le=8760,
+        allow_inf_nan=False,
+        description="The time limit: a job that runs longer is stopped",
+    )
+    priority: Annotated[int, BeforeValidator(_unset_is_one)] = Field(
+        1, ge=0, le=10, description="1 to 10; 10 is the most urgent; 0 counts as not set"
+    )
+    max_retries: int = Field(
+        1, ge=0, le=10, description="How often to start anew after a failure of the machine"
+    )
+    env: Annotated[dict[EnvName, EnvValue], AfterValidator(_env_fits)] = Field(
+        default_factory=dict, max_length=256, description="Environment variables"
+    )
+    input_data: Annotated[Any, AfterValidator(_input_fits)] = Field(
+        None, description="Any JSON; the file named by $QUEUEAPI_INPUT holds it"
+    )
+    provider: Provider = Field(Provider.AUTO, description="Where it may run")
+    instance_type: Word | None = None
+
+    @computed_field  # type: ignore[prop-decorator]  # pydantic's documented form
+    @property
+    def gpus(self) -> int:
+        if self.gpu_count is None:
+            return 1 if self.gpu_type else 0
+        return self.gpu_count
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def memory_mb(self) -> int:
+        return max(1, round(self.memory_gb * 1024))
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def time_limit(self) -> int:
+        """Seconds."""
+        return max(1, round(self.estimated_hours * 3600))
+
+    @property
+    def cpu_minutes(self) -> float:
+        """What the job is charged at the most."""
+        return self.cpu_cores * self.time_limit / 60
+
+
+class BatchSubmission(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    jobs: list[JobSubmission] = Field(min_length=1, max_length=10_000)
+
+
+class BatchResult(BaseModel):
+    """The new jobs' ids, in the order of the request."""
+
+    job_ids: list[int]
+
+
+class PriorityChange(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    priority: int = Field(ge=1, le=10)
+
+
+class Priority(BaseModel):
+    """final = base × fair_share × wait_boost"""
+
+    final: float
+    base: int
+    fair_share: float
+    wait_boost: float
+
+
+class Job(BaseModel):
+    id: int
+    name: str
+    status: JobState
+    reason: str | None = Field(description="Why it waits, or why it ended as it did (a code)")
+    reason_message: str | None = Field(description="The same in words, with the figures")
+    held: bool
+    user: str = Field(description="The owner's e-mail address")
+    group: str
+    job_type: str | None
+    tags: list[str]
+    cpu_cores: int
+    memory_gb: float
+    gpu_count: int
+    gpu_type: str | None
+    estimated_hours: float
+    priority: int
+    max_retries: int
+    retries: int
+    provider: str | None
+    instance_type: str | None
+    created_at: datetime
+    queued_at: datetime
+    eligible_at: datetime | None
+    started_at: datetime | None
+    completed_at: datetime | None
+    exit_code: int | None = Field(description="128 + n for signal n")
+    estimated_cost: float
+    actual_cost: float | None
+    actual_hours: float | None = Field(description="From start to end, of the last attempt")
+    version: int = Field(description="Grows with each change; the ETag")
+
+
+class AttemptDocument(BaseModel):
+    """One execution. `provider_job_id` is the id that the cluster gave it."""
+
+    number: int
+    launch_key: str
+    cluster: str
+    node: str
+    gpu_indices: list[int]
+    provider_job_id: str | None
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    exit_code: int | None
+    reason: str | None
+    peak_memory_mb: float | None
+    cpu_seconds: float | None
+
+
+class Usage(BaseModel):
+    """What the ledger holds for the job, over all attempts."""
+
+    cpu_minutes: float
+    gpu_minutes: float
+    memory_gb_minutes: float
+
+
+class JobDetail(Job):
+    script: str
+    env: dict[str, str]
+    input_data: Any
+    provider_job_id: str | None
+    position: int | None = Field(description="Place in the whole queue; 1 is next")
+    priority_factors: Priority | None
+    estimated_start: datetime | None
+    estimated_cpu_minutes: float
+    attempts: list[AttemptDocument]
+    usage: Usage
+    stdout_tail: str
+    stderr_tail: str
+
+
+class JobPage(BaseModel):
+    jobs: list[Job]
+    next: str | None = Field(description="The cursor of the next page; null on the last")
+
+
+class Event(BaseModel):
+    at: datetime
+    kind: str
+    status: JobState
+    reason: str | None
+    message: str | None
+    attempt: str | None = Field(description="The launch key of the attempt it speaks of")
+
+
+class EventList(BaseModel):
+    events: list[Event]
+
+
+class QueueEntry(BaseModel):
+    position: int | None
+    job_id: int
+    name: str
+    user: str
+    group: str
+    cpu_cores: int
+    memory_gb: float
+    gpu_count: int
+    gpu_type: str | None
+    estimated_hours: float
+    queued_at: datetime
+    priority: Priority | None
+    reason: str
+    reason_message: str
+    estimated_start: datetime | None
+
+
+class QueuePage(BaseModel):
+    """The waiting jobs that you may see, in the order in which the scheduler looks at them."""
+
+    as_of: datetime
+    waiting: int = Field(description="Jobs in the whole queue, yours or not")
+    running: int = Field(description="Jobs that hold resources now, yours or not")
+    entries: list[QueueEntry]
+    next: str | None
+
+
+class LogChunk(BaseModel):
+    """One message of a live log: `text`, or `base64` where the bytes are not UTF-8."""
+
+    stream: Literal["stdout", "stderr"]
+    offset: int = Field(description="Of the first byte")
+    text: str | None = None
+    base64: str | None = None

@@ -1,0 +1,236 @@
+"""Submit: check, store and announce jobs, any number of submissions in one transaction.
+
+A submission is accepted or refused as a whole, whatever becomes of the others beside it.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from queueapi.auth.principal import Principal
+from queueapi.config import Settings
+from queueapi.db import inbox
+from queueapi.errors import IdempotencyKeyReused, Problem
+from queueapi.jobs.limits import Allowance, Membership, check
+from queueapi.jobs.pricing import cost
+from queueapi.jobs.schemas import JobSubmission
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What one request asks for. `key` is its Idempotency-Key."""
+
+    principal: Principal
+    jobs: Sequence[JobSubmission]
+    key: str | None = None
+
+    def body_hash(self) -> str:
+        """Tells requests with the same key apart; blind to white space and to defaults."""
+        digest = hashlib.sha256()
+        for job in self.jobs:
+            digest.update(job.model_dump_json().encode())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """`groups` and `costs` are those of each new job; empty for a replay."""
+
+    job_ids: list[int]
+    created_at: datetime
+    groups: list[str]
+    costs: list[Decimal]
+    replayed: bool = False
+
+
+_MEMBERSHIPS = text("""
+SELECT m.user_id, m.group_id, g.name, m.is_default, g.quota_cpu_minutes, g.max_submitted_per_user,
+       (SELECT coalesce(sum(u.cpu_minutes), 0) FROM usage_days u
+        WHERE u.group_id = g.id AND u.day > (now() AT TIME ZONE 'UTC')::date - 30) AS used
+FROM memberships m JOIN groups g ON g.id = m.group_id
+WHERE m.user_id = ANY(:users) AND m.approved_at IS NOT NULL
+""")
+_COUNTS = text("""
+SELECT user_id, active FROM submitted_counts WHERE user_id = ANY(:users) ORDER BY user_id
+FOR UPDATE
+""")
+_NEW_COUNTS = text("""
+INSERT INTO submitted_counts (user_id, active) SELECT unnest(CAST(:users AS bigint[])), 0
+ON CONFLICT DO NOTHING
+""")
+_KEYS = text("""
+SELECT user_id, key, body_hash, job_ids, created_at FROM idempotency_keys
+WHERE user_id = ANY(:users) AND key = ANY(:keys)
+  AND created_at > now() - make_interval(hours => :hours)
+""")
+_STORE = text("""
+WITH new AS MATERIALIZED (
+    SELECT nextval('jobs_id_seq') AS id, r.*
+    FROM ROWS FROM (json_to_recordset(CAST(:rows AS json)) AS (
+        user_id bigint, group_id bigint, cost numeric, submission int,
+        name text, job_type text, tags text[], script text, env jsonb, input_data json,
+        cpu_cores int, memory_mb int, gpus smallint, gpu_type text, time_limit int,
+        priority smallint, max_retries smallint, provider text, instance_type text
+    )) WITH ORDINALITY AS r
+), stored AS (
+    INSERT INTO jobs (id, user_id, group_id, estimated_cost, name, job_type, tags, script, env,
+        input_data, cpu_cores, memory_mb, gpu_count, gpu_type, time_limit, base_priority,
+        max_retries, provider, instance_type)
+    SELECT id, user_id, group_id, cost, name, job_type, tags, script, env,
+        input_data, cpu_cores, memory_mb, gpus, gpu_type, time_limit, priority,
+        max_retries, provider, instance_type
+    FROM new
+), counted AS (
+    UPDATE submitted_counts s SET active = s.active + n.jobs
+    FROM (SELECT user_id, count(*) AS jobs FROM new GROUP BY user_id) n
+    WHERE s.user_id = n.user_id
+), keyed AS (
+    INSERT INTO idempotency_keys (user_id, key, body_hash, job_ids)
+    SELECT k.user_id, k.key, k.body_hash,
+        (SELECT array_agg(id ORDER BY ordinality) FROM new WHERE new.submission = k.submission)
+    FROM json_to_recordset(CAST(:keys AS json))
+        AS k(submission int, user_id bigint, key text, body_hash text)
+    ON CONFLICT (user_id, key) DO UPDATE SET body_hash = excluded.body_hash,
+        job_ids = excluded.job_ids, created_at = now()
+    WHERE idempotency_keys.created_at <= now() - make_interval(hours => :hours)
+    RETURNING 1
+)
+SELECT array_agg(id ORDER BY ordinality) AS ids, now() AS created_at,
+    (SELECT count(*) FROM keyed) AS keys
+FROM new
+""")
+
+
+class KeyRace(Exception):  # noqa: N818 - not an error of anybody's
+    """Another transaction has just stored one of these Idempotency-Keys; look again."""
+
+
+async def submit(
+    session: AsyncSession, settings: Settings, submissions: Sequence[Submission]
+) -> list[Accepted | Problem]:
+    """Store what can be accepted; the answers are in the order of `submissions`.
+
+    Raises KeyRace when the whole transaction must be tried again.
+    """
+    users = sorted({s.principal.user_id for s in submissions})
+    # 1. What was answered before is answered again.
+    answers = await _replays(session, settings, submissions, users)
+    # 2. What each user may do, with the counts locked, so that nobody passes between.
+    allowances = await _allowances(session, settings, users)
+    # 3. Accept or refuse.
+    groups: dict[int, list[Membership]] = {}
+    for index, submission in enumerate(submissions):
+        if index not in answers:
+            allowance = allowances[submission.principal.user_id]
+            try:
+                groups[index] = check(settings, allowance, submission.jobs)
+            except Problem as problem:
+                answers[index] = problem
+    # 4. One statement stores the rest.
+    if groups:
+        answers |= await _store(session, settings, submissions, groups)
+    return [answers[index] for index in range(len(submissions))]
+
+
+async def _replays(
+    session: AsyncSession, settings: Settings, submissions: Sequence[Submission], users: list[int]
+) -> dict[int, Accepted | Problem]:
+    keyed = {(s.principal.user_id, s.key): i for i, s in enumerate(submissions) if s.key}
+    if not keyed:
+        return {}
+    if len(keyed) < sum(1 for s in submissions if s.key):
+        raise KeyRace  # twice the same key in one go: one after the other, then
+    rows = await session.execute(
+        _KEYS,
+        {"users": users, "keys": [k for _, k in keyed], "hours": settings.idempotency_hours},
+    )
+    answers: dict[int, Accepted | Problem] = {}
+    for row in rows:
+        index = keyed.get((row.user_id, row.key))
+        if index is None:
+            continue
+        if submissions[index].body_hash() == row.body_hash:
+            answers[index] = Accepted(row.job_ids, row.created_at, [], [], replayed=True)
+        else:
+            answers[index] = IdempotencyKeyReused(
+                f"The Idempotency-Key {row.key!r} came with another body before. "
+                "Use a new key for a new job."
+            )
+    return answers
+
+
+async def _allowances(
+    session: AsyncSession, settings: Settings, users: list[int]
+) -> dict[int, Allowance]:
+    counts = {r.user_id: r.active for r in await session.execute(_COUNTS, {"users": users})}
+    missing = [user for user in users if user not in counts]
+    if missing:
+        await session.execute(_NEW_COUNTS, {"users": missing})
+        counts = {r.user_id: r.active for r in await session.execute(_COUNTS, {"users": users})}
+    allowances = {user: Allowance(counts[user]) for user in users}
+    for row in await session.execute(_MEMBERSHIPS, {"users": users}):
+        allowances[row.user_id].add(
+            Membership(
+                group_id=row.group_id,
+                name=row.name,
+                is_default=row.is_default,
+                quota=row.quota_cpu_minutes or settings.default_quota_cpu_minutes,
+                used=row.used,
+                max_submitted=row.max_submitted_per_user or settings.max_submitted_per_user,
+            )
+        )
+    return allowances
+
+
+async def _store(
+    session: AsyncSession,
+    settings: Settings,
+    submissions: Sequence[Submission],
+    groups: dict[int, list[Membership]],
+) -> dict[int, Accepted | Problem]:
+    rows: list[str] = []
+    keys: list[dict[str, Any]] = []
+    costs: dict[int, list[Decimal]] = {}
+    for index, memberships in groups.items():
+        submission = submissions[index]
+        user_id = submission.principal.user_id
+        costs[index] = [
+            cost(settings, job.time_limit, job.cpu_cores, job.gpus) for job in submission.jobs
+        ]
+        for job, group, price in zip(submission.jobs, memberships, costs[index], strict=True):
+            rows.append(
+                f'{job.model_dump_json()[:-1]},"user_id":{user_id},"group_id":{group.group_id},'
+                f'"cost":{price},"submission":{index}}}'
+            )
+        if submission.key:
+            entry = {"submission": index, "user_id": user_id, "key": submission.key}
+            keys.append(entry | {"body_hash": submission.body_hash()})
+    result = await session.execute(
+        _STORE,
+        {
+            "rows": f"[{','.join(rows)}]",
+            "keys": json.dumps(keys),
+            "hours": settings.idempotency_hours,
+        },
+    )
+    stored = result.one()
+    if stored.keys != len(keys):
+        raise KeyRace
+    await inbox.post(session, stored.ids)
+    ids = iter(stored.ids)
+    return {
+        index: Accepted(
+            [next(ids) for _ in memberships],
+            stored.created_at,
+            [m.name for m in memberships],
+            costs[index],
+        )
+        for index, memberships in groups.items()
+    }

@@ -1,0 +1,107 @@
+"""The composition root: makes the parts, joins them, and ends them in order."""
+
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from fastapi import FastAPI
+
+from queueapi import __version__
+from queueapi.access import Access
+from queueapi.api import install_error_handlers, mount_routers
+from queueapi.auth.principals import Principals
+from queueapi.auth.throttle import Throttle
+from queueapi.config import ConfigurationError, Settings
+from queueapi.controller.loop import Controller
+from queueapi.db.migrate import migrate
+from queueapi.db.session import Database
+from queueapi.executors.base import Executor, NodeInventory
+from queueapi.executors.local import LocalConfig, LocalExecutor
+from queueapi.executors.null import NullExecutor
+from queueapi.jobs.changes import ChangeFeed
+from queueapi.jobs.group_commit import GroupCommit
+from queueapi.openapi import describe
+
+MEBIBYTES_PER_GIB = 1024
+
+
+def local_config(settings: Settings) -> LocalConfig:
+    memory_gb, reserve_cpus = settings.local_memory_gb, settings.local_reserve_cpus
+    if reserve_cpus is None:
+        reserve_cpus = len(os.sched_getaffinity(0)) // 8
+    return LocalConfig(
+        data_dir=settings.data_dir,
+        grace_seconds=settings.local_grace_seconds,
+        log_cap_bytes=settings.log_cap_bytes,
+        max_processes=settings.local_max_processes,
+        max_file_bytes=int(settings.local_max_file_gb * 1024**3),
+        account=settings.local_account,
+        sandbox=settings.local_sandbox,
+        reserve_cpus=reserve_cpus,
+        reserve_memory_mb=int(settings.local_reserve_memory_gb * MEBIBYTES_PER_GIB),
+        cpus=settings.local_cpus,
+        memory_mb=int(memory_gb * MEBIBYTES_PER_GIB) if memory_gb is not None else None,
+    )
+
+
+def make_executors(settings: Settings) -> Mapping[str, Executor]:
+    """The clusters that jobs can run on, by name."""
+    if settings.executor == "null":
+        node = NodeInventory("null", settings.local_cpus or 64, 256 * MEBIBYTES_PER_GIB, ())
+        return {"local": NullExecutor([node])}
+    return {"local": LocalExecutor(local_config(settings))}
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application. Raises ConfigurationError for settings that it can't run with.
+
+    Parts start in the order in which they need each other when the lifespan begins, and end in
+    the reverse order; running jobs go on.
+    """
+    if settings.database_url is None:
+        raise ConfigurationError("DATABASE_URL is not set.")
+    database = Database(settings.database_url, pool_size=settings.database_pool_size)
+    feed = ChangeFeed(database)
+    executors = make_executors(settings)
+    group_commit = GroupCommit(database, settings)
+    controller = Controller(settings, database, executors, feed)
+    principals = Principals(database, settings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(database.close)
+            await migrate(database)
+            for executor in executors.values():
+                await executor.start(controller.hint)
+                stack.push_async_callback(executor.close)
+            await feed.start()
+            stack.push_async_callback(feed.close)
+            await group_commit.start()
+            stack.push_async_callback(group_commit.close)
+            await controller.start()
+            stack.push_async_callback(controller.close)
+            yield
+
+    app = FastAPI(
+        title="queueapi",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url="/docs",
+        openapi_url="/openapi.json",
+        redirect_slashes=False,
+    )
+    app.state.settings = settings
+    app.state.database = database
+    app.state.principals = principals
+    app.state.throttle = Throttle(settings)
+    app.state.feed = feed
+    app.state.executors = executors
+    app.state.group_commit = group_commit
+    app.state.queue = controller.view
+    app.state.controller = controller
+    mount_routers(app)
+    install_error_handlers(app)
+    describe(app)
+    app.add_middleware(Access, max_body_bytes=settings.max_body_bytes)
+    return app

@@ -1,0 +1,68 @@
+"""What happens to the scheduler: each event says one new fact, and saying it twice is harmless."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from queueapi.scheduling.model import Group, GroupUsage, Node, RunningJob, WaitingJob
+
+
+@dataclass(frozen=True, slots=True)
+class JobQueued:
+    """The job waits. Replaces all that was known of it, also a placement it held."""
+
+    job: WaitingJob
+
+
+@dataclass(frozen=True, slots=True)
+class JobRemoved:
+    """The job no longer waits or runs (held, cancelled, ended); what it held is free again."""
+
+    job_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobStarted:
+    """The job holds its placement. Used for live starts and for recovery after a restart."""
+
+    job: RunningJob
+
+
+@dataclass(frozen=True, slots=True)
+class NodeChanged:
+    """The node exists and is so. Running jobs keep what they hold on it."""
+
+    node: Node
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRemoved:
+    """The node takes no more jobs. What runs there is remembered until it is removed itself."""
+
+    cluster: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class GroupChanged:
+    """The group's quota and limits are so."""
+
+    group: Group
+
+
+@dataclass(frozen=True, slots=True)
+class GroupUsageChanged:
+    """The group's settled use is so."""
+
+    usage: GroupUsage
+
+
+Event = (
+    JobQueued
+    | JobRemoved
+    | JobStarted
+    | NodeChanged
+    | NodeRemoved
+    | GroupChanged
+    | GroupUsageChanged
+)

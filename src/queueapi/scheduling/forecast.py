@@ -1,0 +1,80 @@
+"""When jobs will start if nothing changes: the same planning, run forward in time."""
+
+from __future__ import annotations
+
+from heapq import heapify, heappop, heappush
+
+from queueapi.scheduling.cycle import Cycle
+from queueapi.scheduling.events import GroupUsageChanged, JobRemoved, JobStarted
+from queueapi.scheduling.formula import TICKS_PER_MINUTE, commitment, decayed
+from queueapi.scheduling.model import GroupUsage, RunningJob, WaitingJob
+from queueapi.scheduling.plan import Plan
+from queueapi.scheduling.state import State
+
+
+class Forecast:
+    """A copy of the state in which every job runs to its time limit and nobody submits.
+
+    Takes the jobs to follow; the others do not take part. What ended jobs used is added to their
+    groups' use; use that leaves the rolling window is not modelled, so quotas only fill up.
+    """
+
+    def __init__(self, state: State, jobs: list[WaitingJob], now: float) -> None:
+        self._state = State(state.config)
+        self._state.board = state.board.copy()
+        self._state.accounts = state.accounts.copy()
+        self._state.running = dict(state.running)
+        for job in jobs:
+            self._state.waiting.add(job)
+        self._now = now
+        self._ends = [(max(job.ends_at, now), job.job_id) for job in state.running.values()]
+        heapify(self._ends)
+
+    def run(self, steps: int) -> dict[int, float]:
+        """Estimated start (epoch seconds) by job id, for jobs that start within so many plans."""
+        starts: dict[int, float] = {}
+        waiting = self._state.waiting
+        for _ in range(steps):
+            plan = Cycle(self._state, self._now).run().plan
+            self._carry_out(plan)
+            starts.update((start.job_id, self._now) for start in plan.starts)
+            upcoming = [self._ends[0][0]] if self._ends else []
+            if (eligible_at := waiting.next_eligible_at()) is not None:
+                upcoming.append(eligible_at)
+            if not upcoming or not waiting.jobs:
+                break
+            self._now = min(upcoming)
+            self._end_jobs()
+        return starts
+
+    def _carry_out(self, plan: Plan) -> None:
+        for start in plan.starts:
+            job = self._state.waiting.jobs[start.job_id]
+            running = RunningJob(
+                job.job_id,
+                job.user_id,
+                job.group_id,
+                job.request,
+                start.placement,
+                job.time_limit,
+                self._now,
+            )
+            self._state.apply(JobStarted(running))
+            heappush(self._ends, (running.ends_at, job.job_id))
+
+    def _end_jobs(self) -> None:
+        while self._ends and self._ends[0][0] <= self._now:
+            job = self._state.running[heappop(self._ends)[1]]
+            self._state.apply(JobRemoved(job.job_id))
+            self._state.apply(GroupUsageChanged(self._settled(job)))
+
+    def _settled(self, job: RunningJob) -> GroupUsage:
+        """The group's use once the job's commitment has become use."""
+        spent = commitment(job.request, job.time_limit) / TICKS_PER_MINUTE
+        usage = self._state.accounts.usages.get(job.group_id)
+        if usage is None:
+            return GroupUsage(job.group_id, spent, self._now, spent)
+        half_life = self._state.config.half_life
+        past = decayed(usage.decayed_cpu_minutes, self._now - usage.as_of, half_life)
+        window = usage.window_cpu_minutes + spent
+        return GroupUsage(job.group_id, past + spent, self._now, window)

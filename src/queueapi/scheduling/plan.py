@@ -1,0 +1,114 @@
+"""What the scheduler answers: plans, ranks and reasons, as plain frozen values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+from queueapi.scheduling.model import Placement
+
+
+@dataclass(frozen=True, slots=True)
+class Priority:
+    """The three factors of a job's priority at one instant."""
+
+    base: int
+    fair_share: float
+    wait_boost: float
+
+    @property
+    def final(self) -> float:
+        """base × fair share × wait boost (the formula of the design, section 5)."""
+        return self.base * self.fair_share * self.wait_boost
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A job to start now."""
+
+    job_id: int
+    placement: Placement
+    priority: Priority
+    backfilled: bool  # it overtakes the job that holds the reservation, without delaying it
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """Future capacity held for the highest job that lacks resources now."""
+
+    job_id: int
+    placement: Placement  # the node; GPU indices are chosen when the job starts
+    start: float  # epoch seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """What one plan cost, in steps rather than seconds, so that it can be asserted."""
+
+    jobs_looked_at: int = 0
+    node_scans: int = 0  # passes over all nodes
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to start now, best first, and what is kept for later."""
+
+    now: float  # epoch seconds
+    starts: tuple[Start, ...]
+    reservation: Reservation | None
+    effort: Effort = field(default=Effort(), compare=False)
+
+
+class RankKey(NamedTuple):
+    """A place in the queue at one `now`: where a next page begins, even if that job is gone."""
+
+    final: float
+    queued_at: float  # epoch seconds
+    job_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class QueueEntry:
+    """One line of the queue."""
+
+    job_id: int
+    position: int  # 1-based among all jobs that wait and are eligible, whatever was filtered
+    priority: Priority
+    queued_at: float  # epoch seconds
+
+    @property
+    def key(self) -> RankKey:
+        """Pass this as `after` to get the entries behind this one."""
+        return RankKey(self.priority.final, self.queued_at, self.job_id)
+
+
+class ReasonCode(StrEnum):
+    """Why a job waits, in Slurm's words where it has one."""
+
+    PRIORITY = "Priority"
+    RESOURCES = "Resources"
+    BEGIN_TIME = "BeginTime"
+    USER_RUNNING_LIMIT = "UserRunningLimit"
+    GROUP_RUNNING_LIMIT = "GroupRunningLimit"
+    SYSTEM_RUNNING_LIMIT = "SystemRunningLimit"
+    GROUP_QUOTA = "GroupQuota"
+    REQ_NODE_NOT_AVAIL = "ReqNodeNotAvail"
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a job waits, for a program and for a person."""
+
+    code: ReasonCode
+    message: str
+    estimated_start: float | None  # epoch seconds; None = not known from this plan alone
+
+
+@dataclass(frozen=True, slots=True)
+class FreeCapacity:
+    """What is not held on one node, whatever the node's state. Never below zero."""
+
+    cpus: int
+    memory_mb: int
+    gpus: tuple[str, ...]  # types, in order of index

@@ -1,0 +1,138 @@
+"""The queue as people see it: ranks and pages, without ever sorting all jobs."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Collection
+from heapq import heapify, heappop, heapreplace
+
+from queueapi.scheduling.formula import WaitBoost
+from queueapi.scheduling.model import WaitingJob
+from queueapi.scheduling.plan import Priority, QueueEntry, RankKey
+from queueapi.scheduling.state import State
+from queueapi.scheduling.waiting import Run, Ticket
+
+_Rank = tuple[float, float, int]  # (-final, queued_at, job_id): sorts best first
+
+
+class Ranking:
+    """The order of all eligible jobs at one instant: final priority, then queued_at, then id.
+
+    Valid until the state changes.
+    """
+
+    def __init__(self, state: State, now: float) -> None:
+        self._state = state
+        self._now = now
+        self._boost = WaitBoost.at(now, state.config)
+        self._shares: dict[int, float] = {}
+
+    def position(self, job_id: int) -> QueueEntry | None:
+        """The job's line, or None if it does not wait or is not eligible yet."""
+        job = self._state.waiting.jobs.get(job_id)
+        if job is None or job.eligible_at > self._now:
+            return None
+        self._state.waiting.advance(self._now)
+        priority = self._priority(job)
+        key = RankKey(priority.final, job.queued_at, job.job_id)
+        return QueueEntry(job_id, self._ahead(key) + 1, priority, job.queued_at)
+
+    def entries(
+        self,
+        limit: int,
+        after: RankKey | None,
+        groups: Collection[int] | None,
+        users: Collection[int] | None,
+    ) -> list[QueueEntry]:
+        """Up to `limit` lines behind `after`, of these groups or users (both None = everyone)."""
+        self._state.waiting.advance(self._now)
+        everything = groups is None and users is None
+        entries: list[QueueEntry] = []
+        for job_id in self._merge(self._runs(groups, users), limit, after):
+            job = self._state.waiting.jobs[job_id]
+            priority = self._priority(job)
+            if everything and entries:
+                position = entries[-1].position + 1
+            else:
+                position = self._ahead(RankKey(priority.final, job.queued_at, job_id)) + 1
+            entries.append(QueueEntry(job_id, position, priority, job.queued_at))
+        return entries
+
+    def _runs(self, groups: Collection[int] | None, users: Collection[int] | None) -> list[Run]:
+        """Sorted runs that together hold each job to be shown once."""
+        waiting = self._state.waiting
+        if groups is None and users is None:
+            return list(waiting.lanes.values())
+        shown = frozenset(groups or ())
+        runs = [lane for (group_id, _), lane in waiting.lanes.items() if group_id in shown]
+        for user_id in frozenset(users or ()):
+            classes = waiting.by_user.get(user_id, {})
+            runs.extend(each for each in classes.values() if each.group_id not in shown)
+        return runs
+
+    def _merge(self, runs: list[Run], limit: int, after: RankKey | None) -> list[int]:
+        """The first `limit` job ids of all runs behind `after`, in order of rank."""
+        heap: list[tuple[_Rank, int, int]] = []  # rank of a run's head, its index, the run's number
+        for number, run in enumerate(runs):
+            index = 0 if after is None else self._first_behind(run, after)
+            if index < len(run.tickets):
+                heap.append((self._rank(run, run.tickets[index]), index, number))
+        heapify(heap)
+        job_ids: list[int] = []
+        while heap and len(job_ids) < limit:
+            rank, index, number = heap[0]
+            job_ids.append(rank[2])
+            run = runs[number]
+            if index + 1 < len(run.tickets):
+                heapreplace(heap, (self._rank(run, run.tickets[index + 1]), index + 1, number))
+            else:
+                heappop(heap)
+        return job_ids
+
+    def _first_behind(self, run: Run, key: RankKey) -> int:
+        index = self._ahead_in(run, key)
+        itself = (key.queued_at, key.job_id)
+        return index + (index < len(run.tickets) and run.tickets[index] == itself)
+
+    def _ahead(self, key: RankKey) -> int:
+        """How many jobs rank before this place."""
+        return sum(self._ahead_in(lane, key) for lane in self._state.waiting.lanes.values())
+
+    def _ahead_in(self, run: Run, key: RankKey) -> int:
+        """How many jobs of the run rank before this place: O(log n).
+
+        Along a run the priority never rises, so the answer is one cut. It is guessed by inverting
+        the formula, and the guess is checked, because rounding, ties and the cap may shift it.
+        """
+        tickets, weight, boost = run.tickets, self._weight(run), self._boost.of
+        final, queued_at, job_id = key
+        if weight * boost(queued_at) == final:
+            return bisect_left(tickets, (queued_at, job_id))  # same factors: time alone decides
+        target = (-final, queued_at, job_id)
+
+        def rank(ticket: Ticket) -> _Rank:
+            return (-(weight * boost(ticket[0])), *ticket)
+
+        guess = bisect_left(tickets, (self._boost.queued_at(final / weight), -1))
+        if (guess == 0 or rank(tickets[guess - 1]) < target) and (
+            guess == len(tickets) or rank(tickets[guess]) >= target
+        ):
+            return guess
+        return bisect_left(tickets, target, key=rank)
+
+    def _rank(self, run: Run, ticket: Ticket) -> _Rank:
+        return (-(self._weight(run) * self._boost.of(ticket[0])), ticket[0], ticket[1])
+
+    def _weight(self, run: Run) -> float:
+        return run.base_priority * self._share(run.group_id)
+
+    def _share(self, group_id: int) -> float:
+        share = self._shares.get(group_id)
+        if share is None:
+            share = self._state.accounts.fair_share(group_id, self._now)
+            self._shares[group_id] = share
+        return share
+
+    def _priority(self, job: WaitingJob) -> Priority:
+        share = self._share(job.group_id)
+        return Priority(job.base_priority, share, self._boost.of(job.queued_at))

@@ -1,0 +1,125 @@
+"""The face of the scheduler's mind: events in, plans and explanations out."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from queueapi.scheduling.capacity import indices
+from queueapi.scheduling.cycle import Cycle, Outcome
+from queueapi.scheduling.events import Event
+from queueapi.scheduling.forecast import Forecast
+from queueapi.scheduling.model import Config
+from queueapi.scheduling.plan import FreeCapacity, Plan, QueueEntry, RankKey, Reason
+from queueapi.scheduling.ranking import Ranking
+from queueapi.scheduling.reasons import Explanation
+from queueapi.scheduling.state import State
+
+
+class Scheduler:
+    """A state machine without a clock: every answer follows from the events and from `now`.
+
+    `now` is seconds since the epoch and may go back. Events of one instant may come in any order
+    (if they are about different things), and the same event twice changes nothing. No question
+    changes the state. Not thread-safe.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._state = State(config)
+        self._version = 0
+        self._analysis: tuple[int, float, Outcome, Explanation] | None = None
+
+    def apply(self, event: Event) -> None:
+        """Take in one fact. O(log n) in the jobs that wait, but for moving ends of lists."""
+        self._state.apply(event)
+        self._version += 1
+
+    def plan(self, now: float) -> Plan:
+        """What to start now, best first.
+
+        Carry it out, then apply JobStarted for what really started.
+        """
+        return self._analyse(now)[0].plan
+
+    def explain(self, job_id: int, now: float) -> Reason | None:
+        """Why the job waits; None when it does not.
+
+        Read off the plan for the same `now`, which is made once: explaining many jobs at one
+        instant costs one plan.
+        """
+        job = self._state.waiting.jobs.get(job_id)
+        return None if job is None else self._analyse(now)[1].of(job)
+
+    def ranking(
+        self,
+        now: float,
+        *,
+        limit: int,
+        after: RankKey | None = None,
+        groups: Collection[int] | None = None,
+        users: Collection[int] | None = None,
+    ) -> list[QueueEntry]:
+        """A page of the queue, best first: up to `limit` eligible jobs behind `after`.
+
+        A job is shown if its user is in `users` or its group is in `groups`; with both None, all
+        are. For stable pages keep `now` and the last entry's key.
+        """
+        return self._rank(now).entries(limit, after, groups, users)
+
+    def position(self, job_id: int, now: float) -> QueueEntry | None:
+        """The job's place among all eligible jobs; None if it is not among them."""
+        return self._rank(now).position(job_id)
+
+    def forecast(self, now: float, depth: int = 1000, *, steps: int = 1000) -> dict[int, float]:
+        """Estimated starts (epoch seconds) of the first `depth` waiting jobs, by job id.
+
+        The plan is run forward as if jobs ran to their limits, for at most `steps` plans; a job
+        that would not start by then has no estimate.
+        """
+        waiting = self._state.waiting
+        jobs = [waiting.jobs[e.job_id] for e in self.ranking(now, limit=depth)]
+        jobs += waiting.later(depth - len(jobs))
+        return Forecast(self._state, jobs, now).run(steps)
+
+    @property
+    def config(self) -> Config:
+        """The settings it was made with."""
+        return self._state.config
+
+    @property
+    def next_eligible_at(self) -> float | None:
+        """When the next job that may not start yet may (epoch seconds); None without one."""
+        return self._state.waiting.next_eligible_at()
+
+    @property
+    def waiting_by_group(self) -> dict[int, int]:
+        """Waiting jobs of each group that has any, eligible or not."""
+        return dict(self._state.waiting.count_by_group)
+
+    @property
+    def running_by_group(self) -> dict[int, int]:
+        """Jobs that hold a placement, of each group that has any."""
+        return dict(self._state.accounts.running_by_group)
+
+    @property
+    def free(self) -> dict[tuple[str, str], FreeCapacity]:
+        """What is free on each known node, by (cluster, name), whatever the node's state."""
+        return {
+            (key.cluster, key.name): FreeCapacity(
+                max(space.cpus, 0),
+                max(space.memory_mb, 0),
+                tuple(space.node.gpus[index] for index in indices(space.gpus)),
+            )
+            for key, space in self._state.board.spaces.items()
+            if space.node is not None
+        }
+
+    def _rank(self, now: float) -> Ranking:
+        return Ranking(self._state, now)
+
+    def _analyse(self, now: float) -> tuple[Outcome, Explanation]:
+        """The plan for this state and instant, made once."""
+        if self._analysis is None or self._analysis[:2] != (self._version, now):
+            outcome = Cycle(self._state, now).run()
+            explanation = Explanation(outcome, self._rank(now))
+            self._analysis = (self._version, now, outcome, explanation)
+        return self._analysis[2:]

@@ -1,0 +1,86 @@
+"""Random worlds for the properties: small, and rich in ties and contention."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from queueapi.scheduling import (
+    Config,
+    Event,
+    Group,
+    GroupChanged,
+    GroupUsage,
+    GroupUsageChanged,
+    JobQueued,
+    Node,
+    NodeChanged,
+    NodeState,
+    Request,
+    WaitingJob,
+)
+from tests.scheduling.scenario import HOUR, NOON
+
+GPU_TYPES = ("a100", "t4")
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> Request:
+    gpu_count = draw(st.sampled_from((0, 0, 0, 1, 2)))
+    gpu_type = draw(st.sampled_from((None, *GPU_TYPES))) if gpu_count else None
+    return Request(draw(st.integers(1, 6)), draw(st.integers(0, 6)) * 100, gpu_count, gpu_type)
+
+
+@st.composite
+def waiting_jobs(draw: st.DrawFn, job_id: int) -> WaitingJob:
+    return WaitingJob(
+        job_id,
+        user_id=draw(st.integers(1, 3)),
+        group_id=draw(st.integers(1, 3)),
+        base_priority=draw(st.integers(1, 10)),
+        request=draw(requests()),
+        time_limit=draw(st.sampled_from((0.5, 1, 1, 2, 5))) * HOUR,
+        queued_at=NOON - draw(st.integers(-2, 40)) * HOUR / 8,
+        eligible_at=draw(st.sampled_from((0.0, 0.0, 0.0, NOON + HOUR))),
+    )
+
+
+@st.composite
+def nodes(draw: st.DrawFn, name: str, *, always_up: bool = False) -> Node:
+    state = NodeState.UP if always_up else draw(st.sampled_from((NodeState.UP, *NodeState)))
+    gpus = tuple(draw(st.lists(st.sampled_from(GPU_TYPES), max_size=4)))
+    return Node(name, draw(st.integers(1, 8)), draw(st.integers(1, 8)) * 100, gpus, state)
+
+
+@st.composite
+def groups(draw: st.DrawFn, group_id: int, *, limits: bool = True) -> list[Event]:
+    quota = draw(st.sampled_from((None, 600.0, 2000.0))) if limits else None
+    group = Group(
+        group_id,
+        quota,
+        max_running_per_user=draw(st.sampled_from((None, 1, 2, 20))),
+        max_running=draw(st.sampled_from((None, None, 1, 3))),
+    )
+    used = draw(st.sampled_from((0.0, 5000.0, 9000.0, 33_333.0)))
+    usage = GroupUsage(group_id, used, NOON - draw(st.integers(0, 9)) * HOUR, used / 50)
+    return [GroupChanged(group), GroupUsageChanged(usage)]
+
+
+configs = st.builds(
+    Config,
+    max_running=st.sampled_from((2, 4, 10)),
+    wait_boost_slope=st.sampled_from((0.0, 0.3, 1.0)),
+    wait_boost_cap=st.sampled_from((None, 1.5, 3.0)),
+)
+
+
+@st.composite
+def worlds(draw: st.DrawFn, *, jobs: int = 12, limits: bool = True) -> list[Event]:
+    """Facts about different things, which may be told in any order."""
+    events: list[Event] = []
+    for group_id in (1, 2):  # nobody describes group 3
+        events += draw(groups(group_id, limits=limits))
+    for number in range(draw(st.integers(1, 3))):
+        events.append(NodeChanged(draw(nodes(f"n{number}", always_up=not limits))))
+    for job_id in range(1, draw(st.integers(1, jobs)) + 1):
+        events.append(JobQueued(draw(waiting_jobs(job_id))))
+    return events

@@ -1,0 +1,212 @@
+"""What must hold in every world, tried in many."""
+
+from __future__ import annotations
+
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+
+from queueapi.scheduling import (
+    Config,
+    Event,
+    JobQueued,
+    JobRemoved,
+    JobStarted,
+    NodeChanged,
+    NodeRemoved,
+    RankKey,
+    ReasonCode,
+    Scheduler,
+)
+from tests.scheduling.reference import World, assert_limits, assert_room_for
+from tests.scheduling.scenario import HOUR, NOON
+from tests.scheduling.strategies import configs, nodes, waiting_jobs, worlds
+
+# A slow machine must not fail a test, so nothing here is measured against a clock.
+modest = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+def carry_out(world: World, now: float) -> None:
+    """Start what the plan starts, checking each placement against the plain facts."""
+    for job in world.started(world.scheduler.plan(now)):
+        assert_room_for(job, world.nodes, world.running.values())
+        world.tell(JobStarted(job))
+
+
+def something_happens(data: st.DataObject, world: World, now: float, fresh_id: int) -> Event:
+    """An end, a cancellation, a new job, a requeue, or a change of nodes."""
+    known = sorted({*world.waiting, *world.running})
+    kind = data.draw(st.sampled_from(("end", "queue", "queue", "requeue", "node", "no node")))
+    if kind == "node":
+        return data.draw(nodes(data.draw(st.sampled_from(("n0", "n1", "n9")))).map(NodeChanged))
+    if kind == "no node":
+        return NodeRemoved("local", data.draw(st.sampled_from(("n0", "n9"))))
+    if kind == "queue" or not known:
+        return JobQueued(data.draw(waiting_jobs(fresh_id)))
+    job_id = data.draw(st.sampled_from(known))
+    if kind == "requeue":
+        return JobQueued(data.draw(waiting_jobs(job_id)))
+    return JobRemoved(job_id)
+
+
+@modest
+@given(configs, worlds(), st.data())
+def test_no_node_is_ever_overcommitted_whatever_happens(
+    config: Config, facts: list[Event], data: st.DataObject
+) -> None:
+    world, now = World(config, facts), NOON
+    for step in range(data.draw(st.integers(1, 8))):
+        carry_out(world, now)
+        world.tell(something_happens(data, world, now, 100 + step))
+        now += data.draw(st.sampled_from((0.0, 60.0, HOUR)))
+
+
+@modest
+@given(configs, worlds())
+def test_no_limit_is_ever_passed(config: Config, facts: list[Event]) -> None:
+    world = World(config, facts)
+    for hour in range(4):
+        carry_out(world, NOON + hour * HOUR)
+        assert_limits(world)
+        world.end_overdue(NOON + (hour + 1) * HOUR)
+
+
+@modest
+@given(configs, worlds(jobs=16), st.integers(0, 2))
+def test_a_backfilled_job_never_delays_the_reservation(
+    config: Config, facts: list[Event], cycles: int
+) -> None:
+    world = World(config, facts)
+    for cycle in range(cycles + 1):
+        now = NOON + cycle * HOUR / 2
+        plan = world.scheduler.plan(now)
+        if plan.reservation is not None:
+            event("with a reservation")
+            reserved, start = world.waiting[plan.reservation.job_id], plan.reservation.start
+            before = [*world.running.values(), *world.started(plan, backfilled=False)]
+            after = [*world.running.values(), *world.started(plan)]
+            assert world.earliest(reserved.request, before, now) == start
+            assert world.earliest(reserved.request, after, now) == start
+            assert world.within_limits(reserved, after, start)
+            event(f"backfilled: {len(after) - len(before)}")
+        carry_out(world, now)
+        if cycle % 2:  # leave overdue jobs about in the other cycles
+            world.end_overdue(now)
+
+
+@modest
+@given(configs, worlds(), st.randoms(use_true_random=False))
+def test_equal_facts_in_any_order_give_equal_plans(
+    config: Config, facts: list[Event], random: object
+) -> None:
+    shuffled = list(facts)
+    getattr(random, "shuffle")(shuffled)  # noqa: B009 (its type is private to Hypothesis)
+    one, other = World(config, facts).scheduler, World(config, shuffled).scheduler
+    assert one.plan(NOON) == other.plan(NOON)
+    assert one.ranking(NOON, limit=99) == other.ranking(NOON, limit=99)
+    assert one.forecast(NOON, steps=20) == other.forecast(NOON, steps=20)
+
+
+@modest
+@given(configs, worlds(), st.data())
+def test_a_state_kept_by_events_plans_what_one_built_from_scratch_plans(
+    config: Config, facts: list[Event], data: st.DataObject
+) -> None:
+    world, now = World(config, facts), NOON
+    for step in range(data.draw(st.integers(1, 6))):
+        carry_out(world, now)
+        world.tell(something_happens(data, world, now, 100 + step))
+        now += data.draw(st.sampled_from((0.0, HOUR, -HOUR / 2)))
+    fresh = Scheduler(config)
+    for fact in data.draw(st.permutations(world.facts())):
+        fresh.apply(fact)
+    assert world.scheduler.plan(now) == fresh.plan(now)
+    assert world.scheduler.ranking(now, limit=99) == fresh.ranking(now, limit=99)
+    assert world.scheduler.waiting_by_group == fresh.waiting_by_group
+    assert world.scheduler.running_by_group == fresh.running_by_group
+    for job_id in world.waiting:
+        assert world.scheduler.explain(job_id, now) == fresh.explain(job_id, now)
+
+
+@modest
+@given(configs, worlds(jobs=25), st.sampled_from((0.0, HOUR)))
+def test_ranks_are_those_of_sorting_everything(
+    config: Config, facts: list[Event], wait: float
+) -> None:
+    world, now = World(config, facts), NOON + wait
+    expected = world.ranked(now)
+    entries = world.scheduler.ranking(now, limit=99)
+    assert [entry.job_id for entry in entries] == expected
+    assert [entry.position for entry in entries] == list(range(1, len(expected) + 1))
+    for entry in entries:
+        assert world.scheduler.position(entry.job_id, now) == entry
+        assert entry.priority.final == world.final(world.waiting[entry.job_id], now)
+
+
+@modest
+@given(configs, worlds(jobs=25), st.sets(st.integers(1, 4)), st.sets(st.integers(1, 4)), st.data())
+def test_pages_of_any_size_join_to_the_filtered_queue(
+    config: Config, facts: list[Event], groups: set[int], users: set[int], data: st.DataObject
+) -> None:
+    world = World(config, facts)
+    whole = world.scheduler.ranking(NOON, limit=99)
+    jobs = world.waiting
+    shown = [
+        entry
+        for entry in whole
+        if jobs[entry.job_id].group_id in groups or jobs[entry.job_id].user_id in users
+    ]
+    pages, after = [], None
+    while page := world.scheduler.ranking(
+        NOON, limit=data.draw(st.integers(1, 9)), after=after, groups=groups, users=users
+    ):
+        pages += page
+        after = RankKey(*page[-1].key)
+    assert pages == shown
+
+
+@modest
+@given(configs, worlds())
+def test_every_waiting_job_is_given_a_reason_that_fits_the_plan(
+    config: Config, facts: list[Event]
+) -> None:
+    world = World(config, facts)
+    plan = world.scheduler.plan(NOON)
+    starting = {start.job_id for start in plan.starts}
+    for job_id, job in world.waiting.items():
+        reason = world.scheduler.explain(job_id, NOON)
+        assert reason is not None
+        assert reason.message
+        assert (reason.code is ReasonCode.BEGIN_TIME) == (job.eligible_at > NOON)
+        if job_id in starting:
+            assert (reason.code, reason.estimated_start) == (ReasonCode.PRIORITY, NOON)
+        elif plan.reservation is not None and plan.reservation.job_id == job_id:
+            assert reason.code is ReasonCode.RESOURCES
+            assert reason.estimated_start == plan.reservation.start
+        else:
+            assert reason.estimated_start is None
+
+
+@modest
+@given(configs, worlds(limits=False))
+def test_nobody_starves_in_a_closed_system(config: Config, facts: list[Event]) -> None:
+    """Every feasible job starts within the sum of all time limits after the last begin time.
+
+    The system never idles while a feasible job waits, so the bound is that of running the jobs
+    one after another.
+    """
+    world, now = World(config, facts), NOON
+    feasible = {
+        job_id
+        for job_id, job in world.waiting.items()
+        if world.earliest(job.request, (), now) is not None
+    }
+    bound = NOON + HOUR + sum(job.time_limit for job in world.waiting.values())
+    while feasible & world.waiting.keys():
+        assert now <= bound
+        carry_out(world, now)
+        ends = [job.ends_at for job in world.running.values()]
+        begins = [job.eligible_at for job in world.waiting.values() if job.eligible_at > now]
+        if feasible & world.waiting.keys():
+            assert ends or begins, "the system idles while a feasible job waits"
+            now = min(ends + begins)
+        world.end_overdue(now)
