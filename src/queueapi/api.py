@@ -17,7 +17,7 @@ from queueapi.auth import token_routes, user_routes
 from queueapi.errors import FieldError, Invalid, MalformedRequest, Problem, Unavailable
 from queueapi.groups import account_routes, member_routes
 from queueapi.groups import routes as groups
-from queueapi.jobs import log_routes
+from queueapi.jobs import log_routes, queue_routes
 from queueapi.jobs import routes as jobs
 
 log = structlog.get_logger(__name__)
@@ -89,15 +89,17 @@ def is_database_away(error: Exception) -> bool:
 
 
 def mount_routers(app: FastAPI) -> None:
+    # The busiest first: routes are tried in order.
     for module in (
+        jobs,
+        log_routes,
+        queue_routes,
         auth,
         account_routes,
         token_routes,
         user_routes,
         groups,
         member_routes,
-        jobs,
-        log_routes,
         health,
     ):
         app.include_router(module.router)

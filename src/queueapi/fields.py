@@ -6,31 +6,36 @@ text type here lets them in.
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-MAX_ID = 2**63 - 1
+MAX_ID = 2**53 - 1  # every JSON reader keeps integers up to here exactly
 PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f]*$"
 GROUP_NAME = r"^[A-Za-z]([A-Za-z0-9 ._-]{0,98}[A-Za-z0-9])?$"
+NOT_WHOLE = PydanticCustomError("int_parsing", "Write a whole number in plain digits.")
 
 
-def _decimal(value: Any) -> Any:
+def from_text(value: Any) -> Any:
     """Path and query parameters come as text: only plain digits are a number."""
-    if isinstance(value, str) and not (value.isascii() and value.isdigit()):
-        raise PydanticCustomError("int_parsing", "Write a whole number in plain digits.")
+    if isinstance(value, str) and not (value.isascii() and value.isdigit() and len(value) < 20):
+        raise NOT_WHOLE
     return value
 
 
-# An id in a path or a query.
-Id = Annotated[
-    int,
-    BeforeValidator(_decimal),
-    Field(ge=1, le=MAX_ID, json_schema_extra={"format": "int64"}),
-]
-# An id in a body: a JSON number, not text.
-BodyId = Annotated[int, Strict(), Field(ge=1, le=MAX_ID, json_schema_extra={"format": "int64"})]
+def from_json(value: Any) -> Any:
+    """In a body 5 and 5.0 are the same number, as JSON Schema has it; "5" and true are none."""
+    if isinstance(value, bool | str):
+        raise NOT_WHOLE
+    return value
+
+
+# Constraints come first in each of these: only so do they reach the OpenAPI document.
+_ID = Field(ge=1, le=MAX_ID, json_schema_extra={"format": "int64"})
+# An id in a path or a query, and one in a body.
+Id = Annotated[int, _ID, BeforeValidator(from_text)]
+BodyId = Annotated[int, _ID, BeforeValidator(from_json)]
 # How many items a page of a list has.
-PageSize = Annotated[int, BeforeValidator(_decimal), Field(ge=1, le=200)]
+PageSize = Annotated[int, Field(ge=1, le=200), BeforeValidator(from_text)]
 # One line of text for people: any language, no control characters.
 Name = Annotated[str, Field(min_length=1, max_length=100, pattern=PRINTABLE)]
 # One line of text that may be empty.

@@ -40,6 +40,7 @@ async def get_readiness(connection: HTTPConnection) -> Readiness:
 
 @router.get("/health/live", operation_id="get_liveness", summary="Is the process alive?")
 async def get_liveness() -> Health:
+    """Asks nothing of the database, and so tells only that the process answers."""
     return Health(status="alive", version=__version__)
 
 
@@ -67,6 +68,7 @@ async def get_ready(
 
 @router.get("/api/version", operation_id="get_version", summary="The server's version")
 async def get_version() -> Health:
+    """The same as the `version` of the API's document."""
     return Health(status="alive", version=__version__)
 
 

@@ -3,6 +3,8 @@
 from typing import Any
 
 import pytest
+from pwdlib import PasswordHash
+from pwdlib.hashers.argon2 import Argon2Hasher
 from sqlalchemy import func, select, update
 
 from queueapi.auth import passwords
@@ -93,9 +95,7 @@ async def test_a_refresh_token_that_we_never_made_ends_no_login(world: World) ->
 
 
 async def test_an_old_hash_is_renewed_at_login(world: World) -> None:
-    old = passwords.PasswordHash(
-        (passwords.Argon2Hasher(time_cost=1, memory_cost=1024, parallelism=1),)
-    )
+    old = PasswordHash((Argon2Hasher(time_cost=1, memory_cost=1024, parallelism=1),))
     person = await world.person("ada@lab.edu")
     async with world.database.transaction() as session:
         await session.execute(update(User).values(password_hash=old.hash(PASSWORD)))
@@ -201,51 +201,50 @@ async def test_users_are_throttled_by_reading_and_by_writing(world: World) -> No
 LOGIN = {"email": "ada@lab.edu", "password": PASSWORD}
 
 
-@pytest.mark.parametrize(
-    ("path", "body"),
-    [
-        ("login", LOGIN | {"email": "no address"}),
-        ("login", LOGIN | {"email": "a@b\x00.c"}),
-        ("login", LOGIN | {"email": "a" * 300 + "@lab.edu"}),
-        ("login", LOGIN | {"email": 1}),
-        ("login", LOGIN | {"email": None}),
-        ("login", LOGIN | {"password": ""}),
-        ("login", LOGIN | {"password": "x" * 1025}),
-        ("login", LOGIN | {"password": ["x"]}),
-        ("login", LOGIN | {"remember": True}),
-        ("login", {"email": "ada@lab.edu"}),
-        ("login", []),
-        ("login", None),
-        ("refresh", {}),
-        ("refresh", {"refresh_token": ""}),
-        ("refresh", {"refresh_token": 1}),
-        ("refresh", {"refresh_token": "x" * 5000}),
-        ("register", LOGIN | {"password": "short"}),
-        ("register", LOGIN | {"group_id": "1"}),
-        ("register", LOGIN | {"group_id": True}),
-        ("register", LOGIN | {"group_id": 0}),
-        ("register", LOGIN | {"group_id": 2**63}),
-        ("register", LOGIN | {"group": "a\x00b"}),
-        ("register", LOGIN | {"group": "x" * 101}),
-        ("register", LOGIN | {"role": "admin"}),
-    ],
-    ids=str,
-)
-async def test_hostile_bodies_are_refused_and_never_echoed(
-    world: World, path: str, body: Any
-) -> None:
-    response = await world.ask("POST", f"/api/auth/{path}", json=body)
-    document = problem(response, 422)
-    assert document["errors"][0]["message"]
-    assert PASSWORD not in response.text
+HOSTILE_BODIES: list[Any] = [
+    ("login", LOGIN | {"email": "no address"}),
+    ("login", LOGIN | {"email": "a@b\x00.c"}),
+    ("login", LOGIN | {"email": "a" * 300 + "@lab.edu"}),
+    ("login", LOGIN | {"email": 1}),
+    ("login", LOGIN | {"email": None}),
+    ("login", LOGIN | {"password": ""}),
+    ("login", LOGIN | {"password": "x" * 1025}),
+    ("login", LOGIN | {"password": ["x"]}),
+    ("login", LOGIN | {"remember": True}),
+    ("login", {"email": "ada@lab.edu"}),
+    ("login", []),
+    ("login", None),
+    ("refresh", {}),
+    ("refresh", {"refresh_token": ""}),
+    ("refresh", {"refresh_token": 1}),
+    ("refresh", {"refresh_token": "x" * 5000}),
+    ("register", LOGIN | {"password": "short"}),
+    ("register", LOGIN | {"group_id": "1"}),
+    ("register", LOGIN | {"group_id": True}),
+    ("register", LOGIN | {"group_id": 0}),
+    ("register", LOGIN | {"group_id": 2**53}),
+    ("register", LOGIN | {"group": "a\x00b"}),
+    ("register", LOGIN | {"group": "x" * 101}),
+    ("register", LOGIN | {"role": "admin"}),
+]
 
 
-@pytest.mark.parametrize("raw", [b"", b"{", b"\xff", b"[" * 100_000, b'{"email":NaN}', b"\x00"])
-async def test_what_is_no_json_is_refused(world: World, raw: bytes) -> None:
+async def test_hostile_bodies_are_refused_and_never_echoed(world: World) -> None:
+    unlimited = {"throttle_login_address": "1000/minute", "throttle_login_account": "1000/minute"}
+    world.app.state.throttle = Throttle(world.settings.model_copy(update=unlimited))
+    for path, body in HOSTILE_BODIES:
+        response = await world.ask("POST", f"/api/auth/{path}", json=body)
+        document = problem(response, 422)
+        assert document["errors"][0]["message"]
+        assert PASSWORD not in response.text
+
+
+async def test_what_is_no_json_is_refused(world: World) -> None:
     headers = {"Content-Type": "application/json"}
-    response = await world.client.post("/api/auth/login", content=raw, headers=headers)
-    assert response.status_code in (400, 422)
-    problem(response, response.status_code)
+    for raw in (b"", b"{", b"\xff", b"[" * 100_000, b'{"email":NaN}', b"\x00"):
+        response = await world.client.post("/api/auth/login", content=raw, headers=headers)
+        assert response.status_code in (400, 422)
+        problem(response, response.status_code)
 
 
 async def test_a_refused_password_says_how_long_it_must_be(world: World) -> None:

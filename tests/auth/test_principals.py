@@ -24,14 +24,14 @@ class Clock:
 
 
 class Counter:
-    """How many statements the database was sent."""
+    """How often the database was asked who somebody is."""
 
     def __init__(self, world: World) -> None:
         self.count = 0
         event.listen(world.database.engine.sync_engine, "before_cursor_execute", self._count)
 
-    def _count(self, *_: object) -> None:
-        self.count += 1
+    def _count(self, _connection: object, _cursor: object, statement: str, *_: object) -> None:
+        self.count += "JOIN users" in statement
 
 
 def made(world: World, clock: Clock | None = None) -> Principals:
@@ -186,24 +186,13 @@ async def test_a_session_of_somebody_else_is_refused(world: World) -> None:
         await made(world).authenticate(f"Bearer {mixed}")
 
 
-@pytest.mark.parametrize(
-    "header",
-    [
-        None,
-        "",
-        "Bearer",
-        "Bearer ",
-        "Basic YTpi",
-        "qa_x",
-        "Bearer qa_",
-        "Bearer qa_\x00",
-        "x" * 9999,
-    ],
-    ids=lambda header: repr(header)[:12],
-)
-async def test_headers_that_name_nobody(world: World, header: str | None) -> None:
-    with pytest.raises(Unauthenticated):
-        await made(world).authenticate(header)
+async def test_headers_that_name_nobody(world: World) -> None:
+    for header in (
+        *(None, "", "Bearer", "Bearer ", "Basic YTpi", "qa_x", "Bearer qa_", "Bearer qa_\x00"),
+        *("Bearer \udcff", "Bearer é", "x" * 9999),
+    ):
+        with pytest.raises(Unauthenticated):
+            await made(world).authenticate(header)
 
 
 async def test_the_scheme_is_case_insensitive(world: World) -> None:

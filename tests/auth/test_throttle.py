@@ -4,6 +4,7 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -82,6 +83,7 @@ async def test_with_redis_away_a_server_counts_for_itself() -> None:
         port = closed.getsockname()[1]
     made = throttle(redis_url=f"redis://127.0.0.1:{port}", throttle_login_address="2/minute")
     assert await allowed(made, "login_address", "192.0.2.1") == 2
+    await made.close()
 
 
 @pytest.fixture
@@ -94,20 +96,30 @@ def redis_url() -> Iterator[str]:
         port = free.getsockname()[1]
     command = [program, "--port", str(port), "--save", "", "--appendonly", "no"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
+        while True:
+            with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+                break
         yield f"redis://127.0.0.1:{port}"
         server.terminate()
 
 
 async def test_servers_that_share_redis_share_the_count(redis_url: str) -> None:
-    one, other = (throttle(redis_url=redis_url, throttle_read="10/minute") for _ in range(2))
+    one, other = (throttle(redis_url=redis_url, throttle_read="10/day") for _ in range(2))
     for _ in range(4):
         await one.check("read", "1")
-    assert await allowed(other, "read", "1") <= 6
+    assert await allowed(other, "read", "1") == 6
+    with pytest.raises(Throttled) as caught:
+        await one.check("read", "1")
+    assert caught.value.retry_after
+    assert caught.value.retry_after > 60
+    for made in (one, other):
+        await made.close()
 
 
 def test_a_redis_url_that_cannot_be_used_stops_the_start() -> None:
-    with pytest.raises(ConfigurationError, match="QUEUEAPI_REDIS_URL"):
-        throttle(redis_url="mysql://x")
+    for url in ("mysql://x", "x", "redis://host:port"):
+        with pytest.raises(ConfigurationError, match="QUEUEAPI_REDIS_URL"):
+            throttle(redis_url=url)
 
 
 @pytest.mark.parametrize(

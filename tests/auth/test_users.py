@@ -36,7 +36,7 @@ async def test_who_may_use_the_routes(world: World, method: str, path: str) -> N
     admin, user, manager = await world.person(admin=True), *[await world.person() for _ in "12"]
     await world.member(manager, await world.group("physics"), manager=True)
     path = path.format(id=user.id)
-    body = {} if method == "PATCH" else None
+    body: dict[str, Any] | None = {} if method == "PATCH" else None
     everything = await world.api_token(user, *Scope)
     without = await world.api_token(admin, *(set(Scope) - {Scope.ADMIN}))
     for stranger in (user, manager, everything, without):
@@ -69,12 +69,21 @@ async def test_the_list_comes_in_pages(world: World) -> None:
     assert "password_hash" not in str(page)
 
 
-@pytest.mark.parametrize(
-    "query",
-    ["limit=0", "limit=201", "limit=x", "limit=1.0", "cursor=%00", "cursor=bm8", "colour=red"],
-)
-async def test_hostile_queries_are_refused(world: World, query: str) -> None:
-    problem(await world.ask("GET", f"/api/users?{query}", await world.person(admin=True)), 422)
+HOSTILE_QUERIES: list[Any] = [
+    "limit=0",
+    "limit=201",
+    "limit=x",
+    "limit=1.0",
+    "cursor=%00",
+    "cursor=bm8",
+    "colour=red",
+]
+
+
+async def test_hostile_queries_are_refused(world: World) -> None:
+    admin = await world.person(admin=True)
+    for query in HOSTILE_QUERIES:
+        problem(await world.ask("GET", f"/api/users?{query}", admin), 422)
 
 
 async def test_deactivating_ends_everything_at_once(world: World) -> None:
@@ -143,14 +152,20 @@ async def test_deleting_waits_for_jobs_and_keeps_the_ledger(world: World) -> Non
         assert await session.scalar(select(LedgerEntry.user_id)) == user.id
 
 
-@pytest.mark.parametrize(
-    "change",
-    [{"role": "root"}, {"role": 1}, {"is_active": "no"}, {"password": "x"}, [], None],
-    ids=str,
-)
-async def test_hostile_changes_are_refused(world: World, change: Any) -> None:
+HOSTILE_CHANGES: list[Any] = [
+    {"role": "root"},
+    {"role": 1},
+    {"is_active": "no"},
+    {"password": "x"},
+    [],
+    None,
+]
+
+
+async def test_hostile_changes_are_refused(world: World) -> None:
     admin = await world.person(admin=True)
-    problem(await world.ask("PATCH", f"/api/users/{admin.id}", admin, json=change), 422)
+    for change in HOSTILE_CHANGES:
+        problem(await world.ask("PATCH", f"/api/users/{admin.id}", admin, json=change), 422)
 
 
 async def test_the_first_admin_is_made_in_the_database(world: World) -> None:

@@ -140,3 +140,12 @@ def test_the_reserved_jobs_quota_is_kept_for_it(scenario: Scenario) -> None:
     scenario.group(1, quota=500).node(cpus=8).running(9, cpus=6, ends_in=2)
     scenario.job(1, cpus=8, base=10).job(2, hours=0.5, user=2).expect_starts()
     scenario.job(3, hours=1 / 3, user=3).expect_starts(3)
+
+
+@pytest.mark.parametrize("names", [("n1", "n2"), ("n2", "n1")])
+def test_of_nodes_free_at_the_same_time_the_first_by_name_is_reserved(
+    scenario: Scenario, names: tuple[str, str]
+) -> None:
+    for number, name in enumerate(names):
+        scenario.node(name, cpus=8).running(90 + number, cpus=8, on=name, ends_in=2)
+    scenario.job(1, cpus=8).expect_reservation(1, "n1", 2)

@@ -146,3 +146,18 @@ def test_the_depth_bounds_the_looks_behind_a_reservation() -> None:
         job = WaitingJob(number, number, 1, 5, Request(cpus, 10), 2 * HOUR, NOON - 9000 + number)
         scheduler.apply(JobQueued(job))
     assert scheduler.plan(NOON).effort.jobs_looked_at == 21
+
+
+def test_jobs_too_long_for_the_gap_are_passed_over_without_a_scan() -> None:
+    scheduler = Scheduler(LARGE)
+    scheduler.apply(NodeChanged(Node("n1", 8, 256_000)))
+    held = RunningJob(-1, 0, 0, Request(7, 1000), Placement("local", "n1"), HOUR, NOON)
+    scheduler.apply(JobStarted(held))
+    scheduler.apply(JobQueued(WaitingJob(0, 1, 1, 10, Request(8, 10), HOUR, NOON - 9000)))
+    for number in range(1, 500):
+        scheduler.apply(
+            JobQueued(WaitingJob(number, 1, 1, 5, Request(1, 10), 2 * HOUR, NOON + number))
+        )
+    effort = scheduler.plan(NOON).effort
+    assert effort.jobs_looked_at == 500
+    assert effort.node_scans <= 4

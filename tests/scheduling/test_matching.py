@@ -113,3 +113,9 @@ def test_a_request_that_no_node_could_mean_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=r".+"):
         Request(*request_of)
+
+
+def test_a_type_that_is_taken_does_not_hold_up_another(scenario: Scenario) -> None:
+    scenario.node(gpus=("a100", "t4")).running(9, gpus=(1,))
+    scenario.job(1, gpus=1, gpu_type="t4", base=10).job(2, gpus=1, gpu_type="a100", user=2)
+    scenario.expect_starts(2)

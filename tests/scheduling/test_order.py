@@ -64,3 +64,8 @@ def test_planning_changes_nothing(scenario: Scenario) -> None:
     scenario.scheduler.plan(0.0)
     scenario.expect_starts(1, 2)
     assert scenario.scheduler.waiting_by_group == {1: 3}
+
+
+def test_equal_priorities_of_two_groups_start_in_the_order_they_were_queued() -> None:
+    scenario = Scenario(Config(wait_boost_slope=0)).node(cpus=1)
+    scenario.job(1, group=1, waited=1).job(2, group=2, user=2, waited=2).expect_starts(2)

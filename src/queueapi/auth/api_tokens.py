@@ -7,13 +7,13 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from queueapi.auth import tokens
-from queueapi.auth.models import ApiToken
+from queueapi.auth.models import ApiToken, User
 from queueapi.auth.principal import Principal
 from queueapi.auth.principals import Principals
 from queueapi.auth.schemas import ApiTokenList, ApiTokenView, CreatedApiToken, NewApiToken
 from queueapi.clock import utc_now
 from queueapi.config import Settings
-from queueapi.errors import Conflict, Forbidden, LimitExceeded, NotFound
+from queueapi.errors import Conflict, Forbidden, LimitExceeded, NotFound, Unauthenticated
 
 MAX_TOKENS = 100  # of one person, not revoked
 
@@ -62,7 +62,10 @@ def _check_wanted(settings: Settings, principal: Principal, wanted: NewApiToken)
 
 
 async def _make_room(session: AsyncSession, user_id: int, name: str, now: datetime) -> None:
-    """An expired token gives up its name; there may be MAX_TOKENS others."""
+    """An expired token gives up its name; there may be MAX_TOKENS others. The owner is locked."""
+    owner = select(User.id).where(User.id == user_id, User.is_active)
+    if await session.scalar(owner.with_for_update(key_share=True)) is None:
+        raise Unauthenticated("This account was deleted or deactivated meanwhile.")
     await session.execute(
         update(ApiToken)
         .where(

@@ -9,20 +9,14 @@ import ipaddress
 import time
 from typing import Literal
 
-import structlog
 from limits import RateLimitItem
-from limits.aio.storage import Storage as AsyncStorage
-from limits.aio.strategies import FixedWindowRateLimiter as AsyncFixedWindow
-from limits.errors import StorageError
-from limits.storage import storage_from_string
 from limits.strategies import FixedWindowRateLimiter
 from starlette.requests import HTTPConnection
 
 from queueapi.auth.throttle_memory import BoundedMemory
-from queueapi.config import ConfigurationError, Settings, rates
+from queueapi.auth.throttle_redis import CountsAway, SharedCounts
+from queueapi.config import Settings, rates
 from queueapi.errors import Throttled
-
-log = structlog.get_logger(__name__)
 
 Kind = Literal["read", "write", "anonymous", "login_account", "login_address"]
 
@@ -49,47 +43,30 @@ class Throttle:
         }
         self._rates = {kind: tuple(rates(text)) for kind, text in texts.items()}
         self._local = FixedWindowRateLimiter(BoundedMemory())
-        self._shared = _shared_limiter(settings.redis_url) if settings.redis_url else None
+        self._shared = SharedCounts(settings.redis_url) if settings.redis_url else None
 
     async def check(self, kind: Kind, *identifiers: str) -> None:
         """Count one request. Raises Throttled with the time to wait when it is one too many."""
         for rate in self._rates[kind]:
             if self._shared is None:
-                if not self._local.hit(rate, kind, *identifiers):
-                    reset = self._local.get_window_stats(rate, kind, *identifiers).reset_time
-                    raise refusal(kind, rate, reset - time.time())
+                end = self._hit(rate, kind, *identifiers)
             else:
-                await self._check_shared(self._shared, kind, rate, identifiers)
+                try:
+                    end = await self._shared.hit(rate, kind, *identifiers)
+                except CountsAway:
+                    end = self._hit(rate, kind, *identifiers)
+            if end is not None:
+                raise refusal(kind, rate, end - time.time())
 
-    async def _check_shared(
-        self,
-        limiter: AsyncFixedWindow,
-        kind: Kind,
-        rate: RateLimitItem,
-        identifiers: tuple[str, ...],
-    ) -> None:
-        try:
-            allowed = await limiter.hit(rate, kind, *identifiers)
-            stats = None if allowed else await limiter.get_window_stats(rate, kind, *identifiers)
-        except StorageError as error:
-            log.warning("throttle_storage_away", error=str(error))
-            allowed = self._local.hit(rate, kind, *identifiers)
-            stats = None if allowed else self._local.get_window_stats(rate, kind, *identifiers)
-        if stats is not None:
-            raise refusal(kind, rate, stats.reset_time - time.time())
+    def _hit(self, rate: RateLimitItem, *identifiers: str) -> float | None:
+        """Count one here. The end of the window (epoch) where it is one too many, else None."""
+        if self._local.hit(rate, *identifiers):
+            return None
+        return self._local.get_window_stats(rate, *identifiers).reset_time
 
-
-def _shared_limiter(redis_url: str) -> AsyncFixedWindow:
-    url = redis_url if redis_url.startswith("async+") else f"async+{redis_url}"
-    try:
-        storage = storage_from_string(url, wrap_exceptions=True, implementation="redispy")
-    except Exception as error:
-        raise ConfigurationError(
-            "QUEUEAPI_REDIS_URL can't be used; write redis://HOST:6379/0 and install "
-            f"queueapi[redis]: {type(error).__name__}"
-        ) from None
-    assert isinstance(storage, AsyncStorage)
-    return AsyncFixedWindow(storage)
+    async def close(self) -> None:
+        if self._shared is not None:
+            await self._shared.close()
 
 
 def refusal(kind: Kind, rate: RateLimitItem, wait: float) -> Throttled:

@@ -1,0 +1,19 @@
+"""The Python SDK: `Client`, and `AsyncClient` for asyncio."""
+
+from queueapi.client.asynchronous import AsyncClient
+from queueapi.client.errors import NotAQueueApi, QueueApiError, ServerUnreachable
+from queueapi.client.models import Job, JobDetail, LogChunk, LogPart, TokenPair
+from queueapi.client.sync import Client
+
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "Job",
+    "JobDetail",
+    "LogChunk",
+    "LogPart",
+    "NotAQueueApi",
+    "QueueApiError",
+    "ServerUnreachable",
+    "TokenPair",
+]

@@ -11,7 +11,9 @@ from queueapi.jobs.queue import Outlook, QueueKey
 from queueapi.scheduling import Priority, QueueEntry, RankKey
 
 FRESH_SECONDS = 1.0  # an analysis of the queue is used for so long
-FORECAST_DEPTH = 1000  # jobs
+FORECAST_DEPTH = 200  # jobs that get an estimate of their start
+FORECAST_STEPS = 200  # plans that a forecast may cost
+FORECAST_SHARE = 0.01  # of the time, at the most, goes into forecasts
 
 
 class SchedulerView:
@@ -20,13 +22,13 @@ class SchedulerView:
     def __init__(self) -> None:
         self._mirror: Mirror | None = None
         self._at = 0.0
-        self._forecast_at = 0.0
+        self._forecast_until = 0.0
         self._forecast: dict[int, float] = {}
         self.follows = False
 
     def lead(self, mirror: Mirror) -> None:
         self._mirror, self.follows = mirror, False
-        self._forecast_at = 0.0
+        self._forecast_until = 0.0
 
     def follow(self) -> None:
         self._mirror = None
@@ -92,10 +94,14 @@ class SchedulerView:
         )
 
     def _forecasts(self, mirror: Mirror) -> dict[int, float]:
-        now = time.time()
-        if not self._forecast_at <= now < self._forecast_at + FRESH_SECONDS:
-            self._forecast = mirror.scheduler.forecast(now, FORECAST_DEPTH)
-            self._forecast_at = time.time()
+        """Estimated starts, as fresh as their cost allows."""
+        started = time.monotonic()
+        if started >= self._forecast_until:
+            self._forecast = mirror.scheduler.forecast(
+                time.time(), FORECAST_DEPTH, steps=FORECAST_STEPS
+            )
+            took = time.monotonic() - started
+            self._forecast_until = started + max(FRESH_SECONDS, took / FORECAST_SHARE)
         return self._forecast
 
     def publish_metrics(self) -> None:

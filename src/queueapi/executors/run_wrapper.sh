@@ -29,6 +29,8 @@
 # PATH) can touch the sandbox or the exit record. Nothing is evaluated here.
 # The variables have names that no user's variable may have.
 enter() {
+    cd -- "$QUEUEAPI_JOBDIR/work" || exit 123
+    unset OLDPWD # our trace, not the user's variable
     while IFS= read -r QUEUEAPI_LINE; do
         QUEUEAPI_VALUE=${QUEUEAPI_LINE#*=}
         case $QUEUEAPI_VALUE in
@@ -40,7 +42,6 @@ enter() {
         # IFS and the like would change this shell; our caller refuses such names.
         export "${QUEUEAPI_LINE%%=*}=$QUEUEAPI_VALUE"
     done <"$QUEUEAPI_JOBDIR/environment" || exit 123
-    cd -- "$QUEUEAPI_JOBDIR/work" || exit 123
     QUEUEAPI_LINE=
     IFS= read -r QUEUEAPI_LINE <"$QUEUEAPI_JOBDIR/script"
     set -- "$QUEUEAPI_JOBDIR/script"
@@ -48,7 +49,7 @@ enter() {
     '#!'*) ;;
     *) set -- /bin/sh "$1" ;;
     esac
-    unset QUEUEAPI_LINE QUEUEAPI_VALUE QUEUEAPI_JOBDIR OLDPWD
+    unset QUEUEAPI_LINE QUEUEAPI_VALUE QUEUEAPI_JOBDIR
     exec "$@"
 }
 

@@ -62,13 +62,10 @@ async def set_member(
     """Approve a request, or change a role. Only an administrator adds who didn't ask."""
     access = await get_access(session, principal, group_id)
     access.require_manager()
-    email = await lock_user(session, user_id) if principal.is_admin else None
-    membership = await session.get(Membership, (user_id, group_id))
-    if email is None:
-        if membership is None:
-            raise _no_member(user_id, group_id)
-        email = await lock_user(session, user_id)
-        await session.refresh(membership)
+    if not principal.is_admin and await session.get(Membership, (user_id, group_id)) is None:
+        raise _no_member(user_id, group_id)
+    email = await lock_user(session, user_id)
+    membership = await session.get(Membership, (user_id, group_id), populate_existing=True)
     if membership is None:
         membership = Membership(user_id=user_id, group_id=group_id)
         session.add(membership)

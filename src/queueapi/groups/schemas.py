@@ -4,11 +4,11 @@ from datetime import date, datetime
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict
 
 from queueapi.auth.principal import Scope
 from queueapi.auth.schemas import Email, NewPassword, UserView
-from queueapi.fields import Body, BodyId, GroupName, Page
+from queueapi.fields import Body, BodyId, GroupName, Page, from_json
 from queueapi.groups.models import JoinPolicy, MemberRole
 
 EmailPattern = Annotated[
@@ -17,7 +17,7 @@ EmailPattern = Annotated[
     AfterValidator(str.lower),
 ]
 Quota = Annotated[float, Strict(), Field(gt=0, le=1e12, allow_inf_nan=False)]
-Limit = Annotated[int, Strict(), Field(ge=0, le=1_000_000)]
+Limit = Annotated[int, Field(ge=0, le=1_000_000), BeforeValidator(from_json)]
 
 POLICY = (
     "open: whoever asks is a member; email: whose address matches email_pattern is one, and others "

@@ -54,7 +54,7 @@ async def get_job_logs(
     database: DatabaseOf,
     executors: ExecutorsOf,
     feed: Feed,
-    stream: Annotated[Stream, Query()] = Stream.STDOUT,
+    stream: Annotated[Stream, Query(description="Which of the two")] = Stream.STDOUT,
     attempt: Annotated[
         int | None, Query(ge=1, le=32_767, description="The latest if absent")
     ] = None,
@@ -66,9 +66,20 @@ async def get_job_logs(
         int | None, Query(ge=0, le=1_000_000, description="Only the last so many lines")
     ] = None,
     follow: Annotated[bool, Query(description="Live, as server-sent events")] = False,
-    range_: Annotated[str | None, Header(alias="Range", max_length=200)] = None,
-    accept: Annotated[str | None, Header(max_length=1000)] = None,
-    last_event_id: Annotated[str | None, Header(max_length=50)] = None,
+    range_: Annotated[
+        str | None,
+        Header(alias="Range", max_length=200, description="One range of bytes: bytes=0-999"),
+    ] = None,
+    # Not in the document, as OpenAPI has it: there the media types say what may be accepted.
+    accept: Annotated[str | None, Header(max_length=1000, include_in_schema=False)] = None,
+    last_event_id: Annotated[
+        str | None,
+        Header(
+            max_length=50,
+            pattern=r"^(\d{1,18})?$",
+            description="Go on live where the event with this id ended",
+        ),
+    ] = None,
 ) -> Response:
     """Live events are named `log`; their id is the offset of the byte after them, so that a
     client which comes back with Last-Event-ID goes on where it stopped. The last event is

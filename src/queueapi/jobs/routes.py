@@ -17,9 +17,9 @@ from queueapi.errors import (
     LimitExceeded,
     NotFound,
     PreconditionFailed,
-    Unavailable,
 )
 from queueapi.executors.base import Stream
+from queueapi.fields import Id
 from queueapi.jobs import control, query, queue, schemas
 from queueapi.jobs.changes import ChangeFeed
 from queueapi.jobs.group_commit import GroupCommit
@@ -34,7 +34,7 @@ MAX_WAIT_SECONDS = 60
 
 Reader = Annotated[Principal, Depends(require(Scope.JOBS_READ))]
 Writer = Annotated[Principal, Depends(require(Scope.JOBS_WRITE))]
-JobId = Annotated[int, Path(ge=1, le=2**63 - 1)]
+JobId = Annotated[Id, Path(description="The job's id")]
 Limit = Annotated[int, Query(ge=1, le=1000, description="How many to return at the most")]
 Cursor = Annotated[
     str | None, Query(max_length=200, description="`next` of the page before this one")
@@ -125,6 +125,7 @@ async def submit_job(
 async def submit_jobs(
     body: schemas.BatchSubmission, principal: Writer, submitter: Submitter, key: Key = None
 ) -> Response:
+    """In one transaction: when one job is refused, none is stored, and the answer names it."""
     accepted = await submitter.submit(Submission(principal, body.jobs, key))
     result = schemas.BatchResult.model_construct(job_ids=accepted.job_ids)
     return _created(result.model_dump_json(), _replay_header(accepted))
@@ -202,12 +203,13 @@ async def list_jobs(
     ] = None,
     group: Annotated[schemas.Line | None, Query(description="A group's name")] = None,
     name: Annotated[schemas.Line | None, Query(description="A job's exact name")] = None,
-    tag: Annotated[schemas.Word | None, Query()] = None,
-    created_after: Annotated[AwareDatetime | None, Query()] = None,
-    created_before: Annotated[AwareDatetime | None, Query()] = None,
+    tag: Annotated[schemas.Word | None, Query(description="One of a job's tags")] = None,
+    created_after: Annotated[AwareDatetime | None, Query(description="Or at that instant")] = None,
+    created_before: Annotated[AwareDatetime | None, Query(description="Not at it")] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response:
+    """Yours, those of the groups that you manage, and to administrators all."""
     wanted = query.JobFilter(
         states=[_as_state(word) for word in status or ()],
         group=group,
@@ -244,7 +246,9 @@ async def get_job(
             "of the present one",
         ),
     ] = 0,
-    if_none_match: Annotated[str | None, Header(max_length=1000)] = None,
+    if_none_match: Annotated[
+        str | None, Header(max_length=1000, description="The ETag of what you have")
+    ] = None,
 ) -> Response:
     """The ETag is the version of the job's record. Log tails and estimates move without it."""
     record = await _record(database, principal, job_id)
@@ -327,6 +331,7 @@ async def cancel_job(job_id: JobId, principal: Writer, session: Session) -> Resp
     summary="Keep a queued job from starting",
 )
 async def hold_job(job_id: JobId, principal: Writer, session: Session) -> Response:
+    """Until it is released. Holding a held job changes nothing."""
     await control.hold(session, principal, job_id)
     return await _controlled(session, job_id)
 
@@ -339,6 +344,7 @@ async def hold_job(job_id: JobId, principal: Writer, session: Session) -> Respon
     summary="Let a held job start",
 )
 async def release_job(job_id: JobId, principal: Writer, session: Session) -> Response:
+    """It keeps the place that its waiting has earned."""
     await control.release(session, principal, job_id)
     return await _controlled(session, job_id)
 
@@ -372,6 +378,7 @@ async def change_job_priority(
         str | None, Header(max_length=1000, description="The ETag that you read")
     ] = None,
 ) -> Response:
+    """With If-Match, only while the job is as you read it."""
     await control.change_priority(session, principal, job_id, body.priority, if_match)
     return await _controlled(session, job_id)
 
@@ -394,19 +401,5 @@ async def _controlled(session: Session, job_id: int, status_code: int = 200) -> 
     summary="What happened to a job, in order",
 )
 async def list_job_events(job_id: JobId, principal: Reader, session: Session) -> Any:
+    """From the submission to the end: each change of its state, and what people did to it."""
     return await query.job_events(session, principal, job_id)
-
-
-@router.get(
-    "/queue",
-    operation_id="get_queue",
-    response_model=schemas.QueuePage,
-    responses=JOB_PROBLEMS | problems.responses(Unavailable),
-    summary="The waiting jobs in the scheduler's order",
-    tags=["queue"],
-)
-async def get_queue_page(
-    principal: Reader, session: Session, view: Queue, limit: Limit = 50, cursor: Cursor = None
-) -> Response:
-    page = await queue.queue_page(session, view, principal, limit, cursor)
-    return Response(page.model_dump_json(), media_type="application/json")

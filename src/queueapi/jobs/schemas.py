@@ -4,9 +4,19 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, computed_field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Strict,
+    WithJsonSchema,
+    computed_field,
+)
 from pydantic_core import to_json
 
+from queueapi.fields import from_json
 from queueapi.jobs.models import JobState
 
 MAX_INPUT_BYTES = 1024**2
@@ -17,6 +27,9 @@ Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=
 Line = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=200)]
 EnvName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=200)]
 EnvValue = Annotated[str, Field(pattern=r"^[^\x00]*$", max_length=32_768)]
+# JSON's numbers: 4.0 is whole; "4" and true are no numbers.
+Whole = Annotated[int, BeforeValidator(from_json)]
+Real = Annotated[float, Strict()]
 
 
 def _env_fits(env: dict[str, str]) -> dict[str, str]:
@@ -32,6 +45,24 @@ def _input_fits(value: Any) -> Any:
     if value is not None and len(to_json(value)) > MAX_INPUT_BYTES:
         raise ValueError(f"input_data is over {MAX_INPUT_BYTES} bytes; let the script fetch it")
     return value
+
+
+# As a map from text to text, which generated clients can type; the names' rule stands beside it.
+ENV_SCHEMA = {
+    "type": "object",
+    "maxProperties": 256,
+    "propertyNames": {
+        "pattern": f"^(?!{RESERVED_ENV_PREFIX})[A-Za-z_][A-Za-z0-9_]*$",
+        "maxLength": 200,
+    },
+    "additionalProperties": {"type": "string", "pattern": r"^[^\x00]*$", "maxLength": 32_768},
+}
+Env = Annotated[
+    dict[EnvName, EnvValue],
+    Field(max_length=256),
+    AfterValidator(_env_fits),
+    WithJsonSchema(ENV_SCHEMA),
+]
 
 
 def _unset_is_one(value: Any) -> Any:
@@ -79,30 +110,28 @@ class JobSubmission(BaseModel):
     group: Line | None = Field(
         None, min_length=1, description="The group that is charged; your default group if absent"
     )
-    cpu_cores: int = Field(1, ge=1, le=4096)
-    memory_gb: float = Field(4, gt=0, le=65_536, allow_inf_nan=False)
-    gpu_count: int | None = Field(
+    cpu_cores: Whole = Field(1, ge=1, le=4096)
+    memory_gb: Real = Field(4, gt=0, le=65_536, allow_inf_nan=False)
+    gpu_count: Whole | None = Field(
         None, ge=0, le=64, description="1 if only gpu_type is given, else 0"
     )
     gpu_type: Annotated[Word, AfterValidator(str.lower)] | None = Field(
         None, description="For example a100; any type if absent"
     )
-    estimated_hours: float = Field(
+    estimated_hours: Real = Field(
         1.0,
         gt=0,
         le=8760,
         allow_inf_nan=False,
         description="The time limit: a job that runs longer is stopped",
     )
-    priority: Annotated[int, BeforeValidator(_unset_is_one)] = Field(
+    priority: Annotated[Whole, BeforeValidator(_unset_is_one)] = Field(
         1, ge=0, le=10, description="1 to 10; 10 is the most urgent; 0 counts as not set"
     )
-    max_retries: int = Field(
+    max_retries: Whole = Field(
         1, ge=0, le=10, description="How often to start anew after a failure of the machine"
     )
-    env: Annotated[dict[EnvName, EnvValue], AfterValidator(_env_fits)] = Field(
-        default_factory=dict, max_length=256, description="Environment variables"
-    )
+    env: Env = Field(default_factory=dict, description="Environment variables")
     input_data: Annotated[Any, AfterValidator(_input_fits)] = Field(
         None, description="Any JSON; the file named by $QUEUEAPI_INPUT holds it"
     )
@@ -148,7 +177,7 @@ class BatchResult(BaseModel):
 class PriorityChange(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    priority: int = Field(ge=1, le=10)
+    priority: Whole = Field(ge=1, le=10)
 
 
 class Priority(BaseModel):

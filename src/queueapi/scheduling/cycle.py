@@ -26,7 +26,6 @@ class Outcome:
     plan: Plan
     board: Board
     accounts: Accounts
-    shadow: Shadow | None
 
 
 class Cycle:
@@ -62,7 +61,7 @@ class Cycle:
         effort = Effort(self._looks, self._board.scans)
         reservation = self._shadow.reservation if self._shadow else None
         plan = Plan(self._now, tuple(self._starts), reservation, effort)
-        return Outcome(plan, self._board, self._accounts, self._shadow)
+        return Outcome(plan, self._board, self._accounts)
 
     def _finished(self) -> bool:
         if self._accounts.system_full():
@@ -115,7 +114,7 @@ class Cycle:
             return
         opening = self._board.earliest(job.request, self._now)
         if opening is not None:
-            self._shadow = Shadow(job, opening, self._board, self._config.max_running)
+            self._shadow = Shadow(job, opening, self._board)
 
     def _place(self, job: WaitingJob, spaces: list[Space]) -> Placement | None:
         """Where it wastes least, if anywhere it leaves the reservation alone."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from heapq import heapify, heappop, heapreplace
 
 from queueapi.scheduling.formula import WaitBoost
@@ -35,7 +35,7 @@ class Ranking:
         self._state.waiting.advance(self._now)
         priority = self._priority(job)
         key = RankKey(priority.final, job.queued_at, job.job_id)
-        return QueueEntry(job_id, self._ahead(key) + 1, priority, job.queued_at)
+        return QueueEntry(job_id, self._ahead([key])[0] + 1, priority, job.queued_at)
 
     def entries(
         self,
@@ -45,18 +45,24 @@ class Ranking:
         users: Collection[int] | None,
     ) -> list[QueueEntry]:
         """Up to `limit` lines behind `after`, of these groups or users (both None = everyone)."""
-        self._state.waiting.advance(self._now)
-        everything = groups is None and users is None
-        entries: list[QueueEntry] = []
-        for job_id in self._merge(self._runs(groups, users), limit, after):
-            job = self._state.waiting.jobs[job_id]
-            priority = self._priority(job)
-            if everything and entries:
-                position = entries[-1].position + 1
-            else:
-                position = self._ahead(RankKey(priority.final, job.queued_at, job_id)) + 1
-            entries.append(QueueEntry(job_id, position, priority, job.queued_at))
-        return entries
+        waiting = self._state.waiting
+        waiting.advance(self._now)
+        job_ids = self._merge(self._runs(groups, users), limit, after)
+        jobs = [waiting.jobs[job_id] for job_id in job_ids]
+        priorities = [self._priority(job) for job in jobs]
+        keys = [
+            RankKey(priority.final, job.queued_at, job.job_id)
+            for job, priority in zip(jobs, priorities, strict=True)
+        ]
+        if groups is None and users is None:  # nothing is left out between the lines
+            first = self._ahead(keys[:1])
+            ahead = [first[0] + line for line in range(len(keys))] if first else []
+        else:
+            ahead = self._ahead(keys)
+        return [
+            QueueEntry(key.job_id, before + 1, priority, key.queued_at)
+            for key, before, priority in zip(keys, ahead, priorities, strict=True)
+        ]
 
     def _runs(self, groups: Collection[int] | None, users: Collection[int] | None) -> list[Run]:
         """Sorted runs that together hold each job to be shown once."""
@@ -94,31 +100,38 @@ class Ranking:
         itself = (key.queued_at, key.job_id)
         return index + (index < len(run.tickets) and run.tickets[index] == itself)
 
-    def _ahead(self, key: RankKey) -> int:
-        """How many jobs rank before this place."""
-        return sum(self._ahead_in(lane, key) for lane in self._state.waiting.lanes.values())
+    def _ahead(self, keys: Sequence[RankKey]) -> list[int]:
+        """How many jobs rank before each of these places, which come best first."""
+        ahead = [0] * len(keys)
+        for lane in self._state.waiting.lanes.values() if keys else ():
+            low = self._ahead_in(lane, keys[0])
+            high = self._ahead_in(lane, keys[-1], low) if len(keys) > 1 else low
+            for line, key in enumerate(keys):
+                if low < high:  # the cuts of later places lie further on, up to the last one's
+                    low = self._ahead_in(lane, key, low, high)
+                ahead[line] += low
+        return ahead
 
-    def _ahead_in(self, run: Run, key: RankKey) -> int:
+    def _ahead_in(self, run: Run, key: RankKey, low: int = 0, high: int | None = None) -> int:
         """How many jobs of the run rank before this place: O(log n).
 
-        Along a run the priority never rises, so the answer is one cut. It is guessed by inverting
-        the formula, and the guess is checked, because rounding, ties and the cap may shift it.
+        Along a run the priority never rises, so the answer is one cut, known to lie between `low`
+        and `high`. It is guessed by inverting the formula, and the guess is checked, because
+        rounding, ties and the cap may shift it.
         """
         tickets, weight, boost = run.tickets, self._weight(run), self._boost.of
         final, queued_at, job_id = key
-        if weight * boost(queued_at) == final:
-            return bisect_left(tickets, (queued_at, job_id))  # same factors: time alone decides
-        target = (-final, queued_at, job_id)
-
-        def rank(ticket: Ticket) -> _Rank:
-            return (-(weight * boost(ticket[0])), *ticket)
-
-        guess = bisect_left(tickets, (self._boost.queued_at(final / weight), -1))
-        if (guess == 0 or rank(tickets[guess - 1]) < target) and (
-            guess == len(tickets) or rank(tickets[guess]) >= target
+        if high is None:
+            high = len(tickets)
+        if weight * boost(queued_at) == final:  # same factors: time alone decides
+            return bisect_left(tickets, (queued_at, job_id), low, high)
+        cut = bisect_left(tickets, (self._boost.queued_at(final / weight), -1), low, high)
+        if (cut == low or weight * boost(tickets[cut - 1][0]) > final) and (
+            cut == high or weight * boost(tickets[cut][0]) < final
         ):
-            return guess
-        return bisect_left(tickets, target, key=rank)
+            return cut
+        target = (-final, queued_at, job_id)
+        return bisect_left(tickets, target, low, high, key=lambda each: self._rank(run, each))
 
     def _rank(self, run: Run, ticket: Ticket) -> _Rank:
         return (-(self._weight(run) * self._boost.of(ticket[0])), ticket[0], ticket[1])

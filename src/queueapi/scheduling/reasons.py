@@ -19,7 +19,6 @@ class Explanation:
         self._now = outcome.plan.now
         self._board = outcome.board
         self._accounts = outcome.accounts
-        self._shadow = outcome.shadow
         self._ranking = ranking
         self._starts = {start.job_id: start for start in outcome.plan.starts}
         self._openings: dict[Request, Opening | None] = {}

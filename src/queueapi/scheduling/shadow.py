@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-
 from queueapi.scheduling.accounts import Accounts
 from queueapi.scheduling.board import Board, Opening
 from queueapi.scheduling.capacity import Hold, NodeKey, Space
@@ -14,31 +12,27 @@ from queueapi.scheduling.plan import Reservation
 class Shadow:
     """EASY backfill with one reservation (Lifka 1995), for all resources of a node at once.
 
-    A later job is admitted if it ends before the reserved job starts. Otherwise it must leave it
-    a running slot and, on the reserved node, room for the whole request beside itself. Nor may it
-    put the reserved job over a limit of its user or group: those can delay it just as well.
+    A later job is admitted if it ends before the reserved job starts. Otherwise it must leave it,
+    on the reserved node, room for the whole request beside itself. Nor may it put the reserved job
+    over a limit of its user or group: those can delay it just as well.
+
+    The system-wide running limit needs no such care. A job that lacks resources waits for a running
+    job to end, and with that end comes a slot: as long as starts stay within the limit now, one is
+    spare then.
     """
 
-    def __init__(self, job: WaitingJob, opening: Opening, board: Board, max_running: int) -> None:
+    def __init__(self, job: WaitingJob, opening: Opening, board: Board) -> None:
         self.reservation = Reservation(
             job.job_id, Placement(opening.key.cluster, opening.key.name), opening.start
         )
-        self.freed_by = opening.freed_by
         self._job = job
         self._start = opening.start
         self._space = board.spaces[opening.key].at(opening.start)
-        still_running = sum(
-            len(space.holds) - bisect_right(space.holds, opening.start, key=_end)
-            for space in board.spaces.values()
-        )
-        self._spare_slots = max_running - still_running - 1
 
     def admits(self, space: Space, hold: Hold) -> bool:
         """Whether a job may hold this on that node without delaying the reserved job."""
         if hold.ends_at <= self._start:
             return True
-        if self._spare_slots < 1:
-            return False
         return space.key != self._space.key or self._space.holding(hold).fits(self._job.request)
 
     def leaves_limits(self, job: WaitingJob, ends_at: float, accounts: Accounts) -> bool:
@@ -57,12 +51,5 @@ class Shadow:
 
     def note(self, key: NodeKey, hold: Hold) -> None:
         """Take an admitted job into account."""
-        if hold.ends_at <= self._start:
-            return
-        self._spare_slots -= 1
-        if key == self._space.key:
+        if hold.ends_at > self._start and key == self._space.key:
             self._space = self._space.holding(hold)
-
-
-def _end(hold: Hold) -> float:
-    return hold.ends_at

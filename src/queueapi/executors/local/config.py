@@ -26,6 +26,7 @@ class LocalConfig:
     max_file_bytes: int = 0  # bytes per file a job writes; 0 = no limit
     account: str = ""  # whom jobs run as when the server is root; "" = a uid per user
     sandbox: Literal["auto", "bwrap", "none"] = "auto"
+    use_cgroups: bool = True  # where the kernel lets us; else limits are held by sampling
     reserve_cpus: int = 0  # cores kept back for the server
     reserve_memory_mb: int = 0  # MiB kept back for the server
     cpus: int | None = None  # cores, instead of what was discovered

@@ -66,7 +66,8 @@ class LocalExecutor:
     def _look_around(self) -> None:
         self._wrapper = prepare.prepare_jobs_dir(self._config)
         self._boot = prepare.boot_id()
-        self._cgroups = cgroups.discover()
+        if self._config.use_cgroups:
+            self._cgroups = cgroups.discover()
 
     async def close(self) -> None:
         """Stop to serve; jobs go on running."""

@@ -36,7 +36,7 @@ _WAKE: Final = (signal.SIGCHLD, signal.SIGTERM)
 _STARTED_BEFORE: Final = 121  # exit status of the wrapper: it ran nothing
 _SHELL: Final = "/bin/sh"
 _SANDBOX: Final = b"bwrap"  # dies of SIGTERM and takes the job along without any grace
-_FIRST_PAUSE: Final = 0.01  # seconds; doubles, so that short jobs are seen and long ones cheap
+_FIRST_PAUSE: Final = 0.03  # seconds; doubles, so that short jobs are seen and long ones cheap
 _SAMPLE_PAUSE: Final = 0.25  # seconds, while we hold the limits ourselves
 _CALM_PAUSE: Final = 2.0  # seconds, while the kernel does
 _ENDING_PAUSE: Final = 0.05  # seconds, while a job is being ended
@@ -97,8 +97,10 @@ class _Supervisor:
         self._wrapper = spawn(self._entry(), self._lock_fd, self._cgroup.join)
         self._watch()
         self._sweep()
-        self._conclude()
-        self._cgroup.remove()
+        try:
+            self._conclude()
+        finally:
+            self._cgroup.remove()
 
     def _entry(self) -> Entry:
         plan = self._plan

@@ -1,0 +1,301 @@
+"""Builds requests and reads answers. Pure: no connection, no clock."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from queueapi.client.errors import NotAQueueApi, QueueApiError
+from queueapi.client.models import (
+    Document,
+    Event,
+    Group,
+    GroupSummary,
+    Job,
+    JobDetail,
+    LogPart,
+    Member,
+    Profile,
+    QueuePage,
+    Registered,
+    TokenPair,
+    User,
+)
+
+T = TypeVar("T")
+Model = TypeVar("Model", bound=BaseModel)
+
+ANSWER_SECONDS = 30.0
+SIGN_OF_LIFE_SECONDS = 15.0  # between two comments on a silent stream
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back. Header names are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    url: str
+    at: float = 0.0  # of a monotonic clock, seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Request(Generic[T]):
+    """`repeatable`: carrying it out twice is the same as once, so that a lost answer is no harm."""
+
+    method: str
+    path: str
+    parse: Callable[[Answer], T]
+    params: Mapping[str, Any] = field(default_factory=dict)
+    body: Any = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    repeatable: bool = False
+    with_token: bool = True
+    timeout: float = ANSWER_SECONDS  # seconds without a byte
+
+
+class Page(Document):
+    """A page of any list: its items are under one of these names."""
+
+    jobs: list[Job] | None = None
+    items: list[dict[str, Any]] | None = None
+    next: str | None = None
+
+
+def error_of(answer: Answer) -> QueueApiError:
+    """The error that an answer stands for, whoever sent it."""
+    try:
+        document = json.loads(answer.body)
+    except ValueError:
+        document = None
+    if not isinstance(document, dict):
+        return NotAQueueApi(answer.status, answer.url, "not with a problem document")
+    seconds = answer.headers.get("retry-after", "")
+    return QueueApiError(answer.status, document, float(seconds) if seconds.isdigit() else None)
+
+
+def _load(kind: Any, answer: Answer) -> Any:
+    try:
+        return TypeAdapter(kind).validate_json(answer.body)
+    except ValidationError as error:
+        why = f"{error.error_count()} part(s) of the answer are missing or of another kind"
+        raise NotAQueueApi(answer.status, answer.url, why) from None
+
+
+def _reader(kind: type[Model]) -> Callable[[Answer], Model]:
+    def read(answer: Answer) -> Model:
+        found: Model = _load(kind, answer)
+        return found
+
+    return read
+
+
+def _nothing(answer: Answer) -> None:
+    return None
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+# Accounts
+
+
+def login(email: str, password: str) -> Request[TokenPair]:
+    body = {"email": email, "password": password}
+    return Request("POST", "/api/auth/login", _reader(TokenPair), body=body, with_token=False)
+
+
+def refresh(refresh_token: str) -> Request[TokenPair]:
+    """Never repeated after a lost answer: the second use of a refresh token ends the login."""
+    body = {"refresh_token": refresh_token}
+    return Request("POST", "/api/auth/refresh", _reader(TokenPair), body=body, with_token=False)
+
+
+def logout() -> Request[None]:
+    return Request("POST", "/api/auth/logout", _nothing, repeatable=True)
+
+
+def register(email: str, password: str, group: str | None) -> Request[Registered]:
+    body = _given(email=email, password=password, group=group)
+    return Request("POST", "/api/auth/register", _reader(Registered), body=body, with_token=False)
+
+
+def me() -> Request[Profile]:
+    return Request("GET", "/api/auth/me", _reader(Profile), repeatable=True)
+
+
+# Jobs
+
+
+def submit(body: Mapping[str, Any], key: str) -> Request[Job]:
+    headers = {"Idempotency-Key": key}
+    return Request("POST", "/api/jobs", _reader(Job), body=body, headers=headers, repeatable=True)
+
+
+def _job_ids(answer: Answer) -> list[int]:
+    found: dict[str, list[int]] = _load(dict[str, list[int]], answer)
+    return found.get("job_ids", [])
+
+
+def submit_many(jobs: Sequence[Mapping[str, Any]], key: str) -> Request[list[int]]:
+    return Request(
+        "POST",
+        "/api/jobs/batch",
+        _job_ids,
+        body={"jobs": list(jobs)},
+        headers={"Idempotency-Key": key},
+        repeatable=True,
+        timeout=2 * ANSWER_SECONDS,
+    )
+
+
+def get(job_id: int, wait: float = 0.0) -> Request[JobDetail]:
+    return Request(
+        "GET",
+        f"/api/jobs/{job_id}",
+        _reader(JobDetail),
+        params={"wait": wait} if wait else {},
+        repeatable=True,
+        timeout=ANSWER_SECONDS + wait,
+    )
+
+
+def changed(job_id: int, version: int, wait: float) -> Request[JobDetail | None]:
+    """The job once it is past this version; None if it still is at it after `wait` seconds."""
+
+    def read(answer: Answer) -> JobDetail | None:
+        return None if answer.status == 304 else _reader(JobDetail)(answer)
+
+    return Request(
+        "GET",
+        f"/api/jobs/{job_id}",
+        read,
+        params={"wait": wait},
+        headers={"If-None-Match": f'"{version}"'},
+        repeatable=True,
+        timeout=ANSWER_SECONDS + wait,
+    )
+
+
+def page(path: str, params: Mapping[str, Any], cursor: str | None) -> Request[Page]:
+    asked = {**params, "cursor": cursor} if cursor else dict(params)
+    return Request("GET", path, _reader(Page), params=asked, repeatable=True)
+
+
+def cancel(job_id: int) -> Request[Job]:
+    return Request("DELETE", f"/api/jobs/{job_id}", _reader(Job), repeatable=True)
+
+
+def hold(job_id: int) -> Request[Job]:
+    return Request("POST", f"/api/jobs/{job_id}/hold", _reader(Job), repeatable=True)
+
+
+def release(job_id: int) -> Request[Job]:
+    return Request("POST", f"/api/jobs/{job_id}/release", _reader(Job))
+
+
+def requeue(job_id: int) -> Request[Job]:
+    return Request("POST", f"/api/jobs/{job_id}/requeue", _reader(Job))
+
+
+def set_priority(job_id: int, priority: int, version: int | None) -> Request[Job]:
+    """With `version` it is refused (412) if the job is past it."""
+    headers = {"If-Match": f'"{version}"'} if version is not None else {}
+    return Request(
+        "PATCH",
+        f"/api/jobs/{job_id}",
+        _reader(Job),
+        body={"priority": priority},
+        headers=headers,
+        repeatable=version is None,
+    )
+
+
+def _events(answer: Answer) -> list[Event]:
+    found: dict[str, list[Event]] = _load(dict[str, list[Event]], answer)
+    return found.get("events", [])
+
+
+def events(job_id: int) -> Request[list[Event]]:
+    return Request("GET", f"/api/jobs/{job_id}/events", _events, repeatable=True)
+
+
+def queue(limit: int, cursor: str | None) -> Request[QueuePage]:
+    params = _given(limit=limit, cursor=cursor)
+    return Request("GET", "/api/queue", _reader(QueuePage), params=params, repeatable=True)
+
+
+# Logs
+
+
+def _log_part(answer: Answer) -> LogPart:
+    offset, size = (answer.headers.get(f"x-log-{name}", "0") for name in ("offset", "size"))
+    return LogPart(answer.body, int(offset), int(size))
+
+
+def logs(
+    job_id: int,
+    stream: str,
+    *,
+    attempt: int | None = None,
+    offset: int | None = None,
+    limit: int | None = None,
+    tail: int | None = None,
+) -> Request[LogPart]:
+    params = _given(stream=stream, attempt=attempt, offset=offset, limit=limit, tail=tail)
+    return Request("GET", f"/api/jobs/{job_id}/logs", _log_part, params=params, repeatable=True)
+
+
+def live_log(job_id: int, stream: str, attempt: int | None, offset: int) -> Request[None]:
+    """Server-sent events."""
+    return Request(
+        "GET",
+        f"/api/jobs/{job_id}/logs",
+        _nothing,
+        params=_given(stream=stream, attempt=attempt, follow="true"),
+        headers={"Accept": "text/event-stream", "Last-Event-ID": str(offset)},
+        repeatable=True,
+        timeout=3 * SIGN_OF_LIFE_SECONDS,
+    )
+
+
+# Groups and people
+
+
+def create_group(fields: Mapping[str, Any]) -> Request[Group]:
+    return Request("POST", "/api/groups", _reader(Group), body=fields)
+
+
+def get_group(group_id: int) -> Request[Group]:
+    return Request("GET", f"/api/groups/{group_id}", _reader(Group), repeatable=True)
+
+
+def change_group(group_id: int, changes: Mapping[str, Any]) -> Request[Group]:
+    path = f"/api/groups/{group_id}"
+    return Request("PATCH", path, _reader(Group), body=changes, repeatable=True)
+
+
+def set_member(group_id: int, user_id: int, role: str) -> Request[Member]:
+    path = f"/api/groups/{group_id}/members/{user_id}"
+    return Request("PUT", path, _reader(Member), body={"role": role}, repeatable=True)
+
+
+def change_user(user_id: int, changes: Mapping[str, Any]) -> Request[User]:
+    path = f"/api/users/{user_id}"
+    return Request("PATCH", path, _reader(User), body=changes, repeatable=True)
+
+
+def as_jobs(found: Page) -> list[Job]:
+    return found.jobs or []
+
+
+def as_groups(found: Page) -> list[GroupSummary]:
+    return [GroupSummary.model_validate(item) for item in found.items or ()]
+
+
+def as_users(found: Page) -> list[User]:
+    return [User.model_validate(item) for item in found.items or ()]

@@ -1,0 +1,226 @@
+"""What the server answers, as the SDK gives it.
+
+These mirror the server's documents (a test holds them to it) without the server's imports. They
+are read tolerantly: a field or a status that a newer server adds is kept, not refused.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+ENDED = frozenset({"completed", "failed", "cancelled"})
+
+
+class Document(BaseModel):
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+
+class Job(Document):
+    """`status`: queued, starting, running, suspended, completed, failed or cancelled."""
+
+    id: int
+    name: str
+    status: str
+    reason: str | None  # why it waits, or why it ended as it did (a code)
+    reason_message: str | None
+    held: bool
+    user: str
+    group: str
+    job_type: str | None
+    tags: list[str]
+    cpu_cores: int
+    memory_gb: float
+    gpu_count: int
+    gpu_type: str | None
+    estimated_hours: float  # the time limit
+    priority: int
+    max_retries: int
+    retries: int
+    provider: str | None
+    instance_type: str | None
+    created_at: datetime
+    queued_at: datetime
+    eligible_at: datetime | None
+    started_at: datetime | None
+    completed_at: datetime | None
+    exit_code: int | None  # 128 + n for signal n
+    estimated_cost: float
+    actual_cost: float | None
+    actual_hours: float | None
+    version: int  # grows with each change
+
+    @property
+    def ended(self) -> bool:
+        return self.status in ENDED
+
+
+class Attempt(Document):
+    """One execution of a job."""
+
+    number: int
+    launch_key: str
+    cluster: str
+    node: str
+    gpu_indices: list[int]
+    provider_job_id: str | None
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    exit_code: int | None
+    reason: str | None
+    peak_memory_mb: float | None
+    cpu_seconds: float | None
+
+
+class Usage(Document):
+    cpu_minutes: float
+    gpu_minutes: float
+    memory_gb_minutes: float
+
+
+class Priority(Document):
+    """final = base × fair_share × wait_boost"""
+
+    final: float
+    base: int
+    fair_share: float
+    wait_boost: float
+
+
+class JobDetail(Job):
+    script: str
+    env: dict[str, str]
+    input_data: Any
+    provider_job_id: str | None
+    position: int | None  # in the whole queue; 1 is next
+    priority_factors: Priority | None
+    estimated_start: datetime | None
+    estimated_cpu_minutes: float
+    attempts: list[Attempt]
+    usage: Usage
+    stdout_tail: str
+    stderr_tail: str
+
+
+class Event(Document):
+    at: datetime
+    kind: str
+    status: str
+    reason: str | None
+    message: str | None
+    attempt: str | None
+
+
+class QueueEntry(Document):
+    position: int | None
+    job_id: int
+    name: str
+    user: str
+    group: str
+    cpu_cores: int
+    memory_gb: float
+    gpu_count: int
+    gpu_type: str | None
+    estimated_hours: float
+    queued_at: datetime
+    priority: Priority | None
+    reason: str
+    reason_message: str
+    estimated_start: datetime | None
+
+
+class QueuePage(Document):
+    """`waiting` and `running` count all jobs; `entries` are those that you may see."""
+
+    as_of: datetime
+    waiting: int
+    running: int
+    entries: list[QueueEntry]
+    next: str | None
+
+
+class TokenPair(Document):
+    token: str
+    token_type: str
+    expires_in: int  # seconds
+    refresh_token: str  # works once
+    refresh_expires_in: int  # seconds
+
+
+class User(Document):
+    id: int
+    email: str
+    role: str
+    is_active: bool
+    created_at: datetime
+
+
+class Membership(Document):
+    group_id: int
+    name: str
+    role: str
+    status: str  # approved or pending
+    is_default: bool
+
+
+class Profile(Document):
+    user: User
+    groups: list[Membership]
+    scopes: list[str]
+
+
+class Registered(Document):
+    user: User
+    memberships: list[Membership]
+
+
+class GroupSummary(Document):
+    id: int
+    name: str
+    join_policy: str
+    role: str | None  # yours
+    status: str | None  # of your membership
+
+
+class Group(Document):
+    """A limit that is None means: the server's setting."""
+
+    id: int
+    name: str
+    join_policy: str
+    email_pattern: str | None
+    quota_cpu_minutes: float | None
+    max_submitted_per_user: int | None
+    max_running_per_user: int | None
+    max_running: int | None
+    created_at: datetime
+
+
+class Member(Document):
+    user_id: int
+    email: str
+    role: str
+    status: str
+    created_at: datetime
+    approved_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class LogPart:
+    """Part of a log: its bytes, where they begin, and how long the log was then."""
+
+    data: bytes
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class LogChunk:
+    """A piece of a live log: `data` begins at byte `offset` of that attempt's stream."""
+
+    stream: str
+    attempt: int
+    offset: int
+    data: bytes

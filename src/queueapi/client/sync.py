@@ -1,0 +1,161 @@
+"""The client for ordinary programs."""
+
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from queueapi.client import _flows, _requests
+from queueapi.client._follow import follow
+from queueapi.client._sync_driver import SyncDriver
+from queueapi.client.models import (
+    Event,
+    Group,
+    GroupSummary,
+    Job,
+    JobDetail,
+    LogChunk,
+    LogPart,
+    Member,
+    Profile,
+    QueuePage,
+    Registered,
+    TokenPair,
+    User,
+)
+
+
+class Client(SyncDriver):
+    """Speaks to one server, as one person. Every method may raise QueueApiError.
+
+    `token` is a login's or an API token. `patience`: seconds for which a request that met a lost
+    connection, 429 or 503 is repeated, where that is safe (a submit is: it has a key). `renew`
+    is called with a token that was refused, and returns another one or None.
+    """
+
+    # Accounts
+
+    def login(self, email: str, password: str) -> TokenPair:
+        """Log in; the client goes on with the new token."""
+        return self._adopt(self._do(_requests.login(email, password)))
+
+    def refresh(self, refresh_token: str) -> TokenPair:
+        """Exchange a refresh token, which works once; the client goes on with the new token."""
+        return self._adopt(self._do(_requests.refresh(refresh_token)))
+
+    def _adopt(self, pair: TokenPair) -> TokenPair:
+        self.token = pair.token
+        return pair
+
+    def logout(self) -> None:
+        self._do(_requests.logout())
+
+    def register(self, email: str, password: str, group: str | None = None) -> Registered:
+        return self._do(_requests.register(email, password, group))
+
+    def me(self) -> Profile:
+        return self._do(_requests.me())
+
+    # Jobs
+
+    def submit(self, script: str, *, idempotency_key: str | None = None, **fields: Any) -> Job:
+        """Submit a job; `fields` are the API's (cpu_cores, memory_gb, estimated_hours, ...)."""
+        key = idempotency_key or uuid.uuid4().hex
+        return self._do(_requests.submit({"script": script, **fields}, key))
+
+    def submit_many(
+        self, jobs: Sequence[Mapping[str, Any]], *, idempotency_key: str | None = None
+    ) -> Sequence[int]:
+        """Submit all of them or none; the ids, in order."""
+        return self._do(_requests.submit_many(jobs, idempotency_key or uuid.uuid4().hex))
+
+    def get(self, job_id: int, *, wait: float = 0.0) -> JobDetail:
+        """The job; with `wait`, after its next change or so many seconds (60 at most)."""
+        return self._do(_requests.get(job_id, wait))
+
+    def wait(self, job_id: int, timeout: float | None = None) -> JobDetail:
+        """The job once it has ended. Raises TimeoutError after `timeout` seconds."""
+        return self._run(_flows.wait(job_id, timeout, self.patience))
+
+    def list(self, **filters: Any) -> Iterator[Job]:
+        """Jobs, newest first. Filters: status, group, name, tag, created_after, created_before."""
+        return self._iterate(_flows.pages("/api/jobs", filters, _requests.as_jobs, self.patience))
+
+    def cancel(self, job_id: int) -> Job:
+        return self._do(_requests.cancel(job_id))
+
+    def hold(self, job_id: int) -> Job:
+        return self._do(_requests.hold(job_id))
+
+    def release(self, job_id: int) -> Job:
+        return self._do(_requests.release(job_id))
+
+    def requeue(self, job_id: int) -> Job:
+        return self._do(_requests.requeue(job_id))
+
+    def set_priority(self, job_id: int, priority: int, *, version: int | None = None) -> Job:
+        """With `version` it is refused (412) where the job has changed since."""
+        return self._do(_requests.set_priority(job_id, priority, version))
+
+    def events(self, job_id: int) -> Sequence[Event]:
+        return self._do(_requests.events(job_id))
+
+    def queue(self, *, limit: int = 50, cursor: str | None = None) -> QueuePage:
+        return self._do(_requests.queue(limit, cursor))
+
+    # Logs
+
+    def logs(
+        self,
+        job_id: int,
+        stream: str = "stdout",
+        *,
+        attempt: int | None = None,
+        offset: int | None = None,
+        limit: int | None = None,
+        tail: int | None = None,
+    ) -> LogPart:
+        """Bytes of a log: all, from `offset`, at most `limit`, or the last `tail` lines."""
+        return self._do(
+            _requests.logs(job_id, stream, attempt=attempt, offset=offset, limit=limit, tail=tail)
+        )
+
+    def follow_logs(
+        self,
+        job_id: int,
+        stream: str = "stdout",
+        *,
+        offset: int = 0,
+        attempt: int | None = None,
+    ) -> Iterator[LogChunk]:
+        """The log as it is written, until the job has ended; or of one attempt only.
+
+        Goes on where it was after a lost connection, and with the next attempt after a requeue.
+        """
+        return self._iterate(follow(job_id, stream, offset, attempt, self.patience))
+
+    # Groups and people
+
+    def groups(self, view: str | None = None) -> Iterator[GroupSummary]:
+        """`view`: mine, joinable or all."""
+        params = {"view": view} if view else {}
+        return self._iterate(
+            _flows.pages("/api/groups", params, _requests.as_groups, self.patience)
+        )
+
+    def get_group(self, group_id: int) -> Group:
+        return self._do(_requests.get_group(group_id))
+
+    def create_group(self, name: str, **fields: Any) -> Group:
+        return self._do(_requests.create_group({"name": name, **fields}))
+
+    def change_group(self, group_id: int, **changes: Any) -> Group:
+        return self._do(_requests.change_group(group_id, changes))
+
+    def set_member(self, group_id: int, user_id: int, role: str = "member") -> Member:
+        return self._do(_requests.set_member(group_id, user_id, role))
+
+    def users(self) -> Iterator[User]:
+        return self._iterate(_flows.pages("/api/users", {}, _requests.as_users, self.patience))
+
+    def change_user(self, user_id: int, **changes: Any) -> User:
+        return self._do(_requests.change_user(user_id, changes))

@@ -1,0 +1,276 @@
+"""What every executor promises, as tests: one suite for all of them.
+
+Subclass :class:`ExecutorContract` with a fixture ``executor`` that has been started;
+subclass :class:`ScriptContract` as well where scripts are really run.
+"""
+
+import asyncio
+import itertools
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+
+import pytest
+
+from queueapi.executors.base import (
+    Executor,
+    LaunchRefused,
+    Observation,
+    Phase,
+    Run,
+    Stream,
+    check_key,
+)
+
+_NUMBERS = itertools.count(1)
+PATIENCE = 20.0  # seconds until a condition counts as never met
+
+
+def make_run(script: str = "true\n", **changes: object) -> Run:
+    """A run with a key of its own."""
+    number = next(_NUMBERS)
+    run = Run(
+        key=f"qa-{os.getpid()}-{number}",
+        job_id=number,
+        user_id=7,
+        script=script,
+        environment={},
+        input_data=None,
+        cpus=1,
+        memory_mb=256,
+        gpu_indices=(),
+        time_limit=60.0,
+    )
+    return replace(run, **changes)  # type: ignore[arg-type]
+
+
+async def until_phase(
+    executor: Executor, key: str, phases: Iterable[Phase] = (Phase.ENDED,)
+) -> Observation:
+    """Poll until the run is in one of the phases."""
+    wanted = set(phases)
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        observation = (await executor.poll([key]))[key]
+        if observation.phase in wanted:
+            return observation
+        assert time.monotonic() < deadline, f"{key} stays {observation}"
+        await asyncio.sleep(0.01)
+
+
+async def run_to_end(executor: Executor, run: Run) -> Observation:
+    """Submit and wait."""
+    await executor.submit(run)
+    return await until_phase(executor, run.key)
+
+
+async def until_log(executor: Executor, key: str, wanted: bytes) -> bytes:
+    """Wait until stdout contains ``wanted``; returns all of it."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        log = await executor.read_log(key, Stream.STDOUT, 0, 1 << 20)
+        if wanted in log:
+            return log
+        assert time.monotonic() < deadline, log
+        await asyncio.sleep(0.01)
+
+
+async def output_of(executor: Executor, run: Run) -> str:
+    """Standard output of a run that has to end well."""
+    observation = await run_to_end(executor, run)
+    log = await executor.read_log(run.key, Stream.STDOUT, 0, 1 << 20)
+    errors = await executor.read_log(run.key, Stream.STDERR, 0, 1 << 20)
+    assert observation.ending is not None and observation.ending.exit_code == 0, (log, errors)
+    return log.decode()
+
+
+class ExecutorContract:
+    """For every executor."""
+
+    async def test_offers_nodes(self, executor: Executor) -> None:
+        nodes = await executor.nodes()
+        assert nodes
+        assert all(node.cpus > 0 and node.memory_mb > 0 and node.name for node in nodes)
+
+    async def test_a_run_ends_with_its_times(self, executor: Executor) -> None:
+        before = time.time()
+        run = make_run()
+        remote_id = await executor.submit(run)
+        assert remote_id
+        ending = (await until_phase(executor, run.key)).ending
+        assert ending is not None
+        assert ending.exit_code == 0
+        assert ending.reason is None
+        assert before - 1 <= ending.started_at <= ending.ended_at <= time.time() + 1
+
+    async def test_submitting_again_answers_the_same(self, executor: Executor) -> None:
+        run = make_run()
+        first = await executor.submit(run)
+        ended = await until_phase(executor, run.key)
+        assert await executor.submit(run) == first
+        assert (await executor.poll([run.key]))[run.key] == ended
+
+    async def test_an_unknown_key(self, executor: Executor) -> None:
+        key = make_run().key
+        assert await executor.poll([key]) == {key: Observation(Phase.UNKNOWN)}
+        assert await executor.log_size(key, Stream.STDOUT) == 0
+        assert await executor.read_log(key, Stream.STDERR, 0, 100) == b""
+        await executor.cancel(key)
+        await executor.remove(key)
+        assert await executor.poll([key]) == {key: Observation(Phase.UNKNOWN)}
+
+    async def test_polling_nothing(self, executor: Executor) -> None:
+        assert await executor.poll([]) == {}
+
+    async def test_a_removed_run_is_unknown(self, executor: Executor) -> None:
+        run = make_run()
+        await run_to_end(executor, run)
+        await executor.remove(run.key)
+        await executor.remove(run.key)
+        assert (await executor.poll([run.key]))[run.key].phase is Phase.UNKNOWN
+
+    async def test_cancelling_what_ended_changes_nothing(self, executor: Executor) -> None:
+        run = make_run()
+        ended = await run_to_end(executor, run)
+        await executor.cancel(run.key)
+        assert (await executor.poll([run.key]))[run.key] == ended
+
+    @pytest.mark.parametrize(
+        "key", ["", "QA-1", "../x", "qa/1", "-qa", "qa-", "qa_1", "qa 1", "qa-1\n", "q" * 129]
+    )
+    def test_keys_that_are_none(self, key: str) -> None:
+        with pytest.raises(LaunchRefused):
+            check_key(key)
+        with pytest.raises(LaunchRefused):
+            make_run(key=key)
+
+
+class ScriptContract:
+    """For executors that run what they are given."""
+
+    @pytest.mark.parametrize("code", [0, 1, 3, 77, 121, 122, 123, 255])
+    async def test_exit_codes(self, executor: Executor, code: int) -> None:
+        ending = (await run_to_end(executor, make_run(f"exit {code}\n"))).ending
+        assert ending is not None
+        assert (ending.exit_code, ending.reason) == (code, None)
+
+    @pytest.mark.parametrize("number", [9, 11, 15])
+    async def test_the_end_by_a_signal(self, executor: Executor, number: int) -> None:
+        ending = (await run_to_end(executor, make_run(f"kill -{number} $$\n"))).ending
+        assert ending is not None
+        assert ending.exit_code == 128 + number
+
+    async def test_both_logs_by_offset(self, executor: Executor) -> None:
+        run = make_run("printf 0123456789; printf err >&2\n")
+        await run_to_end(executor, run)
+        assert await executor.log_size(run.key, Stream.STDOUT) == 10
+        assert await executor.read_log(run.key, Stream.STDOUT, 0, 4) == b"0123"
+        assert await executor.read_log(run.key, Stream.STDOUT, 8, 100) == b"89"
+        assert await executor.read_log(run.key, Stream.STDOUT, 10, 100) == b""
+        assert await executor.read_log(run.key, Stream.STDOUT, 1 << 70, 100) == b""
+        assert await executor.read_log(run.key, Stream.STDERR, 0, 100) == b"err"
+
+    async def test_bytes_that_are_no_text(self, executor: Executor) -> None:
+        run = make_run(r"printf '\377\000\200\n'")
+        await run_to_end(executor, run)
+        assert await executor.read_log(run.key, Stream.STDOUT, 0, 10) == b"\xff\0\x80\n"
+
+    async def test_logs_are_there_while_it_runs(self, executor: Executor) -> None:
+        run = make_run("echo now; exec sleep 60\n")
+        await executor.submit(run)
+        await until_log(executor, run.key, b"now\n")
+        observation = await until_phase(executor, run.key, [Phase.RUNNING])
+        assert observation.started_at is not None
+        assert abs(observation.started_at - time.time()) < PATIENCE
+        await executor.cancel(run.key)
+        await until_phase(executor, run.key)
+
+    async def test_input_environment_and_working_directory(self, executor: Executor) -> None:
+        run = make_run(
+            'cat "$QUEUEAPI_INPUT"; echo; echo "$GREETING|$QUEUEAPI_JOB_ID|$QUEUEAPI_CPUS'
+            '|$QUEUEAPI_MEMORY_MB|$QUEUEAPI_ATTEMPT_KEY|$CUDA_VISIBLE_DEVICES|$OMP_NUM_THREADS"\n'
+            'echo x > here; test "$PWD" = "$HOME"; echo $?',
+            input_data=b'{"a": 1}',
+            environment={"GREETING": "hello", "QUEUEAPI_JOB_ID": "666"},
+            cpus=2,
+        )
+        lines = (await output_of(executor, run)).splitlines()
+        assert lines == ['{"a": 1}', f"hello|{run.job_id}|2|256|{run.key}||2", "0"]
+
+    async def test_a_python_script(self, executor: Executor) -> None:
+        run = make_run("#!/usr/bin/env python3\nimport sys\nprint(sys.argv[1:], 6 * 7)\n")
+        assert await output_of(executor, run) == "[] 42\n"
+
+    @pytest.mark.parametrize("script", ["", "\n", "echo no newline", "# only a comment\n"])
+    async def test_small_scripts(self, executor: Executor, script: str) -> None:
+        await output_of(executor, make_run(script))
+
+    async def test_a_missing_interpreter(self, executor: Executor) -> None:
+        run = make_run("#!/no/such/interpreter\necho hello\n")
+        ending = (await run_to_end(executor, run)).ending
+        assert ending is not None and ending.exit_code in (126, 127)
+        assert await executor.log_size(run.key, Stream.STDERR) > 0
+
+    async def test_two_submits_at_once_run_once(self, executor: Executor) -> None:
+        run = make_run("echo once\n")
+        await asyncio.gather(*(executor.submit(run) for _ in range(5)))
+        await until_phase(executor, run.key)
+        assert await executor.read_log(run.key, Stream.STDOUT, 0, 100) == b"once\n"
+
+    async def test_cancel_ends_the_tree(self, executor: Executor) -> None:
+        run = make_run("sleep 300 & sleep 300 & echo ready; wait\n")
+        await executor.submit(run)
+        await until_log(executor, run.key, b"ready")
+        await executor.cancel(run.key)
+        await executor.cancel(run.key)
+        ending = (await until_phase(executor, run.key)).ending
+        assert ending is not None
+        assert (ending.exit_code, ending.reason) == (143, "Cancelled")
+
+    async def test_the_time_limit(self, executor: Executor) -> None:
+        ending = (await run_to_end(executor, make_run("sleep 300\n", time_limit=0.3))).ending
+        assert ending is not None
+        assert ending.reason == "TimeLimit"
+        assert 0.2 < ending.ended_at - ending.started_at < PATIENCE
+
+    @pytest.mark.parametrize(
+        "environment",
+        [{"A B": "x"}, {"1A": "x"}, {"": "x"}, {"A": "\0"}, {"IFS": "x"}, {"A": "x" * 200_000}],
+    )
+    async def test_variables_that_cannot_be_passed(
+        self, executor: Executor, environment: dict[str, str]
+    ) -> None:
+        run = make_run(environment=environment)
+        with pytest.raises(LaunchRefused):
+            await executor.submit(run)
+        assert (await executor.poll([run.key]))[run.key].phase is Phase.UNKNOWN
+
+    async def test_hostile_values_arrive_unchanged(self, executor: Executor) -> None:
+        values = {
+            "V_NEWLINES": "\na\n\nb\n\n",
+            "V_QUOTES": "'\"`'\"`",
+            "V_SHELL": "$(touch pwned) `touch pwned` ${HOME} $HOME; touch pwned #",
+            "V_BACKSLASHES": "\\n\\\\0101\\c\\",
+            "V_SPACES": "  lead and trail\t ",
+            "V_UNICODE": "żółw 🐢 \u0081\u0088 \udcff\udc81",
+            "V_BYTES": "".join(map(chr, range(1, 256))),
+            "V_EQUALS": "=a=b=",
+            "V_EMPTY": "",
+            "V_LONG": "x" * 20_000,
+            "line": "1",
+            "code": "2",
+            "OLDPWD": "/old",
+        }
+        script = (
+            "#!/usr/bin/env python3\n"
+            "import os\n"
+            f"for name in {list(values)!r}: print(os.environb[name.encode()].hex())\n"
+            "print(os.path.exists('pwned'))\n"
+        )
+        *lines, pwned = (await output_of(executor, make_run(script, environment=values))).split(
+            "\n"
+        )[:-1]
+        sent = {name: value.encode("utf-8", "surrogateescape") for name, value in values.items()}
+        assert dict(zip(values, map(bytes.fromhex, lines), strict=True)) == sent
+        assert pwned == "False"
