@@ -7,20 +7,22 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
 from queueapi import health, problems
 from queueapi.auth import routes as auth
 from queueapi.auth import token_routes, user_routes
-from queueapi.errors import FieldError, Invalid, MalformedRequest, Problem, Unavailable
+from queueapi.db.session import is_away
+from queueapi.errors import Conflict, FieldError, Invalid, MalformedRequest, Problem, Unavailable
 from queueapi.groups import account_routes, member_routes
 from queueapi.groups import routes as groups
 from queueapi.jobs import log_routes, queue_routes
 from queueapi.jobs import routes as jobs
 
 log = structlog.get_logger(__name__)
+FOREIGN_KEY = "23503"  # PostgreSQL's code for a row that refers to nothing
 
 
 def request_id(request: Request) -> str | None:
@@ -79,15 +81,6 @@ def from_http(request: Request, error: HTTPException) -> Problem:
     return HttpProblem(error.status_code, "http-error", "Refused", str(error.detail))
 
 
-def is_database_away(error: Exception) -> bool:
-    """Whether this is a connection that failed, rather than a statement that was wrong."""
-    if isinstance(error, PoolTimeout | InterfaceError | OSError):
-        return True
-    if isinstance(error, DBAPIError):
-        return error.connection_invalidated or isinstance(error, OperationalError)
-    return False
-
-
 def mount_routers(app: FastAPI) -> None:
     # The busiest first: routes are tried in order.
     for module in (
@@ -127,10 +120,13 @@ def install_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(OSError)
     @app.exception_handler(Exception)
     async def _fault(request: Request, error: Exception) -> JSONResponse:
-        if is_database_away(error):
+        if is_away(error):
             log.warning("database_away", error=str(error))
             away = Unavailable("The database can't be reached. Try again.", retry_after=2)
             return answer(request, away)
+        if isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", "") == FOREIGN_KEY:
+            gone = Conflict("Something that this refers to has just been deleted. Read it again.")
+            return answer(request, gone)
         log.error("unhandled_error", path=request.url.path, exc_info=error)
         fault = HttpProblem(
             500,

@@ -82,7 +82,7 @@ async def get_version() -> Health:
 )
 async def get_metrics(
     settings: Annotated[Settings, Depends(get_settings)],
-    authorization: Annotated[str | None, Header(max_length=1000)] = None,
+    authorization: Annotated[str | None, Header(include_in_schema=False)] = None,
 ) -> Response:
     """Open to all, unless QUEUEAPI_METRICS_TOKEN is set: then it is the bearer token."""
     if settings.metrics_token is not None:

@@ -21,7 +21,11 @@ def configure_logging(settings: Settings) -> None:
     renderer: Processor = (
         structlog.processors.JSONRenderer()
         if json
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(),
+            # The richer one shows local variables, and so secrets.
+            exception_formatter=structlog.dev.plain_traceback,
+        )
     )
     tracebacks: list[Processor] = [structlog.processors.format_exc_info] if json else []
     structlog.configure(

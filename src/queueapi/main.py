@@ -66,11 +66,13 @@ def create_app(settings: Settings) -> FastAPI:
     group_commit = GroupCommit(database, settings)
     controller = Controller(settings, database, executors, feed)
     principals = Principals(database, settings)
+    throttle = Throttle(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(database.close)
+            stack.push_async_callback(throttle.close)
             await migrate(database)
             for executor in executors.values():
                 await executor.start(controller.hint)
@@ -95,7 +97,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.settings = settings
     app.state.database = database
     app.state.principals = principals
-    app.state.throttle = Throttle(settings)
+    app.state.throttle = throttle
     app.state.feed = feed
     app.state.executors = executors
     app.state.group_commit = group_commit

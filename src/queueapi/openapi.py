@@ -1,12 +1,19 @@
-"""The OpenAPI document: 3.1 as it is, and 3.0.3 for generators that can't read 3.1."""
+"""The OpenAPI document: 3.1 as it is, and 3.0.3 for generators that can't read 3.1.
 
+FastAPI derives the document from the routes. What it can't know is added here: the problem
+document, the headers of the answers, and the links from an answer to the calls that follow.
+"""
+
+from collections.abc import Iterator
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse
 
-from queueapi.problems import ProblemDocument
+from queueapi.problems import MEDIA_TYPE, ProblemDocument
+
+Node = dict[str, Any]
 
 DESCRIPTION = """\
 Runs a research group's jobs fairly on whatever it has.
@@ -16,19 +23,87 @@ documents (RFC 9457) with a stable `type`. Repeat a submit safely with an `Idemp
 """
 TAGS = [
     {"name": "auth", "description": "Accounts, logins and API tokens"},
-    {"name": "users", "description": "Administration of accounts"},
     {"name": "groups", "description": "Research groups: members, quotas, usage"},
+    {"name": "health", "description": "Liveness, readiness, version, metrics"},
     {"name": "jobs", "description": "Submit, watch and control jobs"},
     {"name": "logs", "description": "What jobs wrote"},
     {"name": "queue", "description": "The waiting jobs in the scheduler's order"},
-    {"name": "health", "description": "Liveness, readiness, version, metrics"},
+    {"name": "users", "description": "Administration of accounts"},
 ]
+NULL = {"type": "null"}
+PROBLEM = {"$ref": "#/components/schemas/ProblemDocument"}
+METRICS_SCHEME = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "QUEUEAPI_METRICS_TOKEN, where the operator has set one",
+}
+
+TEXT, WHOLE = {"type": "string"}, {"type": "integer", "minimum": 0}
+HEADERS: dict[str, tuple[str, Node]] = {
+    "Accept-Ranges": ("A Range is understood", TEXT),
+    "Content-Range": ("Which bytes these are, and of how many", TEXT),
+    "ETag": ("The job's version, for If-None-Match and If-Match", TEXT),
+    "Idempotency-Replayed": ("true: the key came before, and this is that job", TEXT),
+    "Location": ("Where the new thing is", {"type": "string", "format": "uri-reference"}),
+    "RateLimit": ("The limit that is used up, and the seconds until it is not", TEXT),
+    "RateLimit-Policy": ("The limit: how many in how many seconds", TEXT),
+    "Retry-After": ("Seconds to wait", WHOLE),
+    "WWW-Authenticate": ("How to authenticate", TEXT),
+    "X-Log-Offset": ("Where in the log the first byte of the answer is", WHOLE),
+    "X-Log-Size": ("Bytes in the log at this moment", WHOLE),
+}
+IDS = {"group_id": "The group's id", "token_id": "The token's id", "user_id": "The user's id"}
+# By status, on problem documents.
+PROBLEM_HEADERS = {
+    "401": ["WWW-Authenticate"],
+    "416": ["Content-Range"],
+    "429": ["RateLimit", "RateLimit-Policy", "Retry-After"],
+    "503": ["Retry-After"],
+}
+# By operation and status.
+ANSWER_HEADERS = {
+    "register": {"201": ["Location"]},
+    "create_group": {"201": ["Location"]},
+    "submit_job": {"201": ["ETag", "Location", "Idempotency-Replayed"]},
+    "submit_jobs": {"201": ["Idempotency-Replayed"]},
+    "get_job": {"200": ["ETag"], "304": ["ETag"]},
+    "cancel_job": {"200": ["ETag"], "202": ["ETag"]},
+    "hold_job": {"200": ["ETag"]},
+    "release_job": {"200": ["ETag"]},
+    "requeue_job": {"200": ["ETag"]},
+    "change_job_priority": {"200": ["ETag"]},
+    "get_job_logs": {
+        "200": ["Accept-Ranges", "X-Log-Offset", "X-Log-Size"],
+        "206": ["Accept-Ranges", "Content-Range", "X-Log-Offset", "X-Log-Size"],
+    },
+}
+# operation, status → (parameter, where in the answer it is, operations that take it)
+LINKS: dict[tuple[str, str], tuple[str, str, list[str]]] = {
+    ("submit_job", "201"): (
+        "job_id",
+        "$response.body#/id",
+        ["get_job", "get_job_logs", "list_job_events", "hold_job", "release_job"]
+        + ["change_job_priority", "cancel_job", "requeue_job"],
+    ),
+    ("list_jobs", "200"): ("cursor", "$response.body#/next", ["list_jobs"]),
+    ("get_queue", "200"): ("cursor", "$response.body#/next", ["get_queue"]),
+    ("list_users", "200"): ("cursor", "$response.body#/next", ["list_users"]),
+    ("list_groups", "200"): ("cursor", "$response.body#/next", ["list_groups"]),
+    ("list_members", "200"): ("cursor", "$response.body#/next", ["list_members"]),
+    ("create_api_token", "201"): ("token_id", "$response.body#/id", ["revoke_api_token"]),
+    ("create_group", "201"): (
+        "group_id",
+        "$response.body#/id",
+        ["get_group", "change_group", "delete_group", "get_group_usage", "join_group"]
+        + ["list_members"],
+    ),
+}
 
 
 def describe(app: FastAPI) -> None:
     """Give the application its document, and serve the older form of it too."""
 
-    def document() -> dict[str, Any]:
+    def document() -> Node:
         if app.openapi_schema is None:
             app.openapi_schema = build(app)
         return app.openapi_schema
@@ -40,7 +115,7 @@ def describe(app: FastAPI) -> None:
         return JSONResponse(as_3_0(document()))
 
 
-def build(app: FastAPI) -> dict[str, Any]:
+def build(app: FastAPI) -> Node:
     document = get_openapi(
         title=app.title,
         version=app.version,
@@ -49,38 +124,110 @@ def build(app: FastAPI) -> dict[str, Any]:
         routes=app.routes,
         tags=TAGS,
         servers=[{"url": "http://localhost:8080", "description": "Where `queueapi serve` listens"}],
-        contact={"name": "The queueapi authors", "url": "https://github.com/queueapi/queueapi"},
+        contact={"name": "The queueapi authors"},
         license_info={"name": "MIT", "identifier": "MIT"},
     )
-    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    _complete_components(document["components"])
+    for operation in operations(document):
+        _drop_framework_answer(operation)
+        _correct_parameters(operation)
+        _add_headers(operation)
+        _add_links(operation)
+        if operation["operationId"] == "get_metrics":
+            operation["security"] = [{}, {"metrics": []}]
+    for schema in document["components"]["schemas"].values():
+        _correct_schema(schema)
+    return document
+
+
+def operations(document: Node) -> Iterator[Node]:
+    for path in document["paths"].values():
+        yield from path.values()
+
+
+def _complete_components(components: Node) -> None:
+    schemas = components["schemas"]
     problem = ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
     schemas |= problem.pop("$defs", {})
     schemas["ProblemDocument"] = problem
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
-    for path in document["paths"].values():
-        for operation in path.values():
-            _drop_framework_answer(operation)
-    return document
+    components["headers"] = {
+        name: {"description": description, "schema": schema}
+        for name, (description, schema) in HEADERS.items()
+    }
+    components["securitySchemes"]["metrics"] = METRICS_SCHEME
 
 
-def _drop_framework_answer(operation: dict[str, Any]) -> None:
+def _drop_framework_answer(operation: Node) -> None:
     """FastAPI declares its own 422 where we have not; we never answer it."""
-    answer = operation.get("responses", {}).get("422", {})
-    if "HTTPValidationError" in str(answer):
+    if "HTTPValidationError" in str(operation["responses"].get("422")):
         operation["responses"]["422"] = {
             "description": "A value is not acceptable",
-            "content": {
-                "application/problem+json": {
-                    "schema": {"$ref": "#/components/schemas/ProblemDocument"}
-                }
-            },
+            "content": {MEDIA_TYPE: {"schema": PROBLEM}},
         }
 
 
-def as_3_0(document: dict[str, Any]) -> dict[str, Any]:
+def _correct_parameters(operation: Node) -> None:
+    """A parameter is absent or has a value: no text in a URL or a header stands for null."""
+    for parameter in operation.get("parameters", []):
+        schema = parameter["schema"]
+        choices = [choice for choice in schema.pop("anyOf", []) if choice != NULL]
+        if len(choices) == 1:
+            schema |= choices[0]
+        elif choices:
+            schema["anyOf"] = choices
+        if schema.get("default", 0) is None:
+            del schema["default"]
+        schema.pop("description", None)  # the parameter has it
+        if parameter["name"] in IDS:
+            parameter["description"] = IDS[parameter["name"]]
+        schema.pop("title", None)
+        _correct_schema(schema)
+        if "$ref" in schema:  # generators give up the type where a default stands beside it
+            schema.pop("default", None)
+        if parameter["in"] == "header":
+            words = parameter["name"].split("-")
+            parameter["name"] = "-".join(word.capitalize() for word in words)
+
+
+def _add_headers(operation: Node) -> None:
+    answers = ANSWER_HEADERS.get(operation["operationId"], {})
+    for status, response in operation["responses"].items():
+        is_problem = MEDIA_TYPE in response.get("content", {})
+        names = (PROBLEM_HEADERS if is_problem else answers).get(status, [])
+        if names:
+            response["headers"] = {
+                name: {"$ref": f"#/components/headers/{name}"} for name in names
+            }
+
+
+def _add_links(operation: Node) -> None:
+    for (operation_id, status), (parameter, place, targets) in LINKS.items():
+        if operation["operationId"] == operation_id:
+            operation["responses"][status]["links"] = {
+                target: {"operationId": target, "parameters": {parameter: place}}
+                for target in targets
+            }
+
+
+def _correct_schema(schema: Node) -> None:
+    """Whole bounds on whole numbers, and no titles that only repeat a property's name."""
+    if schema.get("type") == "integer":
+        for bound in ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"):
+            if bound in schema:
+                schema[bound] = int(schema[bound])
+    parts = [*schema.get("anyOf", []), *schema.get("properties", {}).values()]
+    parts += [schema[key] for key in ("items", "additionalProperties") if key in schema]
+    for part in parts:
+        if isinstance(part, dict):
+            part.pop("title", None)
+            _correct_schema(part)
+
+
+def as_3_0(document: Node) -> Node:
     """The same document in OpenAPI 3.0.3."""
-    older: dict[str, Any] = _older(document)
+    older: Node = _older(document)
     older["openapi"] = "3.0.3"
     older["info"].pop("summary", None)
     older["info"]["license"].pop("identifier", None)
@@ -94,9 +241,9 @@ def _older(node: Any) -> Any:
         return node
     node = {key: _older(value) for key, value in node.items()}
     choices = node.get("anyOf")
-    if isinstance(choices, list) and {"type": "null"} in choices:
+    if isinstance(choices, list) and NULL in choices:
         node["nullable"] = True
-        rest = [choice for choice in choices if choice != {"type": "null"}]
+        rest = [choice for choice in choices if choice != NULL]
         del node["anyOf"]
         if len(rest) == 1 and "$ref" not in rest[0]:
             node = rest[0] | node
@@ -110,5 +257,7 @@ def _older(node: Any) -> Any:
         node["enum"] = [node.pop("const")]
     if isinstance(node.get("examples"), list):
         node["example"] = node.pop("examples")[0]
+    if "$ref" in node and len(node) > 1:  # 3.0 has nothing beside a $ref
+        node["allOf"] = [{"$ref": node.pop("$ref")}]
     node.pop("propertyNames", None)
     return node

@@ -27,6 +27,7 @@ Owner = Annotated[Principal, Depends(require(Scope.ACCOUNT))]
     responses=problems.responses(*problems.COMMON),
 )
 async def list_api_tokens(principal: Owner, session: Session) -> ApiTokenList:
+    """Without the tokens themselves: only their hashes are kept."""
     return await api_tokens.list_api_tokens(session, principal)
 
 
@@ -57,4 +58,5 @@ async def create_api_token(
 async def revoke_api_token(
     token_id: Id, principal: Owner, session: Session, principals: PrincipalCache
 ) -> None:
+    """It is refused from now on."""
     await api_tokens.revoke_api_token(session, principals, principal, token_id)

@@ -23,6 +23,7 @@ router = APIRouter(prefix="/api/users", tags=["users"], route_class=StrictRoute)
     responses=problems.responses(*problems.COMMON),
 )
 async def list_users(admin: Admin, session: Session, page: Annotated[Page, Query()]) -> UserList:
+    """For administrators, in the order in which they registered."""
     return await accounts.list_users(session, page.limit, page.cursor)
 
 
@@ -33,6 +34,7 @@ async def list_users(admin: Admin, session: Session, page: Annotated[Page, Query
     responses=problems.responses(*problems.COMMON, NotFound),
 )
 async def get_user(user_id: Id, admin: Admin, session: Session) -> UserView:
+    """For administrators. Everybody reads their own at /api/auth/me."""
     return UserView.model_validate(await accounts.get_user(session, user_id))
 
 

@@ -1,7 +1,7 @@
 """The client for programs that use asyncio."""
 
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
 from queueapi.client import _flows, _requests
@@ -78,7 +78,7 @@ class AsyncClient(AsyncDriver):
         """The job once it has ended. Raises TimeoutError after `timeout` seconds."""
         return await self._run(_flows.wait(job_id, timeout, self.patience))
 
-    def list(self, **filters: Any) -> AsyncIterator[Job]:
+    def list(self, **filters: Any) -> AsyncGenerator[Job, None]:
         """Jobs, newest first. Filters: status, group, name, tag, created_after, created_before."""
         return self._iterate(_flows.pages("/api/jobs", filters, _requests.as_jobs, self.patience))
 
@@ -128,7 +128,7 @@ class AsyncClient(AsyncDriver):
         *,
         offset: int = 0,
         attempt: int | None = None,
-    ) -> AsyncIterator[LogChunk]:
+    ) -> AsyncGenerator[LogChunk, None]:
         """The log as it is written, until the job has ended; or of one attempt only.
 
         Goes on where it was after a lost connection, and with the next attempt after a requeue.
@@ -137,7 +137,7 @@ class AsyncClient(AsyncDriver):
 
     # Groups and people
 
-    def groups(self, view: str | None = None) -> AsyncIterator[GroupSummary]:
+    def groups(self, view: str | None = None) -> AsyncGenerator[GroupSummary, None]:
         """`view`: mine, joinable or all."""
         params = {"view": view} if view else {}
         return self._iterate(
@@ -156,7 +156,7 @@ class AsyncClient(AsyncDriver):
     async def set_member(self, group_id: int, user_id: int, role: str = "member") -> Member:
         return await self._do(_requests.set_member(group_id, user_id, role))
 
-    def users(self) -> AsyncIterator[User]:
+    def users(self) -> AsyncGenerator[User, None]:
         return self._iterate(_flows.pages("/api/users", {}, _requests.as_users, self.patience))
 
     async def change_user(self, user_id: int, **changes: Any) -> User:

@@ -7,7 +7,7 @@ leader has an epoch, and each of its commits checks that the epoch still stands.
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import structlog
@@ -49,11 +49,16 @@ class Lead:
 
 
 @asynccontextmanager
-async def lead(database: Database) -> AsyncIterator[Lead]:
-    """Wait for the lock, then lead until the block ends or the connection is lost."""
+async def lead(database: Database, waiting: Callable[[], None]) -> AsyncIterator[Lead]:
+    """Wait for the lock, then lead until the block ends or the connection is lost.
+
+    `waiting` is called if another server has the lock.
+    """
     connection = await database.connect_raw()
     try:
-        await connection.execute("SELECT pg_advisory_lock($1)", LEADER_LOCK)
+        if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", LEADER_LOCK):
+            waiting()
+            await connection.execute("SELECT pg_advisory_lock($1)", LEADER_LOCK)
         holder = f"{socket.gethostname()}:{os.getpid()}"
         found = Lead(await connection.fetchval(_TAKE, holder))
         connection.add_termination_listener(lambda _: found.lost.set())

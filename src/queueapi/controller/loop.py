@@ -21,7 +21,7 @@ from queueapi.controller.mirror import Mirror, Placed
 from queueapi.controller.settlement import Relaunch, Running, decide, refused
 from queueapi.controller.view import SchedulerView
 from queueapi.db import inbox
-from queueapi.db.session import Database
+from queueapi.db.session import Database, is_away
 from queueapi.executors.base import Executor, ExecutorUnavailable
 from queueapi.jobs import attempts
 from queueapi.jobs.changes import ChangeFeed
@@ -49,7 +49,6 @@ class Controller:
         self._wake = asyncio.Event()
         self._hints: set[str] = set()  # launch keys that are worth a poll
         self._task: asyncio.Task[None] | None = None
-        self._started_at = time.monotonic()
         self._last_cycle: float | None = None  # monotonic seconds
         self.view = SchedulerView()
         feed.on_change(self._wake.set)
@@ -70,23 +69,27 @@ class Controller:
 
     def is_ready(self) -> bool:
         """Whether a cycle was finished within three intervals, or another server leads."""
-        if not self.view.leads:
-            return self._last_cycle is not None or self.view.follows
-        since = self._last_cycle or self._started_at
-        return time.monotonic() - since < 3 * self._settings.scheduler_interval_seconds
+        if self.view.follows:
+            return True
+        if self._last_cycle is None:
+            return False
+        since = time.monotonic() - self._last_cycle
+        return since < 3 * self._settings.scheduler_interval_seconds
 
     async def _run(self) -> None:
         while True:
             try:
-                self.view.follow()
-                async with lead(self._database) as leading:
+                async with lead(self._database, self.view.follow) as leading:
                     await self._lead(leading)
             except LostLeadership as error:
                 log.warning("lead_lost", error=str(error))
-            except Exception:
-                log.exception("controller_failed")
+            except Exception as error:
+                if is_away(error):
+                    log.warning("database_away", error=str(error))
+                else:
+                    log.exception("controller_failed")
             finally:
-                self.view.follow()
+                self.view.end()
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _lead(self, leading: Lead) -> None:
@@ -175,6 +178,7 @@ class _Turn:
     async def take_inbox(self) -> None:
         while True:
             async with self._database.transaction() as session:
+                await self._lead.fence(session)  # or it would take what the next leader needs
                 ids, groups_changed, taken = await inbox.take(session, INBOX_BATCH)
             ordered = sorted(ids)
             for start in range(0, len(ordered), RELOAD_BATCH):
@@ -214,6 +218,8 @@ class _Turn:
         if relaunch:
             async with self._database.transaction() as session:
                 rows = await attempts.launchable(session, relaunch)
+            # A cancel of a run that nobody knew has reached nothing: pass it on anew.
+            self._stopped.difference_update(relaunch)
             self._launcher.launch(rows)
 
     async def _decisions(
@@ -239,11 +245,12 @@ class _Turn:
 
     def _take_refusals(self, now: datetime) -> list[attempts.ClosedAttempt]:
         refusals, self._launcher.refused = self._launcher.refused, {}
-        return [
-            refused(self._mirror.placed[f"qa-{attempt_id}"], why, now)
-            for attempt_id, why in refusals.items()
-            if f"qa-{attempt_id}" in self._mirror.placed
-        ]
+        found = []
+        for attempt_id, why in refusals.items():
+            placed = self._mirror.placed.get(f"qa-{attempt_id}")
+            if placed is not None:
+                found.append(refused(placed, why, now))
+        return found
 
     async def stop_intended(self) -> None:
         """Pass on each cancel once; the end of the run is seen by a poll."""
@@ -267,6 +274,8 @@ class _Turn:
         async with self._database.transaction() as session:
             await self._lead.fence(session)
             rows = await attempts.open_attempts(session, self._lead.epoch, _new(plan.starts))
+        for row in rows:
+            metrics.WAIT_SECONDS.observe(row.waited)
         self._launcher.launch(rows)
 
 

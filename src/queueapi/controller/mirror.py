@@ -124,7 +124,9 @@ class Mirror:
         half_life = self._settings.fair_share_half_life_days
         decayed = await usage.decayed_cpu_minutes(session, half_life, at)
         for group in groups:
-            quota = group.quota_cpu_minutes or self._settings.default_quota_cpu_minutes
+            quota = group.quota_cpu_minutes
+            if quota is None:
+                quota = self._settings.default_quota_cpu_minutes
             limits = Group(group.id, quota, group.max_running_per_user, group.max_running)
             self.scheduler.apply(GroupChanged(limits))
             used = GroupUsage(group.id, decayed.get(group.id, 0.0), now, window.get(group.id, 0.0))

@@ -24,14 +24,23 @@ class SchedulerView:
         self._at = 0.0
         self._forecast_until = 0.0
         self._forecast: dict[int, float] = {}
-        self.follows = False
+        self.follows = False  # another server leads
 
     def lead(self, mirror: Mirror) -> None:
         self._mirror, self.follows = mirror, False
         self._forecast_until = 0.0
+        metrics.LEADS.set(1)
 
     def follow(self) -> None:
-        self._mirror = None
+        self.end()
+        self.follows = True
+
+    def end(self) -> None:
+        """This server does not lead (any more); whether another does is not known."""
+        self._mirror, self.follows = None, False
+        metrics.LEADS.set(0)
+        metrics.set_by_group(metrics.WAITING, {}, {})
+        metrics.set_by_group(metrics.RUNNING, {}, {})
 
     @property
     def leads(self) -> bool:

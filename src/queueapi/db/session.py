@@ -7,7 +7,8 @@ from typing import Annotated
 import asyncpg
 from fastapi import Depends
 from sqlalchemy import URL, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
@@ -34,6 +35,15 @@ def parse_url(database_url: str) -> URL:
             f"DATABASE_URL names {url.get_backend_name()}; only PostgreSQL 15 or newer will do"
         )
     return url.set(drivername="postgresql+asyncpg")
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether this is a connection that failed, rather than a statement that was wrong."""
+    if isinstance(error, DBAPIError):
+        return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
+    return isinstance(
+        error, PoolTimeout | OSError | asyncpg.InterfaceError | asyncpg.PostgresConnectionError
+    ) or (isinstance(error, asyncpg.PostgresError) and str(error.sqlstate).startswith("57P"))
 
 
 class Database:

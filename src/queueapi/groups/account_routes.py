@@ -48,6 +48,7 @@ async def register(
     responses=problems.responses(*problems.COMMON),
 )
 async def get_me(principal: Authenticated, session: Session) -> Profile:
+    """The account, its groups, and the scopes of the token that asks."""
     return await registration.get_profile(session, principal)
 
 

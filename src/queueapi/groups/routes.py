@@ -54,6 +54,7 @@ async def create_group(
 async def list_groups(
     principal: Reader, session: Session, query: Annotated[GroupQuery, Query()]
 ) -> GroupList:
+    """Without `view`, those that you are in or asked to join; to administrators all."""
     return await catalogue.list_groups(session, principal, query)
 
 

@@ -1,7 +1,7 @@
 """Attempts in the database: opened when a job starts, closed by evidence of its end."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -65,7 +65,8 @@ WITH opened AS (
     RETURNING id, job_id, cluster, gpu_indices
 )
 SELECT o.id AS attempt_id, o.job_id, o.cluster, o.gpu_indices, j.user_id, j.script, j.env,
-       j.input_data::text AS input_data, j.cpu_cores, j.memory_mb, j.time_limit
+       j.input_data::text AS input_data, j.cpu_cores, j.memory_mb, j.time_limit,
+       extract(epoch FROM now() - j.queued_at)::float8 AS waited
 FROM opened o JOIN jobs j ON j.id = o.job_id
 """)
 _LAUNCHABLE = text("""
@@ -171,8 +172,11 @@ async def close_attempts(
     ]
     done = set(await session.scalars(_CLOSE, {"rows": _closed_json.dump_json(rows).decode()}))
     fresh = [c for c in closed if c.attempt_id in done]
-    await transition(session, [c.transition for c in fresh])
     charges = [_charge(settings, c) for c in fresh if c.started_at and c.ended_at]
+    costs = {c.attempt_id: c.cost for c in charges}
+    await transition(
+        session, [replace(c.transition, cost=costs.get(c.attempt_id)) for c in fresh]
+    )
     await charge(session, charges)
     return charges
 

@@ -65,8 +65,10 @@ async def requeue(session: AsyncSession, principal: Principal, job_id: int) -> N
 
 
 async def _intend(session: AsyncSession, job: Job, intent: Intent, kind: str, message: str) -> None:
+    if job.intent == intent:
+        return
     if job.intent == Intent.CANCEL:
-        return  # a cancel is not taken back
+        raise Conflict(f"Job {job.id} is being cancelled. Requeue it when it has ended.")
     await session.execute(
         update(Job).where(Job.id == job.id).values(intent=intent, version=Job.version + 1)
     )

@@ -9,9 +9,10 @@ import contextlib
 from collections import deque
 from dataclasses import dataclass, field
 
+from queueapi import metrics
 from queueapi.config import Settings
 from queueapi.db.session import Database
-from queueapi.errors import Problem
+from queueapi.errors import Unavailable
 from queueapi.jobs.submit import Accepted, KeyRace, Submission, submit
 
 MAX_JOBS = 256  # in a shared transaction; a larger submission has one of its own
@@ -31,6 +32,8 @@ class _Pending:
             self.answer.set_exception(result)
         else:
             self.answer.set_result(result)
+            if not result.replayed:
+                metrics.SUBMITTED.inc(len(result.job_ids))
 
 
 class GroupCommit:
@@ -81,11 +84,19 @@ class GroupCommit:
         return batch
 
     async def _commit(self, batch: list[_Pending]) -> None:
+        stored = False
         try:
             async with self._database.transaction() as session:
                 results = await submit(session, self._settings, [p.submission for p in batch])
+                stored = True
         except Exception as error:
-            await self._commit_singly(batch, error)
+            if stored:
+                # The commit itself failed, and nobody knows how far it came: to try again
+                # might store everything twice.
+                for pending in batch:
+                    pending.settle(error)
+            else:
+                await self._commit_singly(batch, error)
             return
         for pending, result in zip(batch, results, strict=True):
             pending.settle(result)
@@ -111,4 +122,6 @@ class GroupCommit:
                 continue
             except Exception as error:
                 return error
-        return Problem("The same Idempotency-Key is in use by another request. Try again.")
+        return Unavailable(
+            "The same Idempotency-Key is in use by another request. Try again.", retry_after=1
+        )

@@ -6,7 +6,7 @@ for changes that leave the state alone. Both take any number of jobs at once.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 
@@ -15,7 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from queueapi.db import inbox
-from queueapi.jobs.models import ACTIVE_STATES, JobState
+from queueapi.jobs.models import ACTIVE_STATES, Intent, JobState
 
 S = JobState
 ALLOWED: dict[JobState, frozenset[JobState]] = {
@@ -60,7 +60,8 @@ class _Row:
 _rows_json = TypeAdapter(list[_Row])
 
 _LOCK = text(
-    "SELECT id, state, held, user_id FROM jobs WHERE id = ANY(:ids) ORDER BY id FOR UPDATE"
+    "SELECT id, state, held, intent, user_id FROM jobs"
+    " WHERE id = ANY(:ids) ORDER BY id FOR UPDATE"
 )
 
 _APPLY = text("""
@@ -76,7 +77,9 @@ WITH change AS (
         state = c.to, reason = c.reason, reason_message = c.message, version = version + 1,
         started_at = CASE WHEN c.to = 'queued' THEN NULL
                           ELSE coalesce(c.started_at, jobs.started_at) END,
-        ended_at = c.ended_at, exit_code = c.exit_code,
+        ended_at = CASE WHEN c.to IN ('completed', 'failed', 'cancelled')
+                        THEN coalesce(c.ended_at, now()) END,
+        exit_code = c.exit_code, held = jobs.held AND c.to = 'queued',
         queued_at = coalesce(c.queued_at, jobs.queued_at), eligible_at = c.eligible_at,
         attempts = jobs.attempts + (c.to = 'starting')::int,
         retries = jobs.retries + c.retry::int,
@@ -123,6 +126,11 @@ async def transition(session: AsyncSession, changes: Sequence[Transition]) -> se
             continue
         if job.held and change.to is JobState.STARTING:
             continue
+        if job.intent == Intent.CANCEL and change.to is JobState.QUEUED:
+            # The cancel was committed after the caller looked: it is not lost by a requeue.
+            change = replace(
+                change, to=JobState.CANCELLED, kind="ended", reason="Cancelled", retry=False
+            )
         active = (change.to in ACTIVE_STATES) - (job.state in ACTIVE_STATES)
         rows.append(_Row(change, job.user_id, active))
     if not rows:

@@ -54,7 +54,7 @@ async def get_job_logs(
     database: DatabaseOf,
     executors: ExecutorsOf,
     feed: Feed,
-    stream: Annotated[Stream, Query(description="Which of the two")] = Stream.STDOUT,
+    stream: Annotated[Stream, Query(description="stdout if absent")] = Stream.STDOUT,
     attempt: Annotated[
         int | None, Query(ge=1, le=32_767, description="The latest if absent")
     ] = None,

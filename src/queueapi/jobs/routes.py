@@ -24,7 +24,7 @@ from queueapi.jobs import control, query, queue, schemas
 from queueapi.jobs.changes import ChangeFeed
 from queueapi.jobs.group_commit import GroupCommit
 from queueapi.jobs.logs import Executors, Log
-from queueapi.jobs.models import JobState
+from queueapi.jobs.models import TERMINAL_STATES, JobState
 from queueapi.jobs.submit import Accepted, Submission
 from queueapi.routing import StrictRoute
 
@@ -243,7 +243,7 @@ async def get_job(
             le=MAX_WAIT_SECONDS,
             allow_inf_nan=False,
             description="Seconds to wait for a change, of the version in If-None-Match or else "
-            "of the present one",
+            "of the present one; a job that has ended is not waited for",
         ),
     ] = 0,
     if_none_match: Annotated[
@@ -252,7 +252,9 @@ async def get_job(
 ) -> Response:
     """The ETag is the version of the job's record. Log tails and estimates move without it."""
     record = await _record(database, principal, job_id)
-    if wait > 0 and (if_none_match is None or control.matches(if_none_match, record.version)):
+    unchanged = if_none_match is None or control.matches(if_none_match, record.version)
+    # A job that has ended will not change by itself: nobody should wait for it.
+    if wait > 0 and unchanged and record.status not in TERMINAL_STATES:
         known = record.version
         with feed.watching(job_id) as changed:
             try:

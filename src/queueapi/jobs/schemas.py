@@ -112,8 +112,8 @@ class JobSubmission(BaseModel):
     )
     cpu_cores: Whole = Field(1, ge=1, le=4096)
     memory_gb: Real = Field(4, gt=0, le=65_536, allow_inf_nan=False)
-    gpu_count: Whole | None = Field(
-        None, ge=0, le=64, description="1 if only gpu_type is given, else 0"
+    gpu_count: Annotated[int, Field(ge=0, le=64), BeforeValidator(from_json)] | None = Field(
+        None, description="1 if only gpu_type is given, else 0"
     )
     gpu_type: Annotated[Word, AfterValidator(str.lower)] | None = Field(
         None, description="For example a100; any type if absent"

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -120,10 +120,11 @@ async def submit(
     Raises KeyRace when the whole transaction must be tried again.
     """
     users = sorted({s.principal.user_id for s in submissions})
-    # 1. What was answered before is answered again.
-    answers = await _replays(session, settings, submissions, users)
-    # 2. What each user may do, with the counts locked, so that nobody passes between.
+    # 1. What each user may do, with the counts locked, so that nobody passes between.
     allowances = await _allowances(session, settings, users)
+    # 2. What was answered before is answered again. After the lock: whoever sent the same key
+    #    at the same time has committed then, and its jobs must not count against this one.
+    answers = await _replays(session, settings, submissions, users)
     # 3. Accept or refuse.
     groups: dict[int, list[Membership]] = {}
     for index, submission in enumerate(submissions):
@@ -181,12 +182,19 @@ async def _allowances(
                 group_id=row.group_id,
                 name=row.name,
                 is_default=row.is_default,
-                quota=row.quota_cpu_minutes or settings.default_quota_cpu_minutes,
+                quota=_or(row.quota_cpu_minutes, settings.default_quota_cpu_minutes),
                 used=row.used,
-                max_submitted=row.max_submitted_per_user or settings.max_submitted_per_user,
+                max_submitted=_or(row.max_submitted_per_user, settings.max_submitted_per_user),
             )
         )
     return allowances
+
+
+_N = TypeVar("_N", int, float)
+
+
+def _or(own: _N | None, default: _N) -> _N:
+    return default if own is None else own
 
 
 async def _store(

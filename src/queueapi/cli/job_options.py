@@ -1,0 +1,135 @@
+"""The options that describe a job: those of `submit` and of `run`."""
+
+import json
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from queueapi.cli.commands import COMMAND_LINE
+from queueapi.cli.quantities import gigabytes, seconds
+
+T = TypeVar("T")
+
+Script = Annotated[
+    str | None,
+    typer.Argument(metavar="[SCRIPT | - | -- COMMAND...]", help="A file, or - for standard input"),
+]
+
+
+@dataclass
+class JobOptions:
+    command: Annotated[
+        str | None, typer.Option("--command", "-c", help="The script itself, as one argument")
+    ] = None
+    name: Annotated[str | None, typer.Option("--name", "-n", help="A name of your choice")] = None
+    cpus: Annotated[int | None, typer.Option("--cpus", help="CPU cores")] = None
+    memory: Annotated[
+        str | None, typer.Option("--memory", "-m", metavar="SIZE", help="4G or 512M")
+    ] = None
+    gpus: Annotated[int | None, typer.Option("--gpus", help="How many GPUs")] = None
+    gpu_type: Annotated[str | None, typer.Option("--gpu-type", help="For example a100")] = None
+    time: Annotated[
+        str | None,
+        typer.Option("--time", "-t", metavar="TIME", help="Limit: 90s, 30m, 4h, [D-]HH:MM:SS"),
+    ] = None
+    priority: Annotated[int | None, typer.Option("--priority", "-p", help="1 to 10")] = None
+    group: Annotated[str | None, typer.Option("--group", "-g", help="Who is charged")] = None
+    tag: Annotated[list[str] | None, typer.Option("--tag", help="May be repeated")] = None
+    env: Annotated[
+        list[str] | None, typer.Option("--env", "-e", metavar="K=V", help="May be repeated")
+    ] = None
+    input_file: Annotated[
+        Path | None,
+        typer.Option("--input", metavar="FILE.json", help="Reaches the job as $QUEUEAPI_INPUT"),
+    ] = None
+    job_type: Annotated[str | None, typer.Option("--type", help="A word of your choice")] = None
+    provider: Annotated[str | None, typer.Option("--provider", help="Where it may run")] = None
+    retries: Annotated[
+        int | None, typer.Option("--retries", help="New attempts after a machine's failure")
+    ] = None
+    idempotency_key: Annotated[
+        str | None,
+        typer.Option("--idempotency-key", help="Repeat a submit with it: one job comes of it"),
+    ] = None
+
+    def fields(self) -> dict[str, Any]:
+        """The API's fields, those given only. Raises typer.BadParameter."""
+        given: dict[str, Any] = {
+            "name": self.name,
+            "cpu_cores": self.cpus,
+            "memory_gb": _read("--memory", gigabytes, self.memory),
+            "gpu_count": self.gpus,
+            "gpu_type": self.gpu_type,
+            "estimated_hours": _read("--time", _hours, self.time),
+            "priority": self.priority,
+            "group": self.group,
+            "tags": self.tag or None,
+            "env": _read("--env", _environment, self.env or None),
+            "job_type": self.job_type,
+            "provider": self.provider,
+            "max_retries": self.retries,
+        }
+        fields = {name: value for name, value in given.items() if value is not None}
+        if self.input_file is not None:
+            fields["input_data"] = _read("--input", _json_file, self.input_file)
+        return fields
+
+    def script(self, context: typer.Context, file: str | None) -> str:
+        """The script, from the one place that was named. Raises typer.BadParameter."""
+        words: list[str] = context.meta.get(COMMAND_LINE, [])
+        named = [place for place in (file, self.command, words or None) if place is not None]
+        if len(named) != 1:
+            what = "Say what to run, once"
+            raise typer.BadParameter(f"{what}: SCRIPT, -, --command TEXT, or -- COMMAND...")
+        if words:
+            return shlex.join(words)
+        if self.command is not None:
+            return self.command
+        return _script_file(file or "-")
+
+
+def _read(option: str, convert: Callable[[Any], T], value: Any) -> T | None:
+    if value is None:
+        return None
+    try:
+        return convert(value)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from None
+
+
+def _hours(text: str) -> float:
+    return seconds(text) / 3600
+
+
+def _environment(pairs: Sequence[str]) -> dict[str, str]:
+    found = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not name or not equals:
+            raise ValueError(f"{pair!r} is not NAME=VALUE")
+        found[name] = value
+    return found
+
+
+def _json_file(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}") from None
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from None
+
+
+def _script_file(file: str) -> str:
+    try:
+        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        return data.decode()
+    except OSError as error:
+        raise typer.BadParameter(f"{file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise typer.BadParameter(f"{file} is not a text in UTF-8.") from None

@@ -1,0 +1,118 @@
+"""The command line: what commands there are, and where each is."""
+
+from typing import Annotated
+
+import typer
+
+from queueapi import __version__
+from queueapi.cli.lazy import Lazy, lazy_group
+
+COMMANDS = {
+    # The server
+    "serve": Lazy(
+        "queueapi.cli.serve:serve",
+        "Run the server, with a PostgreSQL of its own if DATABASE_URL is not set.",
+    ),
+    "migrate": Lazy(
+        "queueapi.cli.migrate:migrate",
+        "Bring the database's schema up to date; `serve` does so too.",
+    ),
+    "openapi": Lazy("queueapi.cli.openapi:openapi", "Write the API's OpenAPI document."),
+    # You
+    "login": Lazy("queueapi.cli.account:login", "Log in; later commands use this login."),
+    "logout": Lazy(
+        "queueapi.cli.account:logout", "Log out: the stored tokens are revoked and deleted."
+    ),
+    "register": Lazy("queueapi.cli.account:register", "Make an account and log in."),
+    "whoami": Lazy(
+        "queueapi.cli.account:whoami",
+        "Show your account, its groups, and what your token may do.",
+    ),
+    # Jobs
+    "run": Lazy(
+        "queueapi.cli.run:run",
+        "Submit a job, show its output as it comes, and end with its exit code.",
+    ),
+    "submit": Lazy("queueapi.cli.submit:submit", "Submit a job; prints its id."),
+    "list": Lazy("queueapi.cli.jobs:list_jobs", "List jobs, newest first."),
+    "status": Lazy(
+        "queueapi.cli.jobs:status", "Show a job: how it stands, why, and when it will start."
+    ),
+    "logs": Lazy("queueapi.cli.logs:logs", "Print what a job wrote."),
+    "wait": Lazy(
+        "queueapi.cli.wait:wait",
+        "Wait until jobs have ended; with one job, end with its exit code.",
+    ),
+    "cancel": Lazy("queueapi.cli.jobs:cancel", "Cancel jobs, with all their processes."),
+    "hold": Lazy("queueapi.cli.jobs:hold", "Keep queued jobs from starting."),
+    "release": Lazy("queueapi.cli.jobs:release", "Let held jobs start."),
+    "requeue": Lazy("queueapi.cli.jobs:requeue", "Run jobs anew, from the start."),
+    "priority": Lazy("queueapi.cli.jobs:priority", "Change the priority of a waiting job."),
+    "events": Lazy("queueapi.cli.jobs:events", "Show what happened to a job, in order."),
+    "queue": Lazy("queueapi.cli.jobs:queue", "Show the waiting jobs in the scheduler's order."),
+}
+ADMIN = {
+    "create": Lazy(
+        "queueapi.cli.admin_create:create",
+        "Make an administrator's account, in the server's own database.",
+    ),
+}
+GROUP = {
+    "create": Lazy("queueapi.cli.admin:create_group", "Create a group."),
+    "set": Lazy("queueapi.cli.admin:set_group", "Change a group; what is not named stays."),
+    "list": Lazy("queueapi.cli.admin:list_groups", "List all groups."),
+    "add": Lazy("queueapi.cli.admin:add_member", "Put someone into a group, or approve who asked."),
+}
+USER = {
+    "list": Lazy("queueapi.cli.admin:list_users", "List all accounts."),
+    "set-role": Lazy("queueapi.cli.admin:set_role", "Make someone an administrator, or no longer."),
+    "deactivate": Lazy(
+        "queueapi.cli.admin:deactivate", "Close an account: its logins and tokens end."
+    ),
+    "activate": Lazy("queueapi.cli.admin:activate", "Open a closed account again."),
+}
+
+
+def _group(commands: dict[str, Lazy], text: str) -> typer.Typer:
+    """A group of commands; help is plain text, for terminals and files alike."""
+    group = typer.Typer(
+        cls=lazy_group(commands),
+        help=text,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    group.callback()(_nothing)
+    return group
+
+
+def _nothing() -> None:
+    """typer makes a group only of what has commands or a callback."""
+
+
+app = _group(COMMANDS, "Run jobs fairly on whatever you have.")
+admin = _group(ADMIN, "Administration: the first administrator, groups, people.")
+admin.add_typer(_group(GROUP, "Groups: create, change, list, add members."), name="group")
+admin.add_typer(_group(USER, "Accounts: list, roles, deactivate."), name="user")
+app.add_typer(admin, name="admin")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"queueapi {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _top(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="And exit")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """The entry point."""
+    app(prog_name="queueapi")

@@ -1,0 +1,133 @@
+"""How documents look to people."""
+
+from collections.abc import Iterable, Sequence
+
+from queueapi.cli.output import Table
+from queueapi.cli.quantities import local_time, span
+from queueapi.client.models import (
+    Event,
+    Group,
+    GroupSummary,
+    Job,
+    JobDetail,
+    Priority,
+    QueuePage,
+    User,
+)
+
+
+def jobs(found: Iterable[Job]) -> Table:
+    headers = ("ID", "NAME", "STATUS", "REASON", "USER", "GROUP", "CPUS", "MEMORY", "GPUS", "LIMIT")
+    rows = [
+        (
+            str(job.id),
+            job.name,
+            job.status,
+            job.reason or "",
+            job.user,
+            job.group,
+            str(job.cpu_cores),
+            f"{job.memory_gb:g}G",
+            _gpus(job.gpu_count, job.gpu_type),
+            span(job.estimated_hours * 3600),
+        )
+        for job in found
+    ]
+    return Table(headers, rows)
+
+
+def _gpus(count: int, kind: str | None) -> str:
+    return f"{count} {kind}" if count and kind else str(count)
+
+
+def _factors(priority: Priority | None) -> str:
+    if priority is None:
+        return ""
+    return (
+        f"{priority.final:.3f} = {priority.base} × {priority.fair_share:.3f} "
+        f"× {priority.wait_boost:.3f}"
+    )
+
+
+def job(found: JobDetail) -> Table:
+    """What is known of it, and what it wrote last."""
+    last = found.attempts[-1] if found.attempts else None
+    peak = last.peak_memory_mb if last else None
+    rows = [
+        ("id", str(found.id)),
+        ("name", found.name),
+        ("status", found.status),
+        ("reason", found.reason or ""),
+        ("", found.reason_message or ""),
+        ("exit code", "" if found.exit_code is None else str(found.exit_code)),
+        ("user", found.user),
+        ("group", found.group),
+        ("tags", ", ".join(found.tags)),
+        ("CPUs", str(found.cpu_cores)),
+        ("memory", f"{found.memory_gb:g}G"),
+        ("GPUs", _gpus(found.gpu_count, found.gpu_type)),
+        ("time limit", span(found.estimated_hours * 3600)),
+        ("priority", _factors(found.priority_factors) or str(found.priority)),
+        ("position", str(found.position or "")),
+        ("expected start", local_time(found.estimated_start)),
+        ("submitted", local_time(found.created_at)),
+        ("started", local_time(found.started_at)),
+        ("ended", local_time(found.completed_at)),
+        ("node", f"{last.cluster}/{last.node}" if last else ""),
+        ("attempts", str(len(found.attempts) or "")),
+        ("peak memory", f"{peak:.0f}M" if peak is not None else ""),
+        ("CPU-minutes", f"{found.usage.cpu_minutes:.2f}" if found.ended else ""),
+        ("stdout", found.stdout_tail[-1000:].rstrip()),
+        ("stderr", found.stderr_tail[-1000:].rstrip()),
+    ]
+    return Table((), [(name, value) for name, value in rows if value])
+
+
+def events(found: Sequence[Event]) -> Table:
+    headers = ("AT", "EVENT", "STATUS", "REASON", "ATTEMPT", "MESSAGE")
+    rows = [
+        (local_time(e.at), e.kind, e.status, e.reason or "", e.attempt or "", e.message or "")
+        for e in found
+    ]
+    return Table(headers, rows)
+
+
+def queue(page: QueuePage) -> Table:
+    headers = ("POSITION", "ID", "NAME", "USER", "GROUP", "CPUS", "MEMORY", "LIMIT", "PRIORITY")
+    rows = [
+        (
+            str(entry.position or ""),
+            str(entry.job_id),
+            entry.name,
+            entry.user,
+            entry.group,
+            str(entry.cpu_cores),
+            f"{entry.memory_gb:g}G",
+            span(entry.estimated_hours * 3600),
+            _factors(entry.priority),
+            local_time(entry.estimated_start),
+            f"{entry.reason}: {entry.reason_message}" if entry.reason_message else entry.reason,
+        )
+        for entry in page.entries
+    ]
+    return Table((*headers, "EXPECTED START", "WAITS FOR"), rows)
+
+
+def groups(found: Iterable[GroupSummary]) -> Table:
+    rows = [(str(g.id), g.name, g.join_policy, g.role or "", g.status or "") for g in found]
+    return Table(("ID", "NAME", "JOIN POLICY", "YOUR ROLE", "STATUS"), rows)
+
+
+def group(found: Group) -> Table:
+    values = found.model_dump(mode="json")
+    return Table(
+        (), [(name.replace("_", " "), str(v)) for name, v in values.items() if v is not None]
+    )
+
+
+def users(found: Iterable[User]) -> Table:
+    rows = [
+        (str(u.id), u.email, u.role, "yes" if u.is_active else "no", local_time(u.created_at))
+        for u in found
+    ]
+    return Table(("ID", "EMAIL", "ROLE", "ACTIVE", "SINCE"), rows)
