@@ -20,7 +20,7 @@ import queueapi
 
 LAYERS = (
     # Puts the parts together; the command line; the demonstration.
-    {"main", "cli", "demo"},
+    {"main", "cli", "demo", "__main__"},
     # What a client meets: routers and errors, the document, the outermost layer of a request,
     # liveness. Beside it the scheduler's loop.
     {"api", "openapi", "access", "health", "controller"},

@@ -135,6 +135,14 @@ def test_the_version_is_written_alike_everywhere() -> None:
     assert f"## [{queueapi.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
 
 
+def test_links_in_the_documentation_lead_somewhere() -> None:
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+    assert len(pages) >= 8
+    for page in pages:
+        for link in re.findall(r"\]\(([^)#]+)", page.read_text()):
+            assert link.startswith("https://") or (page.parent / link).exists(), (page, link)
+
+
 @pytest.fixture(scope="module")
 def compose() -> dict[str, Any]:
     loaded: dict[str, Any] = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())

@@ -2,6 +2,7 @@
 
 import re
 import secrets
+import sys
 import time
 
 import structlog
@@ -11,6 +12,8 @@ from queueapi import metrics, problems
 from queueapi.errors import PayloadTooLarge
 
 log = structlog.get_logger("queueapi.access")
+# Anybody may send any word as a method; each would be a metric of its own for ever.
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
@@ -86,8 +89,10 @@ class Access:
     def _record(scope: Scope, status: int, seconds: float) -> None:
         route = scope.get("route")
         path = getattr(route, "path", "unmatched")
-        metrics.REQUEST_SECONDS.labels(scope["method"], path, status).observe(seconds)
-        write = log.error if status >= 500 else log.info if status >= 400 else log.debug
+        method = scope["method"] if scope["method"] in METHODS else "other"
+        metrics.REQUEST_SECONDS.labels(method, path, status).observe(seconds)
+        fault = status >= 500 and status != 503  # 503 says: not now
+        write = log.error if fault else log.info if status >= 400 else log.debug
         write(
             "request",
             method=scope["method"],
@@ -103,4 +108,6 @@ async def _nothing() -> Message:
 
 
 def _number(header: bytes) -> int:
-    return int(header) if header.isdigit() else 0
+    if not header.isdigit():
+        return 0
+    return int(header) if len(header) < 20 else sys.maxsize

@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from queueapi import health, problems
 from queueapi.auth import routes as auth
@@ -81,6 +82,17 @@ def from_http(request: Request, error: HTTPException) -> Problem:
     return HttpProblem(error.status_code, "http-error", "Refused", str(error.detail))
 
 
+def allowed_methods(request: Request) -> str:
+    """What the path takes, over all of its routes; the framework names those of the first."""
+    methods = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+
+    def takes(method: str) -> bool:
+        scope = dict(request.scope) | {"method": method}
+        return any(route.matches(scope)[0] is Match.FULL for route in request.app.router.routes)
+
+    return ", ".join(method for method in methods if takes(method))
+
+
 def mount_routers(app: FastAPI) -> None:
     # The busiest first: routes are tried in order.
     for module in (
@@ -113,6 +125,8 @@ def install_error_handlers(app: FastAPI) -> None:
             return answer(request, error.__cause__)
         response = answer(request, from_http(request, error))
         response.headers.update(error.headers or {})
+        if error.status_code == 405:
+            response.headers["Allow"] = allowed_methods(request)
         return response
 
     @app.exception_handler(DBAPIError)

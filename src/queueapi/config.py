@@ -44,6 +44,7 @@ class Settings(BaseSettings):
         env_ignore_empty=True,
         extra="ignore",
         populate_by_name=True,
+        hide_input_in_errors=True,  # it would show the start of a secret
     )
 
     # The server

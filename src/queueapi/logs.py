@@ -45,4 +45,5 @@ def configure_logging(settings: Settings) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
     logging.basicConfig(handlers=[handler], level=max(level, logging.INFO), force=True)
+    logging.getLogger("alembic").setLevel(max(level, logging.WARNING))
     logging.getLogger("uvicorn.access").disabled = True  # queueapi.access writes that line

@@ -197,9 +197,7 @@ def _add_headers(operation: Node) -> None:
         is_problem = MEDIA_TYPE in response.get("content", {})
         names = (PROBLEM_HEADERS if is_problem else answers).get(status, [])
         if names:
-            response["headers"] = {
-                name: {"$ref": f"#/components/headers/{name}"} for name in names
-            }
+            response["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
 def _add_links(operation: Node) -> None:

@@ -6,8 +6,13 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from pydantic_core import from_json
+from starlette.routing import Match
+from starlette.types import Scope
 
 from queueapi.errors import MalformedRequest
+
+# Words with routes of their own, at places in a path where otherwise an id stands.
+WORDS = frozenset({"batch"})
 
 
 class StrictRequest(Request):
@@ -25,6 +30,12 @@ class StrictRequest(Request):
 
 
 class StrictRoute(APIRoute):
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        match, child = super().matches(scope)
+        if not WORDS.isdisjoint(child.get("path_params", {}).values()):
+            return Match.NONE, {}
+        return match, child
+
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
 

@@ -46,9 +46,7 @@ class Server:
     def faults(self) -> list[str]:
         """Lines of the log that tell of an error that nobody foresaw."""
         signs = ("Traceback", "unhandled_error", "Exception in ASGI")
-        return [
-            line for line in self.log.read_text().splitlines() if any(s in line for s in signs)
-        ]
+        return [line for line in self.log.read_text().splitlines() if any(s in line for s in signs)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import typer
 
 from queueapi.cli import credentials
 from queueapi.cli.commands import Failure
-from queueapi.cli.connection import PATIENCE, Connection, checked_url
+from queueapi.cli.connection import Connection, checked_url, patience
 from queueapi.cli.credentials import Login
 from queueapi.cli.exits import USAGE
 from queueapi.cli.output import Output, Table, note
@@ -66,7 +66,7 @@ def login(
     """Log in; later commands use this login."""
     server = _server(url, url_option)
     address = _ask(email, "E-mail")
-    with Client(server, patience=PATIENCE) as client:
+    with Client(server, patience=patience()) as client:
         pair = client.login(address, read_password(password_stdin))
     credentials.remember(server, Login(address, pair.token, pair.refresh_token))
     text = f"Logged in to {server} as {address}."
@@ -85,7 +85,7 @@ def register(
     server = _server(url, url_option)
     address = _ask(email, "E-mail")
     password = read_password(password_stdin, new=True)
-    with Client(server, patience=PATIENCE) as client:
+    with Client(server, patience=patience()) as client:
         registered = client.register(address, password, group)
         pair = client.login(address, password)
     credentials.remember(server, Login(address, pair.token, pair.refresh_token))

@@ -1,6 +1,7 @@
 """The options that every client command has, and the client that they give."""
 
 import asyncio
+import os
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Annotated
@@ -9,11 +10,14 @@ import typer
 
 from queueapi.cli import credentials
 from queueapi.cli.commands import Failure
+from queueapi.cli.exits import USAGE
 from queueapi.cli.output import Output
 from queueapi.client import AsyncClient, Client
 
-PATIENCE = 10.0  # seconds for which a command tries to reach the server
-WAITING_PATIENCE = 300.0  # the same for commands that wait for a job: a server may be restarted
+# Seconds for which a command tries to reach the server, and one that waits for a job: a server
+# may be restarted meanwhile.
+PATIENCE = 5.0
+WAITING_PATIENCE = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +46,22 @@ class Connection:
     def out(self) -> Output:
         return Output(as_json=self.json)
 
-    def client(self, patience: float = PATIENCE) -> Client:
+    def client(self, *, waits: bool = False) -> Client:
         access = self.access()
         renew = partial(credentials.renew, access.url) if access.stored else None
-        return Client(access.url, access.token, patience=patience, renew=renew)
+        return Client(access.url, access.token, patience=patience(waits=waits), renew=renew)
 
-    def async_client(self, patience: float = WAITING_PATIENCE) -> AsyncClient:
+    def async_client(self) -> AsyncClient:
         access = self.access()
 
         async def renew(refused: str | None) -> str | None:
             return await asyncio.to_thread(credentials.renew, access.url, refused)
 
         return AsyncClient(
-            access.url, access.token, patience=patience, renew=renew if access.stored else None
+            access.url,
+            access.token,
+            patience=patience(waits=True),
+            renew=renew if access.stored else None,
         )
 
     def access(self) -> Access:
@@ -72,6 +79,15 @@ class Connection:
                 "QUEUEAPI_TOKEN to an API token."
             )
         return Access(url, login.token, stored=True)
+
+
+def patience(*, waits: bool = False) -> float:
+    """Seconds; QUEUEAPI_PATIENCE decides where it is set."""
+    given = os.environ.get("QUEUEAPI_PATIENCE")
+    try:
+        return float(given) if given else WAITING_PATIENCE if waits else PATIENCE
+    except ValueError:
+        raise Failure("QUEUEAPI_PATIENCE must be a number of seconds.", USAGE) from None
 
 
 def checked_url(text: str) -> str:

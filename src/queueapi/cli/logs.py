@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from queueapi.cli.connection import PATIENCE, WAITING_PATIENCE, Connection
+from queueapi.cli.connection import Connection
 from queueapi.cli.jobs import JobId
 from queueapi.client import Client, LogChunk
 
@@ -29,7 +29,7 @@ def logs(
 ) -> None:
     """Print what a job wrote."""
     stream = "stderr" if stderr else "stdout"
-    with connection.client(WAITING_PATIENCE if follow else PATIENCE) as client:
+    with connection.client(waits=follow) as client:
         position = offset
         if tail is not None or not follow:
             for chunk in stored(client, job_id, stream, attempt, offset, tail):

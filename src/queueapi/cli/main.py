@@ -13,6 +13,10 @@ COMMANDS = {
         "queueapi.cli.serve:serve",
         "Run the server, with a PostgreSQL of its own if DATABASE_URL is not set.",
     ),
+    "demo": Lazy(
+        "queueapi.cli.demo:demo",
+        "Run a real pipeline on a server of its own, then serve until Ctrl-C.",
+    ),
     "migrate": Lazy(
         "queueapi.cli.migrate:migrate",
         "Bring the database's schema up to date; `serve` does so too.",

@@ -16,6 +16,9 @@ from queueapi.cli.output import complain, note
 from queueapi.client import AsyncClient, Job, JobDetail, QueueApiError
 
 
+LEAVING_SECONDS = 3.0  # that the second Ctrl-C gives the request of the first
+
+
 class Detached(Exception):  # noqa: N818
     """Ctrl-C was pressed twice."""
 
@@ -94,12 +97,13 @@ async def _end(*tasks: asyncio.Task[JobDetail] | asyncio.Task[None]) -> None:
 
 
 async def _attention(client: AsyncClient, job_id: int, interrupts: asyncio.Queue[None]) -> None:
-    """Returns at the second interrupt."""
+    """Returns at the second interrupt, when the cancel that the first asked for is on its way."""
     await interrupts.get()
     note(f"cancelling job {job_id}; Ctrl-C again leaves it")
     cancelling = asyncio.create_task(_cancel(client, job_id))
     try:
         await interrupts.get()
+        await asyncio.wait({cancelling}, timeout=LEAVING_SECONDS)
     finally:
         await _end(cancelling)
 

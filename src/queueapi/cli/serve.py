@@ -116,7 +116,7 @@ def _run(app: FastAPI, settings: Settings, listener: socket.socket) -> None:
         ws_max_size=MAX_WEBSOCKET_MESSAGE,
         backlog=BACKLOG,
     )
-    server = uvicorn.Server(config)
+    server = _Server(config)
 
     def stop(number: int, frame: FrameType | None) -> None:
         server.should_exit = True
@@ -132,13 +132,20 @@ async def _serve(app: FastAPI, server: uvicorn.Server, listener: socket.socket) 
     try:
         async with app.router.lifespan_context(app):
             started = True
-            url = _url(listener)
-            typer.echo(f"queueapi listens on {url} (API documentation: {url}/docs)")
             await server.serve(sockets=[listener])
     except DATABASE_ERRORS as error:
         if started:
             raise
         raise unreachable(error) from None
+
+
+class _Server(uvicorn.Server):
+    """Says where it listens, once it does."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for url in map(_url, sockets or ()):
+            typer.echo(f"queueapi listens on {url} (API documentation: {url}/docs)")
 
 
 def _url(listener: socket.socket) -> str:

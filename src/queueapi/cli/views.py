@@ -58,7 +58,7 @@ def job(found: JobDetail) -> Table:
         ("name", found.name),
         ("status", found.status),
         ("reason", found.reason or ""),
-        ("", found.reason_message or ""),
+        ("that is", found.reason_message or ""),
         ("exit code", "" if found.exit_code is None else str(found.exit_code)),
         ("user", found.user),
         ("group", found.group),

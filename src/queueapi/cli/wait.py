@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from queueapi.cli import exits
-from queueapi.cli.connection import WAITING_PATIENCE, Connection
+from queueapi.cli.connection import Connection
 from queueapi.cli.jobs import JobIds
 from queueapi.cli.output import note
 from queueapi.cli.quantities import seconds
@@ -24,7 +24,7 @@ def wait(
     deadline = time.monotonic() + _seconds(timeout) if timeout else None
     done: list[Job] = []
     code = exits.OK
-    with connection.client(WAITING_PATIENCE) as client:
+    with connection.client(waits=True) as client:
         for job_id in job_ids:
             left = max(0.0, deadline - time.monotonic()) if deadline is not None else None
             try:

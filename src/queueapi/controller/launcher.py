@@ -30,9 +30,9 @@ def run_of(row: Row[Any]) -> Run:
 
 
 class Launcher:
-    """`done` is called after each launch. What came of them is for the loop to collect."""
+    """`done` is called with the key after each launch. What came of it the loop collects."""
 
-    def __init__(self, executors: Mapping[str, Executor], done: Callable[[], None]) -> None:
+    def __init__(self, executors: Mapping[str, Executor], done: Callable[[str], None]) -> None:
         self._executors = executors
         self._done = done
         self._tasks: dict[int, asyncio.Task[None]] = {}  # by attempt
@@ -71,4 +71,4 @@ class Launcher:
             metrics.LAUNCHES.labels("error").inc()
         finally:
             del self._tasks[row.attempt_id]
-            self._done()
+            self._done(f"qa-{row.attempt_id}")

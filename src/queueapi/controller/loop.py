@@ -32,6 +32,7 @@ log = structlog.get_logger(__name__)
 INBOX_BATCH = 500  # entries at once
 RELOAD_BATCH = 1000  # jobs at once, so that requests are answered in between
 POLL_SECONDS = 2.0  # between polls of everything that runs; hints come sooner
+BREATH_SECONDS = 0.01  # after each cycle
 RETRY_SECONDS = 1.0  # after the lead was lost or the database went away
 
 
@@ -94,7 +95,7 @@ class Controller:
 
     async def _lead(self, leading: Lead) -> None:
         mirror = Mirror(self._settings)
-        launcher = Launcher(self._executors, self._wake.set)
+        launcher = Launcher(self._executors, self.hint)
         turn = _Turn(self._settings, self._database, self._executors, leading, mirror, launcher)
         try:
             await turn.load()
@@ -110,7 +111,7 @@ class Controller:
                     self._hints.update(mirror.placed)
                     poll_at = started + POLL_SECONDS
                 hints, self._hints = self._hints, set()
-                await self._cycle(turn, hints)
+                await self._cycle(turn, mirror, hints)
                 self._last_cycle = time.monotonic()
                 metrics.CYCLE_SECONDS.observe(self._last_cycle - started)
                 await self._rest(turn, min(sweep_at, poll_at))
@@ -118,11 +119,14 @@ class Controller:
         finally:
             await launcher.close()
 
-    async def _cycle(self, turn: "_Turn", hints: set[str]) -> None:
+    async def _cycle(self, turn: "_Turn", mirror: Mirror, hints: set[str]) -> None:
+        early = hints - mirror.placed.keys()
         # 1. What the executors saw: runs that began, runs that ended.
         await turn.reconcile(hints)
         # 2. What was committed since: by requests, and by the step before.
         await turn.take_inbox()
+        for key in early & mirror.placed.keys():
+            self.hint(key)  # the news came before we knew of the run: look in the next cycle
         # 3. Stop what is to be stopped.
         await turn.stop_intended()
         # 4. Plan, commit, launch.
@@ -130,7 +134,12 @@ class Controller:
         self.view.publish_metrics()
 
     async def _rest(self, turn: "_Turn", until: float) -> None:
-        """Sleep until something happens, or something is due."""
+        """Sleep until something happens, or something is due.
+
+        First a breath, so that what happens together is taken in together: under load each
+        transaction then serves several jobs. News that come after a quiet time do not wait.
+        """
+        await asyncio.sleep(BREATH_SECONDS)
         if turn.next_eligible is not None:
             until = min(until, time.monotonic() + turn.next_eligible - time.time())
         with contextlib.suppress(TimeoutError):
@@ -244,11 +253,11 @@ class _Turn:
         return found
 
     def _take_refusals(self, now: datetime) -> list[attempts.ClosedAttempt]:
-        refusals, self._launcher.refused = self._launcher.refused, {}
         found = []
-        for attempt_id, why in refusals.items():
+        for attempt_id, why in tuple(self._launcher.refused.items()):
             placed = self._mirror.placed.get(f"qa-{attempt_id}")
-            if placed is not None:
+            if placed is not None:  # else it is known after the inbox was taken in
+                del self._launcher.refused[attempt_id]
                 found.append(refused(placed, why, now))
         return found
 

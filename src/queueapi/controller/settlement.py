@@ -70,8 +70,7 @@ def refused(placed: Placed, why: str, now: datetime) -> ClosedAttempt:
 
 def _ended(placed: Placed, ending: Ending, now: datetime) -> ClosedAttempt:
     started, ended = from_epoch(ending.started_at), from_epoch(ending.ended_at)
-    stopped = ending.reason == "Cancelled"
-    if stopped and placed.intent is Intent.REQUEUE:
+    if placed.intent is Intent.REQUEUE:  # however it ended, and if by itself in the meantime
         change = Transition(
             placed.job_id,
             JobState.QUEUED,

@@ -39,8 +39,13 @@ def payload(job_ids: Sequence[int]) -> str:
     return ",".join(map(str, job_ids)) if len(job_ids) <= MAX_IDS else EVERYTHING
 
 
+async def post_group_change(session: AsyncSession) -> None:
+    """Tell the scheduler that a group's quota or limits changed."""
+    await post(session, [])
+
+
 async def post(session: AsyncSession, job_ids: Sequence[int]) -> None:
-    """Tell the scheduler that these jobs, or with none of them a group, changed."""
+    """Tell the scheduler that these jobs changed."""
     values = {"ids": list(job_ids), "channel": CHANNEL, "payload": payload(job_ids)}
     await session.execute(_POST, values)
 

@@ -90,7 +90,8 @@ class Contest:
 
 
 def contest(jobs: Sequence[JobDetail]) -> Contest:
-    started = sorted((job for job in jobs if job.started_at), key=lambda job: str(job.started_at))
+    times = {job.id: job.started_at for job in jobs if job.started_at is not None}
+    started = sorted((job for job in jobs if job.id in times), key=lambda job: times[job.id])
     letters = {team.group: team.letter for team in TEAMS}
     order = "".join(letters[job.group] for job in started)
     contested = min(order.rindex(team.letter) for team in TEAMS) + 1

@@ -21,9 +21,12 @@ from queueapi.demo.pipeline import TEAMS, Team
 ADMIN = "admin@demo.example.org"
 READY_SECONDS = 60.0
 STOP_SECONDS = 15.0
-# A demo lasts a minute, so that seconds of use must count; the default for the highest
+SLOTS = "6"  # more than a small machine's cores, so that there is something to share
+# A demo lasts seconds, so that seconds of use must count; the default for the highest
 # multiplier, 2, suits months.
 SETTINGS = {
+    "MAX_CONCURRENT_JOBS": SLOTS,
+    "QUEUEAPI_LOCAL_CPUS": SLOTS,
     "QUEUEAPI_FAIR_SHARE_MIN": "0.000001",
     "QUEUEAPI_FAIR_SHARE_MAX": "1000000",
     "QUEUEAPI_MAX_SUBMITTED_PER_USER": "100",
@@ -47,7 +50,8 @@ class DemoServer:
 
 
 def data_folder() -> Path:
-    folder = default_data_dir().with_name("queueapi-demo")
+    given = os.environ.get("QUEUEAPI_DATA_DIR")
+    folder = Path(given) if given else default_data_dir().with_name("queueapi-demo")
     folder.mkdir(parents=True, exist_ok=True)
     if os.geteuid() == 0:
         folder.chmod(0o711)  # PostgreSQL and the jobs run under accounts of their own
@@ -83,7 +87,7 @@ def demo_server(port: int) -> Iterator[DemoServer]:
         "JWT_SECRET": kept_secret(folder, "demo-jwt-secret"),
         "QUEUEAPI_DATA_DIR": str(folder),
     }
-    command = [sys.executable, "-m", "queueapi.cli", "serve"]
+    command = [sys.executable, "-m", "queueapi", "serve"]
     # A session of its own: Ctrl-C is for us, and we end the server in order.
     process = subprocess.Popen(  # noqa: S603 - our own program
         command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL
@@ -120,7 +124,7 @@ def make_admin(server: DemoServer) -> Client:
         client.login(ADMIN, password)
     except QueueApiError:
         subprocess.run(  # noqa: S603 - our own program
-            [sys.executable, "-m", "queueapi.cli", "admin", "create", ADMIN, "--password-stdin"],
+            [sys.executable, "-m", "queueapi", "admin", "create", ADMIN, "--password-stdin"],
             input=password.encode(),
             env=os.environ | {"QUEUEAPI_DATA_DIR": str(server.data_dir), "DATABASE_URL": ""},
             stdout=subprocess.DEVNULL,

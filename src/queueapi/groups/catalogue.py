@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from queueapi.auth.principal import Principal
 from queueapi.auth.principals import Principals
 from queueapi.config import Settings
+from queueapi.db import inbox
 from queueapi.errors import Conflict, Forbidden, LimitExceeded
 from queueapi.groups.access import get_access
 from queueapi.groups.models import Group, Membership
@@ -42,6 +43,7 @@ async def create_group(session: AsyncSession, settings: Settings, wanted: NewGro
     )
     if group is None:
         raise _taken(wanted.name)
+    await inbox.post_group_change(session)
     return group
 
 
@@ -135,6 +137,7 @@ async def change_group(
         await session.flush()
     except IntegrityError:
         raise _taken(change.name) from None
+    await inbox.post_group_change(session)
     return access.group
 
 

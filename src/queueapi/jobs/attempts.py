@@ -174,9 +174,7 @@ async def close_attempts(
     fresh = [c for c in closed if c.attempt_id in done]
     charges = [_charge(settings, c) for c in fresh if c.started_at and c.ended_at]
     costs = {c.attempt_id: c.cost for c in charges}
-    await transition(
-        session, [replace(c.transition, cost=costs.get(c.attempt_id)) for c in fresh]
-    )
+    await transition(session, [replace(c.transition, cost=costs.get(c.attempt_id)) for c in fresh])
     await charge(session, charges)
     return charges
 

@@ -4,17 +4,23 @@ Each locks the job, checks, and acts in one transaction. A job that runs is not 
 its `intent` is noted, the scheduler stops it, and its state changes when its processes are gone.
 """
 
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from queueapi.auth.principal import Principal
 from queueapi.clock import utc_now
+from queueapi.config import Settings
 from queueapi.errors import Conflict, PreconditionFailed
 from queueapi.jobs.lifecycle import Transition, amend, transition
+from queueapi.jobs.limits import check_count
 from queueapi.jobs.models import PLACED_STATES, TERMINAL_STATES, Intent, Job, JobState
 from queueapi.jobs.query import not_found
 
 HELD_REASON = "JobHeldUser"
+_COUNT = text("""
+SELECT c.active, g.max_submitted_per_user FROM submitted_counts c, groups g
+WHERE c.user_id = :user AND g.id = :group FOR UPDATE OF c
+""")
 
 
 async def _locked(session: AsyncSession, principal: Principal, job_id: int) -> Job:
@@ -48,7 +54,9 @@ async def cancel(session: AsyncSession, principal: Principal, job_id: int) -> bo
     return False
 
 
-async def requeue(session: AsyncSession, principal: Principal, job_id: int) -> None:
+async def requeue(
+    session: AsyncSession, settings: Settings, principal: Principal, job_id: int
+) -> None:
     """Run the job anew, from the start. One that runs now is stopped first."""
     job = await _locked(session, principal, job_id)
     state = JobState(job.state)
@@ -58,10 +66,18 @@ async def requeue(session: AsyncSession, principal: Principal, job_id: int) -> N
     if state in PLACED_STATES:
         await _intend(session, job, Intent.REQUEUE, "requeue_requested", message)
         return
+    await _check_count(session, settings, job)
     change = Transition(
         job_id, JobState.QUEUED, "requeued", reason="Requeued", message=message, queued_at=utc_now()
     )
     await transition(session, [change])
+
+
+async def _check_count(session: AsyncSession, settings: Settings, job: Job) -> None:
+    """A job that has ended counts among its owner's again, as if it were submitted."""
+    row = (await session.execute(_COUNT, {"user": job.user_id, "group": job.group_id})).one()
+    own = row.max_submitted_per_user
+    check_count(settings.max_submitted_per_user if own is None else own, row.active, 1)
 
 
 async def _intend(session: AsyncSession, job: Job, intent: Intent, kind: str, message: str) -> None:

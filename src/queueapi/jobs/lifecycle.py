@@ -60,8 +60,7 @@ class _Row:
 _rows_json = TypeAdapter(list[_Row])
 
 _LOCK = text(
-    "SELECT id, state, held, intent, user_id FROM jobs"
-    " WHERE id = ANY(:ids) ORDER BY id FOR UPDATE"
+    "SELECT id, state, held, intent, user_id FROM jobs WHERE id = ANY(:ids) ORDER BY id FOR UPDATE"
 )
 
 _APPLY = text("""

@@ -55,6 +55,15 @@ def check(
 
     On success the jobs count: a later submission of the same user meets the higher figure.
     """
+    if len(jobs) > settings.max_batch_jobs:
+        raise LimitExceeded(
+            f"The batch has {len(jobs)} jobs; the most is {settings.max_batch_jobs}. Send it in "
+            "parts, or have the operator raise QUEUEAPI_MAX_BATCH_JOBS.",
+            limit_name="max_batch_jobs",
+            limit=settings.max_batch_jobs,
+            used=0,
+            requested=len(jobs),
+        )
     groups = []
     for index, job in enumerate(jobs):
         try:
@@ -67,19 +76,23 @@ def check(
                 problem.members["index"] = index
             raise
         groups.append(group)
-    limit = min(group.max_submitted for group in groups)
-    if allowance.active + len(jobs) > limit:
-        raise LimitExceeded(
-            f"You have {allowance.active} jobs that have not ended; with {len(jobs)} more you "
-            f"would pass the limit of {limit}. Wait for some to end, cancel some, or ask a "
-            "manager of the group to raise max_submitted_per_user.",
-            limit_name="max_submitted_per_user",
-            limit=limit,
-            used=allowance.active,
-            requested=len(jobs),
-        )
+    check_count(min(group.max_submitted for group in groups), allowance.active, len(jobs))
     allowance.active += len(jobs)
     return groups
+
+
+def check_count(limit: int, active: int, more: int) -> None:
+    """Whether a user with so many jobs that have not ended may have `more` of them."""
+    if active + more > limit:
+        raise LimitExceeded(
+            f"{active} of your jobs have not ended; with {more} more they would pass the limit "
+            f"of {limit}. Wait for some to end, cancel some, or ask a manager of the group to "
+            "raise max_submitted_per_user.",
+            limit_name="max_submitted_per_user",
+            limit=limit,
+            used=active,
+            requested=more,
+        )
 
 
 def _check_size(settings: Settings, job: JobSubmission) -> None:

@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Response, WebSocket, WebSocketDisconnect
+from fastapi import APIRouter, Header, Query, Response, WebSocket
 from fastapi.responses import StreamingResponse
 
 from queueapi import problems
@@ -87,7 +87,7 @@ async def get_job_logs(
     target = await find_log(database, executors, principal, job_id, stream, attempt)
     if follow or (accept is not None and EVENT_STREAM in accept):
         start = resume_offset(last_event_id, offset)
-        live = Follow(database, executors, feed, principal, job_id, stream, start)
+        live = Follow(database, executors, feed, principal, job_id, stream, start, attempt)
         return StreamingResponse(
             _events(live),
             media_type=EVENT_STREAM,
@@ -197,17 +197,17 @@ def _offered_token(websocket: WebSocket) -> str | None:
 
 
 async def _send(websocket: WebSocket, live: Follow) -> None:
-    async for item in live.chunks():
-        if isinstance(item, LogTarget):
-            await websocket.send_text(_end(item))
-        elif item is not None:
-            await websocket.send_text(item.model_dump_json(exclude_none=True))
-    await websocket.close()
+    try:
+        async for item in live.chunks():
+            if isinstance(item, LogTarget):
+                await websocket.send_text(_end(item))
+            elif item is not None:
+                await websocket.send_text(item.model_dump_json(exclude_none=True))
+        await websocket.close()
+    except Problem as problem:
+        await websocket.close(4000 + problem.status, problem.detail[:120])
 
 
 async def _until_gone(websocket: WebSocket) -> None:
-    try:
-        while True:
-            await websocket.receive_text()
-    except WebSocketDisconnect:
-        pass
+    while (await websocket.receive())["type"] != "websocket.disconnect":
+        pass  # whatever a client may say, there is nothing to answer

@@ -3,15 +3,16 @@
 import asyncio
 import base64
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from sqlalchemy import select
 
 from queueapi.auth.principal import Principal
 from queueapi.db.session import Database
-from queueapi.errors import Invalid, NotFound, RangeNotSatisfiable
-from queueapi.executors.base import Executor, Stream
+from queueapi.errors import Invalid, NotFound, RangeNotSatisfiable, Unavailable
+from queueapi.executors.base import Executor, ExecutorUnavailable, Stream
 from queueapi.jobs.changes import ChangeFeed
 from queueapi.jobs.models import TERMINAL_STATES, Attempt, Job, JobState
 from queueapi.jobs.query import not_found
@@ -35,14 +36,17 @@ class Log:
     stream: Stream
 
     async def size(self) -> int:
-        return await self.executor.log_size(self.key, self.stream)
+        with _reachable():
+            return await self.executor.log_size(self.key, self.stream)
+
+    async def part(self, offset: int, length: int) -> bytes:
+        with _reachable():
+            return await self.executor.read_log(self.key, self.stream, offset, length)
 
     async def read(self, start: int, stop: int) -> AsyncIterator[bytes]:
         """The bytes from `start` up to `stop`, in chunks."""
         while start < stop:
-            chunk = await self.executor.read_log(
-                self.key, self.stream, start, min(CHUNK, stop - start)
-            )
+            chunk = await self.part(start, min(CHUNK, stop - start))
             if not chunk:
                 return
             start += len(chunk)
@@ -61,7 +65,7 @@ class Log:
         stop = size
         while stop > 0:
             start = max(0, stop - CHUNK)
-            data = await self.executor.read_log(self.key, self.stream, start, stop - start)
+            data = await self.part(start, stop - start)
             end = len(data) - 1 if stop == size and data.endswith(b"\n") else len(data)
             while (newline := data.rfind(b"\n", 0, end)) >= 0:
                 lines -= 1
@@ -72,11 +76,20 @@ class Log:
         return 0
 
 
+@contextmanager
+def _reachable() -> Iterator[None]:
+    try:
+        yield
+    except ExecutorUnavailable as error:
+        raise Unavailable(f"The log can't be read now: {error}.", retry_after=5) from error
+
+
 @dataclass(frozen=True, slots=True)
 class LogTarget:
     """Which attempt's log is meant, and how the job stands. `log` is None before the first."""
 
     log: Log | None
+    attempt: int | None  # its number
     ended: bool  # the attempt: nothing more will be written
     status: JobState
     exit_code: int | None
@@ -103,9 +116,10 @@ async def find_log(
         raise NotFound(f"Job {job_id} has no attempt {attempt}; it has had {job.attempts}.")
     over = job.state in TERMINAL_STATES
     if found is None or found.cluster not in executors:
-        return LogTarget(None, over, JobState(job.state), job.exit_code)
+        return LogTarget(None, attempt, over, JobState(job.state), job.exit_code)
     log = Log(executors[found.cluster], found.launch_key, stream)
-    return LogTarget(log, found.ended_at is not None, JobState(job.state), job.exit_code)
+    ended = found.ended_at is not None
+    return LogTarget(log, number, ended, JobState(job.state), job.exit_code)
 
 
 _RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})")
@@ -145,18 +159,20 @@ class Follow:
     job_id: int
     stream: Stream
     offset: int
+    attempt: int | None = None  # the latest when the log begins
 
     async def chunks(self) -> AsyncIterator[LogChunk | LogTarget | None]:
         """Chunks as they come; None when nothing came for a while; the final LogTarget last."""
-        offset = self.offset
+        offset, attempt = self.offset, self.attempt
         with self.feed.watching(self.job_id) as changed:
             while True:
                 changed.clear()
-                target = await self._find()
-                log = target.log
+                target = await self._find(attempt)
+                log, attempt = target.log, target.attempt  # a later attempt is another log
                 while log is not None:
-                    data = await log.executor.read_log(log.key, log.stream, offset, LIVE_CHUNK)
-                    whole = data if target.ended else _whole_characters(data)
+                    data = await log.part(offset, LIVE_CHUNK)
+                    # At the very end half a character is all that will ever come of it.
+                    whole = _whole_characters(data) or (data if target.ended else b"")
                     if whole:
                         yield _chunk(self.stream, offset, whole)
                         offset += len(whole)
@@ -172,9 +188,9 @@ class Follow:
                     await _either(changed, 5 * LIVE_POLL_SECONDS)
                     yield None
 
-    async def _find(self) -> LogTarget:
+    async def _find(self, attempt: int | None) -> LogTarget:
         return await find_log(
-            self.database, self.executors, self.principal, self.job_id, self.stream, None
+            self.database, self.executors, self.principal, self.job_id, self.stream, attempt
         )
 
 

@@ -1,15 +1,16 @@
 """The job routes. Each takes one hop to a use case."""
 
 import asyncio
-from typing import Annotated, Any
+import contextlib
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Response
-from pydantic import AwareDatetime
 from starlette.requests import HTTPConnection
 
 from queueapi import problems
 from queueapi.auth.dependencies import require
 from queueapi.auth.principal import Principal, Scope
+from queueapi.config import Settings, get_settings
 from queueapi.db.session import Database, DatabaseOf, Session
 from queueapi.errors import (
     Conflict,
@@ -17,6 +18,7 @@ from queueapi.errors import (
     LimitExceeded,
     NotFound,
     PreconditionFailed,
+    Unavailable,
 )
 from queueapi.executors.base import Stream
 from queueapi.fields import Id
@@ -77,6 +79,7 @@ async def get_executors(connection: HTTPConnection) -> Executors:
     return found
 
 
+SettingsOf = Annotated[Settings, Depends(get_settings)]
 Queue = Annotated[queue.QueueView, Depends(get_queue)]
 Submitter = Annotated[GroupCommit, Depends(get_group_commit)]
 Feed = Annotated[ChangeFeed, Depends(get_feed)]
@@ -182,8 +185,8 @@ def _as_state(word: str) -> JobState:
     return JobState.QUEUED if word == "pending" else JobState(word)
 
 
-StatusWord = Annotated[
-    str, Query(pattern="^(pending|queued|starting|running|suspended|completed|failed|cancelled)$")
+StatusWord = Literal[
+    "pending", "queued", "starting", "running", "suspended", "completed", "failed", "cancelled"
 ]
 
 
@@ -204,8 +207,10 @@ async def list_jobs(
     group: Annotated[schemas.Line | None, Query(description="A group's name")] = None,
     name: Annotated[schemas.Line | None, Query(description="A job's exact name")] = None,
     tag: Annotated[schemas.Word | None, Query(description="One of a job's tags")] = None,
-    created_after: Annotated[AwareDatetime | None, Query(description="Or at that instant")] = None,
-    created_before: Annotated[AwareDatetime | None, Query(description="Not at it")] = None,
+    created_after: Annotated[
+        schemas.Instant | None, Query(description="Or at that instant")
+    ] = None,
+    created_before: Annotated[schemas.Instant | None, Query(description="Not at it")] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response:
@@ -293,7 +298,8 @@ async def _detail(
         tails[stream] = ""
         if last is not None and last.cluster in executors:
             log = Log(executors[last.cluster], last.launch_key, stream)
-            tails[stream] = await log.tail(await log.size())
+            with contextlib.suppress(Unavailable):  # all else is known
+                tails[stream] = await log.tail(await log.size())
     return schemas.JobDetail(
         **fields,
         script=record.script,
@@ -358,9 +364,11 @@ async def release_job(job_id: JobId, principal: Writer, session: Session) -> Res
     responses=CONTROL_PROBLEMS,
     summary="Run a job anew",
 )
-async def requeue_job(job_id: JobId, principal: Writer, session: Session) -> Response:
+async def requeue_job(
+    job_id: JobId, principal: Writer, session: Session, settings: SettingsOf
+) -> Response:
     """A job that runs is stopped first; one that has ended waits in the queue again."""
-    await control.requeue(session, principal, job_id)
+    await control.requeue(session, settings, principal, job_id)
     return await _controlled(session, job_id)
 
 

@@ -1,11 +1,14 @@
 """The documents that the job routes take and give."""
 
+import re
+import json
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
+    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -16,6 +19,8 @@ from pydantic import (
 )
 from pydantic_core import to_json
 
+from queueapi.executors.base import LaunchRefused
+from queueapi.executors.environment import check_environment
 from queueapi.fields import from_json
 from queueapi.jobs.models import JobState
 
@@ -36,14 +41,25 @@ def _env_fits(env: dict[str, str]) -> dict[str, str]:
     reserved = [name for name in env if name.startswith(RESERVED_ENV_PREFIX)]
     if reserved:
         raise ValueError(f"{reserved[0]} is set by the server; choose another name")
+    try:
+        check_environment(env)
+    except LaunchRefused as error:
+        raise ValueError(str(error)) from None
     if sum(len(name) + len(value.encode()) for name, value in env.items()) > MAX_ENV_BYTES:
         raise ValueError(f"the variables are over {MAX_ENV_BYTES} bytes; use input_data")
     return env
 
 
 def _input_fits(value: Any) -> Any:
-    if value is not None and len(to_json(value)) > MAX_INPUT_BYTES:
+    if value is None:
+        return None
+    size = len(to_json(value))
+    if size > MAX_INPUT_BYTES:
         raise ValueError(f"input_data is over {MAX_INPUT_BYTES} bytes; let the script fetch it")
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError:
+        raise ValueError("input_data holds a number that is too large") from None
     return value
 
 
@@ -63,6 +79,16 @@ Env = Annotated[
     AfterValidator(_env_fits),
     WithJsonSchema(ENV_SCHEMA),
 ]
+
+
+def _written_out(value: Any) -> Any:
+    """A bare number is an instant to pydantic; to people it is a mistake."""
+    if isinstance(value, str) and not re.match(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d", value):
+        raise ValueError("write an instant with its zone, as in 2026-11-20T09:30:00Z")
+    return value
+
+
+Instant = Annotated[AwareDatetime, BeforeValidator(_written_out)]
 
 
 def _unset_is_one(value: Any) -> Any:
@@ -113,7 +139,7 @@ class JobSubmission(BaseModel):
     cpu_cores: Whole = Field(1, ge=1, le=4096)
     memory_gb: Real = Field(4, gt=0, le=65_536, allow_inf_nan=False)
     gpu_count: Annotated[int, Field(ge=0, le=64), BeforeValidator(from_json)] | None = Field(
-        None, description="1 if only gpu_type is given, else 0"
+        None, description="If it is absent or 0: 1 where gpu_type is given, else 0"
     )
     gpu_type: Annotated[Word, AfterValidator(str.lower)] | None = Field(
         None, description="For example a100; any type if absent"
@@ -141,9 +167,7 @@ class JobSubmission(BaseModel):
     @computed_field  # type: ignore[prop-decorator]  # pydantic's documented form
     @property
     def gpus(self) -> int:
-        if self.gpu_count is None:
-            return 1 if self.gpu_type else 0
-        return self.gpu_count
+        return self.gpu_count or (1 if self.gpu_type else 0)
 
     @computed_field  # type: ignore[prop-decorator]
     @property

@@ -11,6 +11,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, TypeVar
 
+from pydantic_core import to_json
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -50,6 +51,7 @@ class Accepted:
     replayed: bool = False
 
 
+_APART = {"input_data"}
 _MEMBERSHIPS = text("""
 SELECT m.user_id, m.group_id, g.name, m.is_default, g.quota_cpu_minutes, g.max_submitted_per_user,
        (SELECT coalesce(sum(u.cpu_minutes), 0) FROM usage_days u
@@ -75,16 +77,16 @@ WITH new AS MATERIALIZED (
     SELECT nextval('jobs_id_seq') AS id, r.*
     FROM ROWS FROM (json_to_recordset(CAST(:rows AS json)) AS (
         user_id bigint, group_id bigint, cost numeric, submission int,
-        name text, job_type text, tags text[], script text, env jsonb, input_data json,
+        name text, job_type text, tags text[], script text, env jsonb,
         cpu_cores int, memory_mb int, gpus smallint, gpu_type text, time_limit int,
         priority smallint, max_retries smallint, provider text, instance_type text
-    )) WITH ORDINALITY AS r
+    ), unnest(CAST(:inputs AS text[]))) WITH ORDINALITY AS r
 ), stored AS (
     INSERT INTO jobs (id, user_id, group_id, estimated_cost, name, job_type, tags, script, env,
         input_data, cpu_cores, memory_mb, gpu_count, gpu_type, time_limit, base_priority,
         max_retries, provider, instance_type)
     SELECT id, user_id, group_id, cost, name, job_type, tags, script, env,
-        input_data, cpu_cores, memory_mb, gpus, gpu_type, time_limit, priority,
+        CAST(unnest AS json), cpu_cores, memory_mb, gpus, gpu_type, time_limit, priority,
         max_retries, provider, instance_type
     FROM new
 ), counted AS (
@@ -204,6 +206,7 @@ async def _store(
     groups: dict[int, list[Membership]],
 ) -> dict[int, Accepted | Problem]:
     rows: list[str] = []
+    inputs: list[str | None] = []  # apart, since json_to_recordset() can't take in "\u0000"
     keys: list[dict[str, Any]] = []
     costs: dict[int, list[Decimal]] = {}
     for index, memberships in groups.items():
@@ -214,9 +217,10 @@ async def _store(
         ]
         for job, group, price in zip(submission.jobs, memberships, costs[index], strict=True):
             rows.append(
-                f'{job.model_dump_json()[:-1]},"user_id":{user_id},"group_id":{group.group_id},'
+                f'{job.model_dump_json(exclude=_APART)[:-1]},"user_id":{user_id},"group_id":{group.group_id},'
                 f'"cost":{price},"submission":{index}}}'
             )
+            inputs.append(None if job.input_data is None else to_json(job.input_data).decode())
         if submission.key:
             entry = {"submission": index, "user_id": user_id, "key": submission.key}
             keys.append(entry | {"body_hash": submission.body_hash()})
@@ -224,6 +228,7 @@ async def _store(
         _STORE,
         {
             "rows": f"[{','.join(rows)}]",
+            "inputs": inputs,
             "keys": json.dumps(keys),
             "hours": settings.idempotency_hours,
         },

@@ -1,0 +1,119 @@
+"""What a user does from the command line, against a server that runs."""
+
+import re
+from collections.abc import Callable
+
+from tests.cli.server import PASSWORD, Cli, Server
+
+
+def test_journey(server: Server, new_cli: Callable[..., Cli]) -> None:
+    eve = new_cli()
+    who = ("--email", "eve@lab.example", "--password-stdin")
+    assert "eve@lab.example" in eve.run("register", server.url, *who, stdin=PASSWORD).stdout
+    eve.run("logout")
+    eve.run("login", server.url, *who, stdin=PASSWORD)
+    assert eve.json("whoami")["user"]["email"] == "eve@lab.example"
+
+    submitted = eve.run("submit", "-", "--name", "greet", stdin="echo hello; sleep 0.3; echo bye")
+    assert re.fullmatch(r"\d+\n", submitted.stdout)
+    job_id = int(submitted.stdout)
+    assert eve.run("logs", job_id, "-f").stdout == "hello\nbye\n"
+    assert eve.run("wait", job_id).stdout == f"{job_id} completed\n"
+
+    long = eve.submit("sleep 600")
+    assert eve.run("cancel", long).stdout.startswith(f"{long} ")
+    assert eve.run("wait", long, "--timeout", "1m", expect=202).stdout == f"{long} cancelled\n"
+    assert eve.status(long)["reason"] == "Cancelled"
+    listed = eve.run("list").stdout
+    assert listed.splitlines()[0].split() == (
+        ["ID", "NAME", "STATUS", "REASON", "USER", "GROUP", "CPUS", "MEMORY", "GPUS", "LIMIT"]
+    )
+    assert re.search(rf"^{job_id}  +greet  +completed", listed, re.MULTILINE)
+
+
+def test_every_field_reaches_the_job(ada: Cli) -> None:
+    (ada.home / "in.json").write_text('{"n": [1, 2]}')
+    options = "--name n --cpus 2 --memory 512M --time 0:30:00 --priority 7 --tag a --tag b"
+    job = ada.json(
+        *("submit", *options.split(), "--env", "A=b=c", "--input", "in.json"),
+        *("--retries", 3, "--type", "code", "--", "sh", "-c", 'echo "$A"; cat "$QUEUEAPI_INPUT"'),
+    )
+    assert ada.json("wait", job["id"])[0]["status"] == "completed"
+    found = ada.status(job["id"])
+    assert found["script"] == 'sh -c \'echo "$A"; cat "$QUEUEAPI_INPUT"\''
+    assert found["stdout_tail"].startswith('b=c\n{"n":')
+    wanted = {
+        "name": "n",
+        "cpu_cores": 2,
+        "memory_gb": 0.5,
+        "estimated_hours": 0.5,
+        "priority": 7,
+        "tags": ["a", "b"],
+        "max_retries": 3,
+        "job_type": "code",
+        "input_data": {"n": [1, 2]},
+    }
+    assert {name: found[name] for name in wanted} == wanted
+
+
+def test_holding_and_priority(ada: Cli) -> None:
+    # Nothing else asks for as many CPUs, so that the second job waits for the first.
+    first = ada.submit("sleep 600", "--cpus", "8")
+    second = ada.submit("echo second", "--cpus", "8")
+    assert ada.run("hold", second).stdout == f"{second} queued (held)\n"
+    assert ada.run("priority", second, 9).stdout == f"{second} queued priority 9\n"
+    assert ada.json("release", second)[0]["held"] is False
+    queue = ada.json("queue")
+    assert [entry["job_id"] for entry in queue["entries"]] == [second]
+    assert f"  {second}  " in ada.run("queue").stdout
+    refused = ada.run("release", second, first, expect=1)
+    assert refused.stderr.count("Error: ") == 2
+    ada.run("cancel", first)
+    ada.run("wait", second)
+    assert ada.run("requeue", second).stdout == f"{second} queued\n"
+    ada.run("wait", second)
+    kinds = [event["kind"] for event in ada.json("events", second)]
+    assert kinds.count("ended") == 2 and "priority_changed" in kinds
+    assert "priority 1 → 9" in ada.run("events", second).stdout
+
+
+def test_logs_in_part_and_in_whole(ada: Cli) -> None:
+    job_id = ada.submit("seq 5; printf '\\377' >&2")
+    ada.run("wait", job_id)
+    assert ada.run("logs", job_id).stdout == "1\n2\n3\n4\n5\n"
+    assert ada.run("logs", job_id, "--tail", 2).stdout == "4\n5\n"
+    assert ada.run("logs", job_id, "--offset", 6, "-f").stdout == "4\n5\n"
+    assert ada.json("logs", job_id, "--stderr") == {
+        "stream": "stderr",
+        "offset": 0,
+        "base64": "/w==",
+    }
+
+
+def test_filters(ada: Cli) -> None:
+    job_id = ada.submit("true", "--tag", "rare")
+    ada.run("wait", job_id)
+    assert [job["id"] for job in ada.json("list", "--tag", "rare")] == [job_id]
+    assert ada.json("list", "--tag", "rare", "--status", "failed") == []
+    assert ada.json("list", "--tag", "rare", "--before", "2026-01-01") == []
+    assert len(ada.json("list", "--limit", 1)) == 1
+    assert "not a time" in ada.run("list", "--after", "soon", expect=2).stderr
+
+
+def test_administration(root: Cli, ada: Cli) -> None:
+    created = root.json("admin", "group", "create", "physics", "--quota-cpu-minutes", 5)
+    assert created["quota_cpu_minutes"] == 5
+    changed = ("--quota-cpu-minutes", "default", "--join-policy", "open")
+    group = root.json("admin", "group", "set", "physics", *changed)
+    assert (group["quota_cpu_minutes"], group["join_policy"]) == (None, "open")
+    assert "physics" in root.run("admin", "group", "list").stdout
+    email = ada.json("whoami")["user"]["email"]
+    assert root.json("admin", "group", "add", "physics", email)["status"] == "approved"
+    assert ada.json("submit", "-c", "true", "--group", "physics")["group"] == "physics"
+    assert root.json("admin", "user", "set-role", email, "user")["role"] == "user"
+    assert email in root.run("admin", "user", "list").stdout
+    assert "Only administrators" in ada.run("admin", "user", "list", expect=1).stderr
+    assert root.json("admin", "user", "deactivate", email)["is_active"] is False
+    ada.run("list", expect=1)
+    root.run("admin", "user", "activate", email)
+    assert "no group named" in root.run("admin", "group", "set", "x", *changed, expect=1).stderr

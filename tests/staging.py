@@ -1,0 +1,261 @@
+"""Plays for the whole application: a cluster that does what a test says, and those who use it."""
+
+import asyncio
+import inspect
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import asyncpg
+import httpx
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from sqlalchemy import text
+
+from queueapi.config import Settings
+from queueapi.db.session import Database
+from queueapi.executors.base import (
+    Ending,
+    Executor,
+    ExecutorUnavailable,
+    LaunchRefused,
+    NodeInventory,
+    Observation,
+    Phase,
+    Run,
+    Stream,
+)
+from queueapi.main import create_app
+from tests.conftest import TEMPLATE, new_database
+from tests.people import Person
+
+Json = dict[str, Any]
+PATIENCE = 20.0  # seconds until a condition counts as never met
+EMPTY = """
+DELETE FROM inbox; DELETE FROM idempotency_keys; DELETE FROM job_events; DELETE FROM attempts;
+DELETE FROM jobs; DELETE FROM submitted_counts; DELETE FROM usage_ledger; DELETE FROM usage_days;
+DELETE FROM users; DELETE FROM groups; DELETE FROM leadership;
+INSERT INTO groups (name, join_policy) VALUES ('default', 'open');
+"""
+NODE = NodeInventory("stage", 64, 256 * 1024, ("a100", "a100"))
+
+
+class Puppet:
+    """A cluster on strings: its runs begin, end and vanish when the test says so."""
+
+    kind = "puppet"
+
+    def __init__(self, *nodes: NodeInventory) -> None:
+        self._nodes = nodes
+        self.runs: dict[str, Run] = {}
+        self.submits: list[str] = []  # keys, each time one was handed over
+        self.cancels: list[str] = []
+        self.seen: dict[str, Observation] = {}
+        self.logs: dict[tuple[str, Stream], bytes] = {}
+        self.refuses: str | None = None
+        self.is_away = False
+        self.forgets = False  # takes a run and knows nothing of it after
+        self.obeys = True  # a cancel ends the run
+        self._changed: Callable[[str], None] = lambda key: None
+
+    async def start(self, changed: Callable[[str], None]) -> None:
+        self._changed = changed
+
+    async def close(self) -> None:
+        self._changed = lambda key: None
+
+    async def nodes(self) -> Sequence[NodeInventory]:
+        return self._nodes
+
+    async def submit(self, run: Run) -> str:
+        self.submits.append(run.key)
+        self._answer()
+        if self.refuses is not None:
+            raise LaunchRefused(self.refuses)
+        if not self.forgets:
+            self.runs.setdefault(run.key, run)
+            self.seen.setdefault(run.key, Observation(Phase.PENDING))
+        return f"remote-{run.key}"
+
+    async def poll(self, keys: Collection[str]) -> Mapping[str, Observation]:
+        self._answer()
+        return {key: self.seen.get(key, Observation(Phase.UNKNOWN)) for key in keys}
+
+    async def cancel(self, key: str) -> None:
+        self._answer()
+        self.cancels.append(key)
+        if self.obeys and key in self.runs and self.seen[key].phase is not Phase.ENDED:
+            self.end(key, 143, "Cancelled")
+
+    async def log_size(self, key: str, stream: Stream) -> int:
+        self._answer()
+        return len(self.logs.get((key, stream), b""))
+
+    async def read_log(self, key: str, stream: Stream, offset: int, length: int) -> bytes:
+        self._answer()
+        return self.logs.get((key, stream), b"")[offset : offset + length]
+
+    async def remove(self, key: str) -> None:
+        del self.runs[key], self.seen[key]
+
+    def _answer(self) -> None:
+        if self.is_away:
+            raise ExecutorUnavailable("gone for lunch")
+
+    def begin(self, key: str) -> None:
+        self.show(key, Observation(Phase.RUNNING, time.time()))
+
+    def end(self, key: str, code: int = 0, reason: str | None = None, ran: float = 60.0) -> None:
+        now = time.time()
+        ending = Ending(code, reason, now - ran, now, 512 * 1024**2, ran / 2)
+        self.show(key, Observation(Phase.ENDED, now - ran, ending))
+
+    def show(self, key: str, seen: Observation) -> None:
+        self.seen[key] = seen
+        self._changed(key)
+
+    def write(self, key: str, data: bytes, stream: Stream = Stream.STDOUT) -> None:
+        self.logs[key, stream] = self.logs.get((key, stream), b"") + data
+
+    def key_of(self, job_id: int) -> str | None:
+        """Of the job's latest run."""
+        found = [run.key for run in self.runs.values() if run.job_id == job_id]
+        return found[-1] if found else None
+
+    async def launched(self, job_id: int, runs: int = 1) -> str:
+        """The key of the job's latest run, once it has had so many."""
+        await until(
+            lambda: sum(run.job_id == job_id for run in self.runs.values()) >= runs, "the launch"
+        )
+        return str(self.key_of(job_id))
+
+    async def begun(self, job_id: int, runs: int = 1) -> str:
+        key = await self.launched(job_id, runs)
+        self.begin(key)
+        return key
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Somebody's requests."""
+
+    client: httpx.AsyncClient
+    person: Person
+
+    async def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
+        headers = self.person.headers | options.pop("headers", {})
+        return await self.client.request(method, path, headers=headers, **options)
+
+    async def get(self, path: str, **options: Any) -> httpx.Response:
+        return await self.ask("GET", path, **options)
+
+    async def post(self, path: str, **options: Any) -> httpx.Response:
+        return await self.ask("POST", path, **options)
+
+    async def submit(self, script: str = "true", **fields: Any) -> int:
+        response = await self.post("/api/jobs", json={"script": script} | fields)
+        assert response.status_code == 201, response.text
+        return int(response.json()["id"])
+
+    async def job(self, job_id: int) -> Json:
+        response = await self.get(f"/api/jobs/{job_id}")
+        assert response.status_code == 200, response.text
+        return cast(Json, response.json())
+
+    async def until(self, job_id: int, *states: str) -> Json:
+        """Wait until the job is in one of the states."""
+        deadline = time.monotonic() + PATIENCE
+        known: dict[str, str] = {}
+        while True:
+            params = {"wait": 2} if known else {}
+            response = await self.get(f"/api/jobs/{job_id}", headers=known, params=params)
+            if response.status_code == 200:
+                document = cast(Json, response.json())
+                if document["status"] in states:
+                    return document
+                known = {"If-None-Match": response.headers["etag"]}
+            assert time.monotonic() < deadline, f"job {job_id} never came to {states}: {document}"
+
+    async def events(self, job_id: int) -> list[str]:
+        response = await self.get(f"/api/jobs/{job_id}/events")
+        return [event["kind"] for event in response.json()["events"]]
+
+
+Stage = Callable[..., AbstractAsyncContextManager[tuple[FastAPI, httpx.AsyncClient]]]
+
+
+@asynccontextmanager
+async def staged(
+    settings: Settings, executor: Executor | None = None
+) -> AsyncIterator[tuple[FastAPI, httpx.AsyncClient]]:
+    """The application on this cluster, and a client that talks to it."""
+    app = create_app(settings)
+    if executor is not None:
+        app.state.executors["local"] = executor
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://test") as client,
+    ):
+        yield app, client
+
+
+@asynccontextmanager
+async def listening(app: FastAPI) -> AsyncIterator[str]:
+    """A real server in front of an application that runs already; yields host:port."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(app, lifespan="off", log_config=None, ws="websockets-sansio")
+    server = uvicorn.Server(config)
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        await until(lambda: server.started)
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await task
+        listener.close()
+
+
+async def until(condition: Callable[[], Any], what: str = "") -> Any:
+    """Wait until the condition, which may be asynchronous, gives something true."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        found = condition()
+        if inspect.isawaitable(found):
+            found = await found
+        if found:
+            return found
+        assert time.monotonic() < deadline, f"never came true: {what}"
+        await asyncio.sleep(0.01)
+
+
+async def fetch(database: Database, statement: str, **values: Any) -> list[Any]:
+    """Rows of a statement in a transaction of its own."""
+    async with database.transaction() as session:
+        result = await session.execute(text(statement), values)
+        return list(result.all()) if result.returns_rows else []
+
+
+@pytest.fixture(scope="session")
+async def shared_url(postgres_url: str, template_url: str) -> AsyncIterator[str]:
+    async with new_database(postgres_url, TEMPLATE) as url:
+        yield url
+
+
+@pytest.fixture
+async def database_url(shared_url: str) -> str:
+    """A migrated database, emptied: a copy for each of so many tests would take too long."""
+    connection = await asyncpg.connect(shared_url)
+    await connection.execute(EMPTY)
+    await connection.close()
+    return shared_url
+
+
+@pytest.fixture
+def stage(make_settings: Callable[..., Settings]) -> Stage:
+    """Runs the application on the executor given; with none on one that ends every run at once."""
+    return lambda executor=None, **changes: staged(make_settings(**changes), executor)
