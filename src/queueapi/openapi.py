@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse
 
+from queueapi.jobs.schemas import LogChunk
 from queueapi.problems import MEDIA_TYPE, ProblemDocument
 
 Node = dict[str, Any]
@@ -36,6 +37,35 @@ METRICS_SCHEME = {
     "type": "http",
     "scheme": "bearer",
     "description": "QUEUEAPI_METRICS_TOKEN, where the operator has set one",
+}
+
+LOG_EVENT = {
+    "type": "object",
+    "description": "One server-sent event of a live log; the one named `end` is the last",
+    "properties": {
+        "id": {"type": "string", "description": "The offset of the byte after the chunk"},
+        "event": {"type": "string", "enum": ["log", "end"]},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {
+                "anyOf": [
+                    {"$ref": "#/components/schemas/LogChunk"},
+                    {"$ref": "#/components/schemas/LogEnd"},
+                ]
+            },
+        },
+    },
+    "required": ["event", "data"],
+}
+LOG_END = {
+    "type": "object",
+    "description": "How the job stands at the end of its log",
+    "properties": {
+        "status": {"$ref": "#/components/schemas/JobState"},
+        "exit_code": {"anyOf": [{"type": "integer"}, NULL]},
+    },
+    "required": ["status", "exit_code"],
 }
 
 TEXT, WHOLE = {"type": "string"}, {"type": "integer", "minimum": 0}
@@ -78,24 +108,23 @@ ANSWER_HEADERS = {
     },
 }
 # operation, status → (parameter, where in the answer it is, operations that take it)
-LINKS: dict[tuple[str, str], tuple[str, str, list[str]]] = {
+LINKS: dict[tuple[str, str], tuple[str, str, str]] = {
     ("submit_job", "201"): (
         "job_id",
         "$response.body#/id",
-        ["get_job", "get_job_logs", "list_job_events", "hold_job", "release_job"]
-        + ["change_job_priority", "cancel_job", "requeue_job"],
+        "get_job get_job_logs list_job_events hold_job release_job change_job_priority "
+        "cancel_job requeue_job",
     ),
-    ("list_jobs", "200"): ("cursor", "$response.body#/next", ["list_jobs"]),
-    ("get_queue", "200"): ("cursor", "$response.body#/next", ["get_queue"]),
-    ("list_users", "200"): ("cursor", "$response.body#/next", ["list_users"]),
-    ("list_groups", "200"): ("cursor", "$response.body#/next", ["list_groups"]),
-    ("list_members", "200"): ("cursor", "$response.body#/next", ["list_members"]),
-    ("create_api_token", "201"): ("token_id", "$response.body#/id", ["revoke_api_token"]),
+    ("list_jobs", "200"): ("cursor", "$response.body#/next", "list_jobs"),
+    ("get_queue", "200"): ("cursor", "$response.body#/next", "get_queue"),
+    ("list_users", "200"): ("cursor", "$response.body#/next", "list_users"),
+    ("list_groups", "200"): ("cursor", "$response.body#/next", "list_groups"),
+    ("list_members", "200"): ("cursor", "$response.body#/next", "list_members"),
+    ("create_api_token", "201"): ("token_id", "$response.body#/id", "revoke_api_token"),
     ("create_group", "201"): (
         "group_id",
         "$response.body#/id",
-        ["get_group", "change_group", "delete_group", "get_group_usage", "join_group"]
-        + ["list_members"],
+        "get_group change_group delete_group get_group_usage join_group list_members",
     ),
 }
 
@@ -150,6 +179,8 @@ def _complete_components(components: Node) -> None:
     problem = ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
     schemas |= problem.pop("$defs", {})
     schemas["ProblemDocument"] = problem
+    schemas["LogChunk"] = LogChunk.model_json_schema()
+    schemas |= {"LogEnd": LOG_END, "LogEvent": LOG_EVENT}
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     components["headers"] = {
@@ -205,7 +236,7 @@ def _add_links(operation: Node) -> None:
         if operation["operationId"] == operation_id:
             operation["responses"][status]["links"] = {
                 target: {"operationId": target, "parameters": {parameter: place}}
-                for target in targets
+                for target in targets.split()
             }
 
 
@@ -229,6 +260,8 @@ def as_3_0(document: Node) -> Node:
     older["openapi"] = "3.0.3"
     older["info"].pop("summary", None)
     older["info"]["license"].pop("identifier", None)
+    for name in ("LogChunk", "LogEnd"):  # 3.0 can't say what a text holds
+        older["components"]["schemas"].pop(name)
     return older
 
 
@@ -257,5 +290,6 @@ def _older(node: Any) -> Any:
         node["example"] = node.pop("examples")[0]
     if "$ref" in node and len(node) > 1:  # 3.0 has nothing beside a $ref
         node["allOf"] = [{"$ref": node.pop("$ref")}]
-    node.pop("propertyNames", None)
+    for keyword in ("propertyNames", "contentMediaType", "contentSchema"):
+        node.pop(keyword, None)
     return node

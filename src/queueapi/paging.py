@@ -13,13 +13,20 @@ def encode_cursor(*position: Any) -> str:
     return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
 
+def _is(part: Any, kind: type) -> bool:
+    """JSON has larger numbers than a column or a time."""
+    if type(part) is not kind:
+        return False
+    return abs(part) < 2**63 if kind in (int, float) else True  # nor is NaN, nor infinity
+
+
 def decode_cursor(cursor: str, *kinds: type) -> list[Any]:
     """The position of `cursor`, whose parts must be of these kinds. Raises Invalid."""
     try:
         raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         position = json.loads(raw)
         fits = isinstance(position, list) and len(position) == len(kinds)
-        if fits and all(type(p) is k for p, k in zip(position, kinds, strict=True)):
+        if fits and all(_is(p, k) for p, k in zip(position, kinds, strict=True)):
             return list(position)
     except (binascii.Error, ValueError, RecursionError):
         pass

@@ -1,4 +1,4 @@
-"""A server for each module, and people who use it from the command line."""
+"""A server, and people who use it from the command line."""
 
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -11,7 +11,7 @@ from tests.cli.server import PASSWORD, Cli, Server
 _numbers = count(1)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server(open_folder: Callable[[], Path]) -> Iterator[Server]:
     server = Server(open_folder()).start()
     yield server

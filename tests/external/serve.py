@@ -26,7 +26,8 @@ def main() -> None:
     settings = Settings(_env_file=None)
     configure_logging(settings)
     listener = socket.create_server(("127.0.0.1", 0))
-    print(listener.getsockname()[1], flush=True)
+    sys.stdout.write(f"{listener.getsockname()[1]}\n")
+    sys.stdout.flush()
     threading.Thread(target=end_with_stdin, daemon=True).start()
     server = uvicorn.Server(
         uvicorn.Config(create_app(settings), log_config=None, access_log=False, lifespan="on")

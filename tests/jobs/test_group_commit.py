@@ -13,7 +13,7 @@ from queueapi.errors import Problem
 from queueapi.jobs.group_commit import GroupCommit
 from queueapi.jobs.schemas import JobSubmission
 from queueapi.jobs.submit import Accepted, Submission
-from tests.staging import Caller, Puppet, Stage, fetch
+from tests.staging import Caller, Puppet, Stage, fetch, until
 
 Make = Callable[..., Any]
 
@@ -94,7 +94,9 @@ async def test_one_that_breaks_the_transaction_does_not_harm_the_others(
 DEFERRED = """
 CREATE FUNCTION end_of_the_line() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF new.name = 'last' THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF;
+    IF new.name = 'last' THEN
+        PERFORM nextval('tries'), pg_terminate_backend(pg_backend_pid());
+    END IF;
     RETURN NULL;
 END $$;
 """
@@ -105,12 +107,16 @@ DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION end_of_the_line();
 
 
 async def test_a_connection_that_dies_in_the_commit_is_503_and_is_not_tried_again(
-    stage: Stage, make_person: Make, database: Database
+    stage: Stage, make_settings: Callable[..., Settings], make_person: Make, database: Database
 ) -> None:
     """Whether it was stored nobody knows then, so that a second try might store it twice."""
-    await fetch(database, DEFERRED)
-    await fetch(database, TRIGGER)
+    for statement in ("CREATE SEQUENCE tries", DEFERRED, TRIGGER):
+        await fetch(database, statement)
     try:
+        doomed = [submission(await make_person(), name="last") for _ in range(5)]
+        results = await at_once(database, make_settings(), doomed)
+        assert all(isinstance(r, Exception) for r in results)
+        assert (await fetch(database, "SELECT last_value FROM tries"))[0].last_value == 1
         async with stage(Puppet()) as (_, client):
             caller = Caller(client, await make_person())
             answers = await asyncio.gather(
@@ -123,8 +129,9 @@ async def test_a_connection_that_dies_in_the_commit_is_503_and_is_not_tried_agai
     finally:
         await fetch(database, "DROP TRIGGER end_of_the_line ON jobs")
         await fetch(database, "DROP FUNCTION end_of_the_line")
+        await fetch(database, "DROP SEQUENCE tries")
     assert await jobs_of(database) == 1
-    assert (await fetch(database, "SELECT active FROM submitted_counts"))[0].active == 1
+    assert (await fetch(database, "SELECT sum(active) AS n FROM submitted_counts"))[0].n == 1
 
 
 async def test_a_lock_that_the_database_breaks_harms_nobody_else(
@@ -139,8 +146,7 @@ async def test_a_lock_that_the_database_breaks_harms_nobody_else(
             at_once(database, make_settings(), [submission(ann), submission(bob)])
         )
         waiting = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-        while not (pids := await fetch(database, waiting)):
-            await asyncio.sleep(0.01)
+        pids = await until(lambda: fetch(database, waiting), "the wait for the lock")
         await fetch(database, f"SELECT pg_terminate_backend({pids[0].pid})")
     results = await task
     assert all(isinstance(r, Accepted) for r in results), results  # each anew, on its own

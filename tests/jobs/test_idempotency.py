@@ -137,7 +137,7 @@ async def test_a_batch_is_repeated_as_a_whole(stage: Stage, make_person: Make) -
 async def test_a_key_has_a_form(stage: Stage, make_person: Make) -> None:
     async with stage(Puppet()) as (_, client):
         caller = Caller(client, await make_person())
-        for key in ("", "two words", "x" * 256, "é".encode().decode("latin-1")):
+        for key in ("", "two words", "x" * 256, "é".encode()):
             answer = await caller.post("/api/jobs", json=JOB, headers={"Idempotency-Key": key})
             assert answer.status_code == 422, key
             assert answer.json()["errors"][0]["pointer"].lower() == "idempotency-key"

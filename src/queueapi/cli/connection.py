@@ -12,7 +12,7 @@ from queueapi.cli import credentials
 from queueapi.cli.commands import Failure
 from queueapi.cli.exits import USAGE
 from queueapi.cli.output import Output
-from queueapi.client import AsyncClient, Client
+from queueapi.client import AsyncClient, Client, base_url
 
 # Seconds for which a command tries to reach the server, and one that waits for a job: a server
 # may be restarted meanwhile.
@@ -94,7 +94,6 @@ def checked_url(text: str) -> str:
     """The address in the form in which it is stored. Raises Failure."""
     text = text if "://" in text else f"http://{text}"
     try:
-        with Client(text) as client:
-            return client.url
+        return base_url(text)
     except ValueError as error:
         raise Failure(str(error)) from None

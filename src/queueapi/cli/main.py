@@ -15,7 +15,7 @@ COMMANDS = {
     ),
     "demo": Lazy(
         "queueapi.cli.demo:demo",
-        "Run a real pipeline on a server of its own, then serve until Ctrl-C.",
+        "Two groups compete for this machine; then serve until Ctrl-C.",
     ),
     "migrate": Lazy(
         "queueapi.cli.migrate:migrate",

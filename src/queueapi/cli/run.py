@@ -15,7 +15,6 @@ from queueapi.cli.job_options import JobOptions, Script
 from queueapi.cli.output import complain, note
 from queueapi.client import AsyncClient, Job, JobDetail, QueueApiError
 
-
 LEAVING_SECONDS = 3.0  # that the second Ctrl-C gives the request of the first
 
 

@@ -1,5 +1,6 @@
 """The Python SDK: `Client`, and `AsyncClient` for asyncio."""
 
+from queueapi.client._http import base_url
 from queueapi.client.asynchronous import AsyncClient
 from queueapi.client.errors import NotAQueueApi, QueueApiError, ServerUnreachable
 from queueapi.client.models import Job, JobDetail, LogChunk, LogPart, TokenPair
@@ -16,4 +17,5 @@ __all__ = [
     "QueueApiError",
     "ServerUnreachable",
     "TokenPair",
+    "base_url",
 ]

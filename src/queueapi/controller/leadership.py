@@ -49,10 +49,12 @@ class Lead:
 
 
 @asynccontextmanager
-async def lead(database: Database, waiting: Callable[[], None]) -> AsyncIterator[Lead]:
+async def lead(
+    database: Database, waiting: Callable[[], None], lost: Callable[[], None]
+) -> AsyncIterator[Lead]:
     """Wait for the lock, then lead until the block ends or the connection is lost.
 
-    `waiting` is called if another server has the lock.
+    `waiting` is called if another server has the lock, `lost` when the connection is lost.
     """
     connection = await database.connect_raw()
     try:
@@ -61,7 +63,7 @@ async def lead(database: Database, waiting: Callable[[], None]) -> AsyncIterator
             await connection.execute("SELECT pg_advisory_lock($1)", LEADER_LOCK)
         holder = f"{socket.gethostname()}:{os.getpid()}"
         found = Lead(await connection.fetchval(_TAKE, holder))
-        connection.add_termination_listener(lambda _: found.lost.set())
+        connection.add_termination_listener(lambda _: (found.lost.set(), lost()))
         log.info("leading", epoch=found.epoch)
         yield found
     finally:

@@ -80,7 +80,7 @@ class Controller:
     async def _run(self) -> None:
         while True:
             try:
-                async with lead(self._database, self.view.follow) as leading:
+                async with lead(self._database, self.view.follow, self._wake.set) as leading:
                     await self._lead(leading)
             except LostLeadership as error:
                 log.warning("lead_lost", error=str(error))
@@ -114,7 +114,7 @@ class Controller:
                 await self._cycle(turn, mirror, hints)
                 self._last_cycle = time.monotonic()
                 metrics.CYCLE_SECONDS.observe(self._last_cycle - started)
-                await self._rest(turn, min(sweep_at, poll_at))
+                await self._rest(turn, min(sweep_at, poll_at) if mirror.placed else sweep_at)
             raise LostLeadership("the connection that held the lock is gone")
         finally:
             await launcher.close()

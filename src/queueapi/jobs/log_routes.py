@@ -31,7 +31,7 @@ LOG_RESPONSES = problems.responses(*problems.COMMON, NotFound, RangeNotSatisfiab
         "description": "The bytes that the job wrote; with follow, server-sent events",
         "content": {
             "text/plain": {"schema": {"type": "string"}},
-            EVENT_STREAM: {"schema": {"type": "string"}},
+            EVENT_STREAM: {"schema": {"$ref": "#/components/schemas/LogEvent"}},
         },
     },
     206: {

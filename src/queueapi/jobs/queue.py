@@ -9,10 +9,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from queueapi.auth.principal import Principal
 from queueapi.clock import from_epoch
-from queueapi.errors import Unavailable
+from queueapi.errors import FieldError, Invalid, Unavailable
 from queueapi.jobs import schemas
 from queueapi.jobs.query import documents_by_id
 from queueapi.paging import decode_cursor, encode_cursor
+
+FUTURE_SECONDS = 60.0  # by which another server's clock may be ahead
 
 QueueKey = tuple[float, float, int]  # final priority, queued_at (epoch seconds), job id
 
@@ -73,6 +75,11 @@ async def queue_page(
     as_of, after = view.now(), None
     if cursor is not None:
         as_of, final, queued_at, job_id = decode_cursor(cursor, float, float, float, int)
+        if not 0 <= as_of <= view.now() + FUTURE_SECONDS:
+            raise Invalid(
+                "The cursor is of another time. Leave it out to begin anew.",
+                errors=[FieldError("cursor", "not one of ours")],
+            )
         after = (final, queued_at, job_id)
     everything = principal.is_admin
     outlooks = view.page(

@@ -1,0 +1,161 @@
+"""Both clients against a server that runs, over a network that does not always."""
+
+import socket
+from typing import Any
+
+import pytest
+
+from queueapi.client import AsyncClient, Client, NotAQueueApi, QueueApiError, ServerUnreachable
+from tests.cli.server import PASSWORD, Server
+from tests.client.conftest import EMAIL
+from tests.client.proxy import Proxy
+
+
+def test_journey(sdk: Client) -> None:
+    job = sdk.submit("echo out; echo err >&2", name="j", cpu_cores=2, memory_gb=0.25)
+    assert (job.name, job.cpu_cores, job.status) == ("j", 2, "queued")
+    done = sdk.wait(job.id, timeout=60)
+    assert (done.status, done.exit_code, done.stdout_tail) == ("completed", 0, "out\n")
+    assert sdk.logs(job.id, "stderr").data == b"err\n"
+    part = sdk.logs(job.id, offset=1, limit=2)
+    assert (part.data, part.offset, part.size) == (b"ut", 1, 4)
+    assert [event.kind for event in sdk.events(job.id)][0] == "submitted"
+    assert b"".join(c.data for c in sdk.follow_logs(job.id, offset=2)) == b"t\n"
+    assert sdk.me().user.email == EMAIL
+    assert [g.name for g in sdk.groups()] == ["default"]
+
+
+def test_control(sdk: Client) -> None:
+    first = sdk.submit("sleep 600", cpu_cores=8, memory_gb=0.25)
+    second = sdk.submit("true", cpu_cores=8, memory_gb=0.25)
+    assert sdk.hold(second.id).held
+    held = sdk.get(second.id)
+    assert sdk.set_priority(second.id, 5, version=held.version).priority == 5
+    with pytest.raises(QueueApiError) as refused:
+        sdk.set_priority(second.id, 6, version=held.version)
+    assert refused.value.status == 412
+    assert not sdk.release(second.id).held
+    assert [entry.job_id for entry in sdk.queue().entries] == [second.id]
+    with pytest.raises(TimeoutError, match="after 0.2 seconds"):
+        sdk.wait(first.id, timeout=0.2)
+    sdk.cancel(first.id)
+    assert sdk.wait(first.id).status == "cancelled"
+    assert sdk.wait(second.id).status == "completed"
+    assert sdk.requeue(second.id).status == "queued"
+    assert len(sdk.wait(second.id).attempts) == 2
+
+
+def test_list_goes_through_all_pages(sdk: Client) -> None:
+    ids = sdk.submit_many([{"script": "true", "tags": ["many"], "memory_gb": 0.1}] * 7)
+    found = [job.id for job in sdk.list(tag="many", limit=3)]
+    assert found == sorted(ids, reverse=True)
+    for job_id in ids:
+        sdk.wait(job_id)
+
+
+def test_errors_carry_the_problem_document(sdk: Client) -> None:
+    with pytest.raises(QueueApiError) as refused:
+        sdk.submit("true", cpu_cores=0, colour="red")
+    error = refused.value
+    assert (error.status, error.type) == (422, "/problems/invalid")
+    assert {field.pointer for field in error.errors} == {"/cpu_cores", "/colour"}
+    assert error.title and error.detail and error.instance
+
+
+def test_lost_answer_gives_one_job(server: Server, token: str, proxy: Proxy) -> None:
+    proxy.swallow = 2
+    with Client(proxy.url, token) as client:
+        job = client.submit("true", tags=["once"])
+    assert proxy.connections == 3
+    with Client(server.url, token) as client:
+        assert [found.id for found in client.list(tag="once")] == [job.id]
+        client.wait(job.id)
+
+
+def test_what_may_not_be_repeated_is_not(sdk: Client, token: str, proxy: Proxy) -> None:
+    job = sdk.submit("true", cpu_cores=1)
+    sdk.wait(job.id)
+    proxy.swallow = 1
+    with Client(proxy.url, token) as client, pytest.raises(ServerUnreachable):
+        client.requeue(job.id)
+    assert proxy.connections == 1
+    assert len(sdk.wait(job.id).attempts) == 2
+
+
+def test_following_survives_cuts(sdk: Client, token: str, proxy: Proxy) -> None:
+    job = sdk.submit("for i in 1 2 3 4 5 6; do echo $i é; sleep 0.2; done")
+    proxy.cut_after = [2**30, 400, 2**30, 450, 2**30, 500]  # each stream, and the look after it
+    with Client(proxy.url, token) as client:
+        chunks = list(client.follow_logs(job.id))
+    expected = "".join(f"{i} é\n" for i in range(1, 7)).encode()
+    assert b"".join(chunk.data for chunk in chunks) == expected
+    assert [c.offset for c in chunks] == sorted(c.offset for c in chunks)
+    assert proxy.connections > 2
+
+
+def test_refused_token_is_renewed(server: Server, token: str) -> None:
+    asked: list[str | None] = []
+
+    def renew(refused: str | None) -> str | None:
+        asked.append(refused)
+        return token
+
+    with Client(server.url, "qa_old", renew=renew) as client:
+        assert client.me().user.email == EMAIL
+        client.me()
+    assert asked == ["qa_old"]
+    with Client(server.url, "qa_old", renew=lambda refused: "qa_older") as client:
+        with pytest.raises(QueueApiError) as refused:
+            list(client.follow_logs(1))
+        assert refused.value.status == 401
+
+
+def test_login_and_refresh(server: Server) -> None:
+    with Client(server.url) as client:
+        pair = client.login(EMAIL, PASSWORD)
+        renewed = client.refresh(pair.refresh_token)
+        assert client.token == renewed.token != pair.token
+        client.logout()
+        with pytest.raises(QueueApiError, match="Log in"):
+            client.me()
+
+
+def test_nobody_there() -> None:
+    with Client("http://127.0.0.1:1", "qa_x", patience=0.3) as client:
+        with pytest.raises(ServerUnreachable, match="127.0.0.1:1"):
+            client.me()
+    for address in ("127.0.0.1", "ftp://host", "http://"):
+        with pytest.raises(ValueError, match="is not an address"):
+            Client(address)
+
+
+def test_somebody_else_there(server: Server, token: str) -> None:
+    with Client(server.url + "/docs?", token) as client, pytest.raises(NotAQueueApi):
+        client.me()
+
+
+async def test_async_client(server: Server, token: str, proxy: Proxy) -> None:
+    proxy.swallow = 1
+    async with AsyncClient(proxy.url, token) as sdk:
+        job = await sdk.submit("echo one; sleep 0.3; echo two", memory_gb=0.25)
+        data = [chunk.data async for chunk in sdk.follow_logs(job.id)]
+        assert b"".join(data) == b"one\ntwo\n"
+        assert (await sdk.wait(job.id)).status == "completed"
+        assert job.id in [found.id async for found in sdk.list()]
+        with pytest.raises(QueueApiError) as refused:
+            await sdk.get(999_999)
+        assert refused.value.status == 404
+
+
+async def test_async_client_renews(server: Server, token: str) -> None:
+    async def renew(refused: str | None) -> str | None:
+        return token
+
+    async with AsyncClient(server.url, renew=renew) as sdk:
+        assert (await sdk.me()).user.email == EMAIL
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url: Any = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        async with AsyncClient(url, patience=0.2) as sdk:
+            with pytest.raises(ServerUnreachable):
+                await sdk.me()

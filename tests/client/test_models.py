@@ -1,0 +1,40 @@
+"""The SDK's documents are the server's."""
+
+import pytest
+from pydantic import BaseModel
+
+from queueapi.auth import schemas as auth
+from queueapi.client import models
+from queueapi.groups import schemas as groups
+from queueapi.jobs import schemas as jobs
+
+PAIRS: list[tuple[type[BaseModel], type[BaseModel]]] = [
+    (models.Job, jobs.Job),
+    (models.JobDetail, jobs.JobDetail),
+    (models.Attempt, jobs.AttemptDocument),
+    (models.Usage, jobs.Usage),
+    (models.Priority, jobs.Priority),
+    (models.Event, jobs.Event),
+    (models.QueueEntry, jobs.QueueEntry),
+    (models.QueuePage, jobs.QueuePage),
+    (models.TokenPair, auth.TokenPair),
+    (models.User, auth.UserView),
+    (models.Membership, groups.MembershipView),
+    (models.Profile, groups.Profile),
+    (models.Registered, groups.Registered),
+    (models.GroupSummary, groups.GroupSummary),
+    (models.Group, groups.GroupView),
+    (models.Member, groups.Member),
+]
+
+
+@pytest.mark.parametrize(("ours", "servers"), PAIRS, ids=lambda kind: kind.__name__)
+def test_same_fields(ours: type[BaseModel], servers: type[BaseModel]) -> None:
+    assert set(ours.model_fields) == set(servers.model_fields)
+
+
+def test_what_a_newer_server_adds_is_kept() -> None:
+    usage = models.Usage.model_validate(
+        {"cpu_minutes": 1, "gpu_minutes": 0, "memory_gb_minutes": 2, "watts": 3}
+    )
+    assert usage.model_dump()["watts"] == 3
