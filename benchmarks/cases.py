@@ -115,7 +115,7 @@ def reads(server: Server) -> Iterator[Row]:
         request = server.request("GET", path)
         load(server.port, READERS, 1, request)
         result = load(server.port, READERS, LIST_SECONDS, request)
-        note = f"{STORED:,} stored, {WAITING:,} waiting; {READERS} connections, p50 {result['p50_ms']:.1f}"
+        note = f"{STORED:,} stored, {WAITING:,} waiting; p50 {result['p50_ms']:.1f}"
         yield Row(f"GET {path}, p99", result["p99_ms"], "ms", at_most=25, note=note)
 
 

@@ -14,6 +14,7 @@ import asyncpg
 import httpx
 import pytest
 from fastapi import FastAPI
+from sqlalchemy import select
 
 from queueapi.auth import tokens
 from queueapi.auth.models import LoginSession, Role, User
@@ -22,7 +23,7 @@ from queueapi.config import Settings
 from queueapi.db.embedded import EmbeddedPostgres
 from queueapi.db.migrate import migrate
 from queueapi.db.session import Database
-from queueapi.groups.models import Group, Membership, MemberRole
+from queueapi.groups.models import Group, MemberRole, Membership
 from queueapi.main import create_app
 from tests.people import Person
 
@@ -217,8 +218,6 @@ def make_person(database: Database) -> Callable[..., Any]:
 
 
 async def find_or_add_group(session: Any, name: str) -> Group:
-    from sqlalchemy import select
-
     group: Group | None = await session.scalar(select(Group).where(Group.name == name))
     if group is None:
         group = Group(name=name, join_policy="approval")

@@ -14,7 +14,7 @@ import httpx
 import pytest
 import uvicorn
 from fastapi import FastAPI
-from sqlalchemy import text
+from sqlalchemy import CursorResult, text
 
 from queueapi.config import Settings
 from queueapi.db.session import Database
@@ -236,7 +236,7 @@ async def until(condition: Callable[[], Any], what: str = "") -> Any:
 async def fetch(database: Database, statement: str, **values: Any) -> list[Any]:
     """Rows of a statement in a transaction of its own."""
     async with database.transaction() as session:
-        result = await session.execute(text(statement), values)
+        result = cast(CursorResult[Any], await session.execute(text(statement), values))
         return list(result.all()) if result.returns_rows else []
 
 
@@ -258,4 +258,4 @@ async def database_url(shared_url: str) -> str:
 @pytest.fixture
 def stage(make_settings: Callable[..., Settings]) -> Stage:
     """Runs the application on the executor given; with none on one that ends every run at once."""
-    return lambda executor=None, **changes: staged(make_settings(**changes), executor)
+    return lambda executor=None, /, **changes: staged(make_settings(**changes), executor)

@@ -15,9 +15,8 @@ def encode_cursor(*position: Any) -> str:
 
 def _is(part: Any, kind: type) -> bool:
     """JSON has larger numbers than a column or a time."""
-    if type(part) is not kind:
-        return False
-    return abs(part) < 2**63 if kind in (int, float) else True  # nor is NaN, nor infinity
+    small = not isinstance(part, int | float) or abs(part) < 2**63  # nor NaN, nor infinity
+    return type(part) is kind and small
 
 
 def decode_cursor(cursor: str, *kinds: type) -> list[Any]:

@@ -44,12 +44,12 @@ class ProblemDocument(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    type: str
-    title: str
-    status: int
-    detail: str
+    type: str = Field(description="Which problem it is, for programs: /problems/...")
+    title: str = Field(description="The same in words, for people")
+    status: int = Field(description="The HTTP status")
+    detail: str = Field(description="What is wrong this time, and what to do")
     instance: str | None = Field(None, description="The request's id, as in the server's log")
-    errors: list[FieldProblem] | None = None
+    errors: list[FieldProblem] | None = Field(None, description="The values that are wrong")
 
 
 def document(problem: Problem, request_id: str | None) -> dict[str, Any]:

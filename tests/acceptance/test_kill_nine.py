@@ -44,10 +44,8 @@ def test_kill_nine_with_ten_running_and_two_hundred_queued_runs_each_job_exactly
     held = marks / "go"
     # Those that are first wait for a sign, so that ten surely run when the server dies.
     wait = f"while [ ! -e {held} ]; do sleep 0.05; done"
-    jobs = [
-        {"script": f"{wait}\necho ran >> {marks}/{n}; sleep 0.02", "memory_gb": 0.1, "estimated_hours": 0.1}
-        for n in range(RUNNING + QUEUED)
-    ]
+    scripts = [f"{wait}\necho ran >> {marks}/{n}; sleep 0.02" for n in range(RUNNING + QUEUED)]
+    jobs = [{"script": s, "memory_gb": 0.1, "estimated_hours": 0.1} for s in scripts]
     ids = client.submit_many(jobs)
     until(lambda: _counts(client)["running"] == RUNNING)
     assert _counts(client)["queued"] == QUEUED

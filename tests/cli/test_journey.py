@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 
-from tests.cli.server import PASSWORD, Cli, Server
+from tests.cli.server import PASSWORD, Cli, Server, until
 
 
 def test_journey(server: Server, new_cli: Callable[..., Cli]) -> None:
@@ -63,8 +63,8 @@ def test_holding_and_priority(ada: Cli) -> None:
     assert ada.run("hold", second).stdout == f"{second} queued (held)\n"
     assert ada.run("priority", second, 9).stdout == f"{second} queued priority 9\n"
     assert ada.json("release", second)[0]["held"] is False
-    queue = ada.json("queue")
-    assert [entry["job_id"] for entry in queue["entries"]] == [second]
+    # The scheduler hears of it a moment later.
+    until(lambda: [entry["job_id"] for entry in ada.json("queue")["entries"]] == [second])
     assert f"  {second}  " in ada.run("queue").stdout
     refused = ada.run("release", second, first, expect=1)
     assert refused.stderr.count("Error: ") == 2

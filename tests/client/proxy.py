@@ -2,8 +2,7 @@
 
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 
@@ -42,13 +41,13 @@ class Proxy:
             up.start()
             self._answer(server, client)
             for end in (client, server):
-                with _ignoring_the_gone():
+                with suppress(OSError):
                     end.shutdown(socket.SHUT_RDWR)
             up.join()
 
     def _answer(self, server: socket.socket, client: socket.socket) -> None:
         allowed = self.cut_after.pop(0) if self.cut_after else None
-        with _ignoring_the_gone():
+        with suppress(OSError):
             while data := server.recv(65_536):
                 if self.swallow:
                     self.swallow -= 1
@@ -61,14 +60,6 @@ class Proxy:
 
 
 def _pass_on(source: socket.socket, target: socket.socket) -> None:
-    with _ignoring_the_gone():
+    with suppress(OSError):
         while data := source.recv(65_536):
             target.sendall(data)
-
-
-@contextmanager
-def _ignoring_the_gone() -> Iterator[None]:
-    try:
-        yield
-    except OSError:
-        pass

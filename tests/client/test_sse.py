@@ -1,5 +1,7 @@
 """Server-sent events, however the network cuts them."""
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,7 +24,7 @@ EVENTS = [
 def test_any_cuts(cuts: list[int]) -> None:
     reader = EventReader()
     edges = [0, *sorted(cuts), len(STREAM)]
-    parts = [STREAM[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    parts = [STREAM[a:b] for a, b in pairwise(edges)]
     assert [event for part in parts for event in reader.feed(part)] == EVENTS
 
 

@@ -145,14 +145,14 @@ async def null_server(
 
 
 # The document gives the bounds that no server goes beyond. What a site allows below them is its
-# setting, and so is how much a user and a group may have; here everything.
+# setting, and so is how much a user and a group may have; here nearly everything.
 NO_LIMITS = {
     "QUEUEAPI_EXECUTOR": "null",
     "QUEUEAPI_MAX_CPU_CORES": "4096",
     "QUEUEAPI_MAX_MEMORY_GB": "65536",
     "QUEUEAPI_MAX_GPUS": "64",
     "QUEUEAPI_MAX_ESTIMATED_HOURS": "8760",
-    "QUEUEAPI_MAX_SUBMITTED_PER_USER": "1000000",
+    "QUEUEAPI_MAX_SUBMITTED_PER_USER": "5000",
     "QUEUEAPI_DEFAULT_QUOTA_CPU_MINUTES": "1e15",
     "QUEUEAPI_API_TOKEN_MAX_DAYS": "3650",
 }

@@ -13,6 +13,8 @@ KEPT_USERS = os.environ["FUZZ_KEPT_USERS"].split(",")
 KEPT_GROUP = os.environ["FUZZ_KEPT_GROUP"]
 SPARE_USER, SPARE_GROUP = int(os.environ["FUZZ_SPARE_USER"]), int(os.environ["FUZZ_SPARE_GROUP"])
 ADMIN = {"Authorization": f"Bearer {os.environ['FUZZ_ADMIN_TOKEN']}"}
+CHANGES_USERS = {"change_user", "delete_user", "set_member", "remove_member"}
+CHANGES_GROUPS = {"change_group", "delete_group"}
 LONGEST_WAIT = 0.05  # seconds
 ENDED = ("completed", "failed", "cancelled")
 
@@ -40,10 +42,9 @@ def before_call(context: HookContext, case: Any, kwargs: dict[str, Any]) -> None
     """The people and the group that the run stands on are left alone; spare ones are not."""
     operation = case.operation.definition.raw.get("operationId")
     place = case.path_parameters
-    if operation in ("change_user", "delete_user", "set_member", "remove_member"):
-        if str(place.get("user_id")) in KEPT_USERS:
-            place["user_id"] = SPARE_USER
-    if operation in ("change_group", "delete_group") and str(place.get("group_id")) == KEPT_GROUP:
+    if operation in CHANGES_USERS and str(place.get("user_id")) in KEPT_USERS:
+        place["user_id"] = SPARE_USER
+    if operation in CHANGES_GROUPS and str(place.get("group_id")) == KEPT_GROUP:
         place["group_id"] = SPARE_GROUP
     if operation in ("submit_job", "submit_jobs"):
         renew_key(case)
@@ -54,18 +55,18 @@ def before_call(context: HookContext, case: Any, kwargs: dict[str, Any]) -> None
 def renew_key(case: Any) -> None:
     """A key that came before is refused with another body. A key that is none stays as it is."""
     key = (case.headers or {}).get("Idempotency-Key")
-    if isinstance(key, str) and re.fullmatch(r"[!-~]{1,240}", key):
-        case.headers["Idempotency-Key"] = f"{key}.{next(numbers)}"
+    if isinstance(key, str) and re.fullmatch(r"[!-~]{1,255}", key):
+        case.headers["Idempotency-Key"] = f"{next(numbers)}.{key}"[:255]
 
 
 def shorten_wait(case: Any) -> None:
     """A long poll takes as long as it is asked to, and a live log as long as its job."""
     query = case.query or {}
-    if isinstance(query.get("wait"), int | float) and query["wait"] > LONGEST_WAIT:
-        if query["wait"] <= 60:
-            query["wait"] = LONGEST_WAIT
+    wait = query.get("wait")
+    if isinstance(wait, int | float) and LONGEST_WAIT < wait <= 60:
+        query["wait"] = LONGEST_WAIT
     if str(query.get("follow")).lower() in ("true", "1", "yes", "on", "y", "t"):
-        url = f"{case.operation.base_url}/api/jobs/{case.path_parameters.get('job_id')}"
+        url = f"{case.operation.base_url.rstrip('/')}/api/jobs/{case.path_parameters.get('job_id')}"
         answer = httpx.get(url, headers=ADMIN)
         if answer.status_code == 200 and answer.json()["status"] not in ENDED:
             query["follow"] = False

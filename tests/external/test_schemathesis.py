@@ -70,10 +70,23 @@ def fuzz(server: Server, user: str, folder: Path, environment: Mapping[str, str]
         (HERE / "schemathesis.toml").read_text()
         + f'\n[auth.wfc]\npath = "{folder}/auth.json"\nuser = "{user}"\n{peers}'
     )
+    options = {
+        "--seed": SEED,
+        "--max-examples": EXAMPLES,
+        "--workers": "2",
+        "--report": "har",
+        "--report-har-path": str(folder / "all.har"),
+    }
+    words = [word for option in options.items() for word in option]
     run = subprocess.run(
-        [str(SCHEMATHESIS), "--config-file", str(config), "run", f"{server.url}/openapi.json"]
-        + ["--checks", "all", "--seed", SEED, "--max-examples", EXAMPLES, "--workers", "2"]
-        + ["--no-color", "--report", "har", "--report-har-path", str(folder / "all.har")],
+        [
+            str(SCHEMATHESIS),
+            "--config-file",
+            str(config),
+            "run",
+            f"{server.url}/openapi.json",
+            *words,
+        ],
         cwd=folder,
         env={**os.environ, **environment, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,

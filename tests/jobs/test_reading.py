@@ -139,7 +139,8 @@ async def test_bad_filters_are_refused_by_their_name(stage: Stage, make_person: 
     bad = [
         ("status", "done"), ("status", ""), ("name", "a\x00"), ("group", "a\n"), ("tag", "a b"),
         ("limit", "0"), ("limit", "1001"), ("limit", "x"), ("created_after", "yesterday"),
-        ("created_after", "2026-01-02T03:04:05"), ("created_before", "2026-01-02"), ("created_before", "5"),
+        ("created_after", "2026-01-02T03:04:05"), ("created_before", "2026-01-02"),
+        ("created_before", "5"),
     ]  # fmt: skip
     async with stage(Puppet()) as (_, client):
         caller = Caller(client, await make_person())

@@ -46,7 +46,7 @@ async def test_only_the_script_is_required(stage: Stage, make_person: Make) -> N
     async with stage(Puppet()) as (_, client):
         caller = Caller(client, await make_person())
         stored = await caller.job(await caller.submit("true"))
-    defaults = {
+    defaults: Json = {
         "name": "", "job_type": None, "tags": [], "group": "default", "cpu_cores": 1,
         "memory_gb": 4, "gpu_count": 0, "gpu_type": None, "estimated_hours": 1, "priority": 1,
         "max_retries": 1, "env": {}, "input_data": None, "provider": "auto",

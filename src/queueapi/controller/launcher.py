@@ -47,7 +47,9 @@ class Launcher:
                 self._tasks[row.attempt_id] = task
 
     def is_launching(self, attempt_id: int) -> bool:
-        return attempt_id in self._tasks or attempt_id in self.launched
+        """Or has been, with a result that is still to be collected."""
+        found = (self._tasks, self.launched, self.refused)
+        return any(attempt_id in known for known in found)
 
     async def close(self) -> None:
         """Let launches end that are under way: half a launch is what costs most to mend."""

@@ -63,7 +63,12 @@ async def lead(
             await connection.execute("SELECT pg_advisory_lock($1)", LEADER_LOCK)
         holder = f"{socket.gethostname()}:{os.getpid()}"
         found = Lead(await connection.fetchval(_TAKE, holder))
-        connection.add_termination_listener(lambda _: (found.lost.set(), lost()))
+
+        def terminated(_: object) -> None:
+            found.lost.set()
+            lost()
+
+        connection.add_termination_listener(terminated)
         log.info("leading", epoch=found.epoch)
         yield found
     finally:

@@ -37,13 +37,22 @@ def parse_url(database_url: str) -> URL:
     return url.set(drivername="postgresql+asyncpg")
 
 
+# Connection lost, shut down or starting, too many connections or no disk, none allowed.
+AWAY_STATES = ("08", "57P", "53", "55000")
+
+
 def is_away(error: BaseException) -> bool:
     """Whether this is a connection that failed, rather than a statement that was wrong."""
     if isinstance(error, DBAPIError):
-        return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
+        lost = error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
+        return lost or _sqlstate(error.orig).startswith(AWAY_STATES)
     return isinstance(
         error, PoolTimeout | OSError | asyncpg.InterfaceError | asyncpg.PostgresConnectionError
-    ) or (isinstance(error, asyncpg.PostgresError) and str(error.sqlstate).startswith("57P"))
+    ) or _sqlstate(error).startswith(AWAY_STATES)
+
+
+def _sqlstate(error: BaseException | None) -> str:
+    return str(getattr(error, "sqlstate", None) or "")
 
 
 class Database:

@@ -15,7 +15,7 @@ _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # Some shell gives each of these a meaning of its own or makes it read-only, so
 # that merely exporting it fails or changes how the wrapper reads the next one.
 # fmt: off
-_SHELL_NAMES: Final = frozenset((
+SHELL_NAMES: Final = frozenset((
     "_", "IFS", "OPTIND", "PPID", "UID", "EUID", "GROUPS", "LINENO", "RANDOM", "SECONDS",
     "BASHOPTS", "SHELLOPTS", "BASH_VERSINFO", "BASHPID", "BASH_ARGV0", "FUNCNAME", "DIRSTACK",
     "POSIXLY_CORRECT",
@@ -67,7 +67,7 @@ def check_environment(environment: Mapping[str, str]) -> None:
     """Raise :class:`LaunchRefused` unless every variable can reach a script unchanged."""
     total = 0
     for name, value in environment.items():
-        if not _NAME.fullmatch(name) or name in _SHELL_NAMES:
+        if not _NAME.fullmatch(name) or name in SHELL_NAMES:
             raise LaunchRefused(f"not allowed as the name of a variable: {name[:80]!r}")
         if "\0" in value:
             raise LaunchRefused(f"the variable {name} contains a NUL character")

@@ -2,7 +2,7 @@
 # Runs one attempt of a job and leaves proof of it. The same file serves the local
 # executor, SSH and Slurm.
 #
-#   run_wrapper.sh JOBDIR [PREFIX ARGV...]
+#   run_wrapper.sh [--wait] JOBDIR [PREFIX ARGV... | -- COMMAND ARGV...]
 #
 # JOBDIR, an absolute path, holds what its owner prepared:
 #   script        the user's script: run as itself if it begins with #!, else by /bin/sh
@@ -17,10 +17,14 @@
 # much as the rest of this script. One write of a dozen bytes is all or nothing; a
 # reader takes an exit record without its newline for none.
 #
-# PREFIX ARGV (a sandbox, `setsid -w`) is put before the command that enters the
-# job; it is our own argv, never the user's words. The process group is the
-# caller's choice for the same reason. A lock on file descriptor 9, if there is
+# PREFIX ARGV (a container, `setsid -w`) is put before the command that enters the
+# job; COMMAND enters it by itself (a sandbox that sets folder and environment), and
+# saves a shell. Both are our own argv, never the user's words. The process group is
+# the caller's choice for the same reason. A lock on file descriptor 9, if there is
 # one, is kept by this wrapper and closed for the job.
+#
+# --wait: begin after a line on standard input, when the caller has put this process
+# where it belongs; without the line, run nothing (122).
 #
 # Exit status: the script's, or 121 = started before, so nothing was run;
 # 122 = could not start, nothing was run; 123 = entered badly.
@@ -60,6 +64,10 @@ if [ "$1" = --enter ]; then
     exit 123
 fi
 
+if [ "$1" = --wait ]; then
+    IFS= read -r QUEUEAPI_LINE || exit 122
+    shift
+fi
 QUEUEAPI_JOBDIR=$1
 shift
 cd -- "$QUEUEAPI_JOBDIR" || exit 122
@@ -75,6 +83,9 @@ set +C
 trap : TERM INT HUP
 if [ $# -eq 0 ]; then
     (enter) </dev/null >>stdout 2>>stderr 9>&-
+elif [ "$1" = -- ]; then
+    shift
+    "$@" </dev/null >>stdout 2>>stderr 9>&-
 else
     "$@" /bin/sh "$0" --enter "$QUEUEAPI_JOBDIR" </dev/null >>stdout 2>>stderr 9>&-
 fi

@@ -72,7 +72,7 @@ FROM opened o JOIN jobs j ON j.id = o.job_id
 _LAUNCHABLE = text("""
 SELECT a.id AS attempt_id, a.job_id, a.cluster, a.gpu_indices, j.user_id, j.script, j.env,
        j.input_data::text AS input_data, j.cpu_cores, j.memory_mb, j.time_limit
-FROM attempts a JOIN jobs j ON j.id = a.job_id WHERE a.id = ANY(:ids)
+FROM attempts a JOIN jobs j ON j.id = a.job_id WHERE a.id = ANY(:ids) AND a.ended_at IS NULL
 """)
 _RECORD = text("""
 UPDATE attempts SET remote_id = r.remote_id

@@ -15,6 +15,7 @@ from queueapi.errors import NotFound
 from queueapi.groups.models import Group, LedgerEntry
 from queueapi.jobs import schemas
 from queueapi.jobs.models import Attempt, Job, JobEvent, JobState
+from queueapi.jobs.submit import Accepted
 from queueapi.paging import decode_cursor, encode_cursor
 
 _TEXTS = {"script", "env", "input_data"}
@@ -116,6 +117,44 @@ def _ran(row: Row[Any]) -> bool:
 async def documents_by_id(session: AsyncSession, ids: Sequence[int]) -> dict[int, schemas.Job]:
     rows = await session.execute(_documents(Job.id.in_(ids)))
     return {row.id: schemas.Job(**document_fields(row)) for row in rows}
+
+
+def new_document(
+    body: schemas.JobSubmission, principal: Principal, accepted: Accepted
+) -> schemas.Job:
+    """The new job as a read would show it; nothing needs to be read, for nothing else is set."""
+    return schemas.Job.model_construct(
+        id=accepted.job_ids[0],
+        name=body.name,
+        status=JobState.QUEUED,
+        reason=None,
+        reason_message=None,
+        held=False,
+        user=principal.email,
+        group=accepted.groups[0],
+        job_type=body.job_type,
+        tags=body.tags,
+        cpu_cores=body.cpu_cores,
+        memory_gb=body.memory_mb / 1024,
+        gpu_count=body.gpus,
+        gpu_type=body.gpu_type,
+        estimated_hours=body.time_limit / 3600,
+        priority=body.priority,
+        max_retries=body.max_retries,
+        retries=0,
+        provider=body.provider,
+        instance_type=body.instance_type,
+        created_at=accepted.created_at,
+        queued_at=accepted.created_at,
+        eligible_at=None,
+        started_at=None,
+        completed_at=None,
+        exit_code=None,
+        estimated_cost=float(accepted.costs[0]),
+        actual_cost=None,
+        actual_hours=None,
+        version=1,
+    )
 
 
 async def list_jobs(

@@ -89,10 +89,10 @@ async def queue_page(
         None if everything else {principal.user_id},
         None if everything else principal.managed_groups,
     )
+    waiting, running = view.totals()  # at once, so that they speak of the same queue
     more = len(outlooks) > limit
     outlooks = outlooks[:limit]
     jobs = await documents_by_id(session, [o.job_id for o in outlooks])
-    waiting, running = view.totals()
     return schemas.QueuePage(
         as_of=from_epoch(as_of),
         waiting=waiting,

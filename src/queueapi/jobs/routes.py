@@ -112,7 +112,7 @@ async def submit_job(
             raise query.not_found(job_id)
         job = jobs[job_id]
     else:
-        job = _new_document(body, principal, accepted)
+        job = query.new_document(body, principal, accepted)
     headers = {"Location": f"/api/jobs/{job_id}", "ETag": control.etag(job.version)}
     return _created(job.model_dump_json(), headers | _replay_header(accepted))
 
@@ -140,44 +140,6 @@ def _created(content: str, headers: dict[str, str]) -> Response:
 
 def _replay_header(accepted: Accepted) -> dict[str, str]:
     return {"Idempotency-Replayed": "true"} if accepted.replayed else {}
-
-
-def _new_document(
-    body: schemas.JobSubmission, principal: Principal, accepted: Accepted
-) -> schemas.Job:
-    """The new job as a read would show it; nothing needs to be read, for nothing else is set."""
-    return schemas.Job.model_construct(
-        id=accepted.job_ids[0],
-        name=body.name,
-        status=JobState.QUEUED,
-        reason=None,
-        reason_message=None,
-        held=False,
-        user=principal.email,
-        group=accepted.groups[0],
-        job_type=body.job_type,
-        tags=body.tags,
-        cpu_cores=body.cpu_cores,
-        memory_gb=body.memory_mb / 1024,
-        gpu_count=body.gpus,
-        gpu_type=body.gpu_type,
-        estimated_hours=body.time_limit / 3600,
-        priority=body.priority,
-        max_retries=body.max_retries,
-        retries=0,
-        provider=body.provider,
-        instance_type=body.instance_type,
-        created_at=accepted.created_at,
-        queued_at=accepted.created_at,
-        eligible_at=None,
-        started_at=None,
-        completed_at=None,
-        exit_code=None,
-        estimated_cost=float(accepted.costs[0]),
-        actual_cost=None,
-        actual_hours=None,
-        version=1,
-    )
 
 
 def _as_state(word: str) -> JobState:

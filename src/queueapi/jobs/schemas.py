@@ -20,7 +20,7 @@ from pydantic import (
 from pydantic_core import to_json
 
 from queueapi.executors.base import LaunchRefused
-from queueapi.executors.environment import check_environment
+from queueapi.executors.environment import SHELL_NAMES, check_environment
 from queueapi.fields import from_json
 from queueapi.jobs.models import JobState
 
@@ -68,7 +68,8 @@ ENV_SCHEMA = {
     "type": "object",
     "maxProperties": 256,
     "propertyNames": {
-        "pattern": f"^(?!{RESERVED_ENV_PREFIX})[A-Za-z_][A-Za-z0-9_]*$",
+        "pattern": f"^(?!{RESERVED_ENV_PREFIX})(?!({'|'.join(sorted(SHELL_NAMES))})$)"
+        "[A-Za-z_][A-Za-z0-9_]*$",
         "maxLength": 200,
     },
     "additionalProperties": {"type": "string", "pattern": r"^[^\x00]*$", "maxLength": 32_768},
@@ -164,7 +165,10 @@ class JobSubmission(BaseModel):
     max_retries: Whole = Field(
         1, ge=0, le=10, description="How often to start anew after a failure of the machine"
     )
-    env: Env = Field(default_factory=dict, description="Environment variables")
+    env: Env = Field(
+        default_factory=dict,
+        description="Environment variables, but for those that shells keep for themselves",
+    )
     input_data: Annotated[Any, AfterValidator(_input_fits)] = Field(
         None, description="Any JSON; the file named by $QUEUEAPI_INPUT holds it"
     )

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,10 +45,8 @@ class LocalExecutor:
         self._jobs = str(config.jobs_dir)
         self._changed: Callable[[str], None] = lambda key: None
         self._link = ForkServerLink(self._on_event, self._on_lost)
-        self._wrapper = ""
+        self._site: prepare.Site | None = None  # once started
         self._boot = ""
-        self._cgroups = CgroupRoots(0)
-        self._sandbox: tuple[str, ...] = ()
         self._in_flight: set[str] = set()  # asked to start, not yet seen to
         self._forked: set[str] = set()  # children of the present fork server
         self._adopted: set[str] = set()  # alive, and nobody will tell us of their end
@@ -58,16 +57,16 @@ class LocalExecutor:
     async def start(self, changed: Callable[[str], None]) -> None:
         """Begin to serve. Raises :class:`ExecutorUnavailable` when jobs could not run here."""
         self._changed = changed
-        await asyncio.to_thread(self._look_around)
+        site = await asyncio.to_thread(self._look_around)
         await self._link.start()
-        self._sandbox = await choose_sandbox(self._config, self._link, self._wrapper)
+        self._site = replace(site, sandbox=await choose_sandbox(self._config, self._link))
         self._spawn(self._watch())
 
-    def _look_around(self) -> None:
-        self._wrapper = prepare.prepare_jobs_dir(self._config)
+    def _look_around(self) -> prepare.Site:
+        wrapper = prepare.prepare_jobs_dir(self._config)
         self._boot = prepare.boot_id()
-        if self._config.use_cgroups:
-            self._cgroups = cgroups.discover()
+        groups = cgroups.discover() if self._config.use_cgroups else CgroupRoots(0)
+        return prepare.Site(self._config, wrapper, self._boot, groups, sandbox=())
 
     async def close(self) -> None:
         """Stop to serve; jobs go on running."""
@@ -102,15 +101,8 @@ class LocalExecutor:
 
     def _prepare(self, run: Run) -> bool:
         """Make the folder; True when a supervisor is to be started in it."""
-        plan = prepare.make_plan(
-            run,
-            self._config,
-            wrapper=self._wrapper,
-            boot=self._boot,
-            cgroups=self._cgroups,
-            sandbox=self._sandbox,
-        )
-        if prepare.make_folder(run, plan):
+        assert self._site is not None
+        if prepare.make_folder(run, self._site):
             return True
         with observe.opened(self._jobs, run.key) as folder:
             return observe.launchable(folder, self._boot)

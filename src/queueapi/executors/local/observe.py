@@ -18,6 +18,7 @@ from queueapi.executors.local.child.cgroups import remove as remove_cgroups
 from queueapi.executors.local.child.owned import exists, open_folder
 from queueapi.executors.local.child.records import (
     EXIT,
+    LOOK,
     RUN,
     STARTED,
     Outcome,
@@ -210,7 +211,7 @@ def request_end(folder: JobFolder, reason: str) -> float | None:
     guard = read_guard(folder.job_fd, locks.LOCK_FILE)
     if guard is None:
         return None
-    if _terminate(guard.pid, guard.starttime):
+    if _ask(guard.pid, guard.starttime):
         return None
     wrappers = _wrappers(folder)
     tree.send((pid for pid in _left(folder) if pid not in wrappers), signal.SIGTERM)
@@ -225,8 +226,8 @@ def _end_unstarted(folder: JobFolder, reason: str) -> None:
     write_outcome(folder.job_fd, Outcome(128 + signal.SIGTERM, reason, now, now, None, None))
 
 
-def _terminate(pid: int, started: int) -> bool:
-    """SIGTERM to exactly the process that began at ``started``; False when it is gone."""
+def _ask(pid: int, started: int) -> bool:
+    """LOOK to exactly the process that began at ``started``; False when it is gone."""
     try:
         process_fd = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -234,7 +235,7 @@ def _terminate(pid: int, started: int) -> bool:
     try:
         if not tree.alive(pid, started):
             return False
-        signal.pidfd_send_signal(process_fd, signal.SIGTERM)
+        signal.pidfd_send_signal(process_fd, LOOK)
     except ProcessLookupError:
         return False
     finally:

@@ -7,9 +7,12 @@ jobs, their processes, or the record of its own exit.
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
+
+from queueapi.executors.base import LaunchRefused
+from queueapi.executors.local.child.records import OPTIONS_FD
 
 _SYSTEM: Final = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")  # often links into /usr
 _READ_ONLY: Final = ("/opt", "/nix", "/gnu", "/sys/devices")
@@ -25,6 +28,7 @@ _ETC: Final = (
 # fmt: on
 _GPU_READ_ONLY: Final = ("/sys/bus", "/sys/class", "/sys/dev", "/sys/module")
 _GPU_DEVICES: Final = ("nvidia*", "dri", "kfd")
+_MOST_VARIABLES: Final = 2500  # bubblewrap takes 9000 words, and a variable is three
 
 
 def find_bwrap() -> str | None:
@@ -32,9 +36,9 @@ def find_bwrap() -> str | None:
     return shutil.which("bwrap", path="/usr/local/bin:/usr/bin:/bin")
 
 
-def system_arguments(bwrap: str) -> tuple[str, ...]:
-    """The part of the command line that all jobs share. Looks at this machine."""
-    arguments = [bwrap, "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--die-with-parent"]
+def system_options() -> tuple[str, ...]:
+    """The options that all jobs share. Looks at this machine."""
+    arguments = ["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--die-with-parent"]
     arguments += ["--new-session", "--cap-drop", "ALL", "--ro-bind", "/usr", "/usr"]
     for name in _SYSTEM:
         path = Path(name)
@@ -46,27 +50,49 @@ def system_arguments(bwrap: str) -> tuple[str, ...]:
     # mount instead of twenty, and bubblewrap rereads the mount table for each.
     etc = ["/etc"] if os.geteuid() == 0 else [f"/etc/{name}" for name in _ETC]
     for name in (*_READ_ONLY, *etc):
-        if Path(name).exists():
+        path = Path(name)
+        if path.is_file() or (path.is_dir() and any(path.iterdir())):
             arguments += ["--ro-bind", name, name]
     return (*arguments, "--proc", "/proc", "--dev", "/dev")
 
 
-def gpu_arguments() -> list[str]:
+def gpu_options() -> list[str]:
     """This machine's GPUs and what tells about them; CUDA_VISIBLE_DEVICES chooses."""
     devices = [str(path) for name in _GPU_DEVICES for path in sorted(Path("/dev").glob(name))]
     about = [part for path in _GPU_READ_ONLY for part in ("--ro-bind-try", path, path)]
     return about + [part for path in devices for part in ("--dev-bind-try", path, path)]
 
 
-def job_arguments(
-    system: Sequence[str], run_path: str, wrapper: str, *, gpus: bool
-) -> tuple[str, ...]:
-    """The whole command line for the job in ``run_path``; the command goes after it."""
-    arguments = [*system, *(gpu_arguments() if gpus else ())]
+def job_options(system: Sequence[str], run_path: str, *, gpus: bool) -> list[str]:
+    """``system`` and what the job in ``run_path`` may write."""
+    work = f"{run_path}/work"
+    options = [*system, *(gpu_options() if gpus else ())]
     # On the disk, not a tmpfs: what a job leaves in /tmp must not eat memory.
-    arguments += ["--bind", f"{run_path}/tmp", "/tmp"]  # noqa: S108
-    arguments += ["--bind", f"{run_path}/work", f"{run_path}/work"]
-    for path in (f"{run_path}/script", f"{run_path}/environment", wrapper):
-        arguments += ["--ro-bind", path, path]
-    arguments += ["--ro-bind-try", f"{run_path}/input.json", f"{run_path}/input.json"]
-    return (*arguments, "--remount-ro", "/", "--")
+    return [*options, "--bind", f"{run_path}/tmp", "/tmp", "--bind", work, work]  # noqa: S108
+
+
+def all_options(
+    options: Sequence[str], given: Sequence[str], work: str, environment: Mapping[str, str]
+) -> tuple[str, ...]:
+    """Complete :func:`job_options`: ``given`` are the files that the job may read.
+
+    The variables are set here, and so in bubblewrap when all of it is loaded already:
+    no shell has to read them first, and LD_PRELOAD is too late to touch the sandbox.
+    Raises :class:`LaunchRefused` for more than bubblewrap takes.
+    """
+    if len(environment) > _MOST_VARIABLES:
+        raise LaunchRefused(f"a job can't have more than {_MOST_VARIABLES} variables")
+    words = [*options]
+    for path in given:
+        words += ["--ro-bind", path, path]
+    words += ["--remount-ro", "/", "--chdir", work, "--unsetenv", "OLDPWD"]
+    for name, value in environment.items():
+        words += ["--setenv", name, value]
+    return tuple(words)
+
+
+def command(bwrap: str, script_path: str, script: str) -> tuple[str, ...]:
+    """What the run wrapper runs. Its options come by file: all may read a command line."""
+    # Bubblewrap itself would end with 1 when it can't execute what #! names.
+    own = ("-c", 'exec "$0"') if script.startswith("#!") else ()
+    return ("--", bwrap, "--args", str(OPTIONS_FD), "--", "/bin/sh", *own, script_path)

@@ -12,17 +12,15 @@ from queueapi.executors.local.child.records import RUN
 from queueapi.executors.local.config import LocalConfig, account_of
 from queueapi.executors.local.link import ForkServerLink
 from queueapi.executors.local.prepare import NEW, delete_tree
-from queueapi.executors.local.sandbox import find_bwrap, job_arguments, system_arguments
+from queueapi.executors.local.sandbox import find_bwrap, job_options, system_options
 
 _log = logging.getLogger(__name__)
 
 _PROBE: Final = ("/bin/sh", "-c", "test -w . && ! test -e ../exit")
 
 
-async def choose_sandbox(
-    config: LocalConfig, link: ForkServerLink, wrapper: str
-) -> tuple[str, ...]:
-    """The shared part of bubblewrap's command line; empty = jobs run without a sandbox.
+async def choose_sandbox(config: LocalConfig, link: ForkServerLink) -> tuple[str, ...]:
+    """Bubblewrap's path and the options all jobs share; empty = they run without a sandbox.
 
     Raises :class:`ExecutorUnavailable` when ``config`` demands what does not work.
     """
@@ -32,8 +30,8 @@ async def choose_sandbox(
     if bwrap is None:
         why = "bubblewrap is not installed"
     else:
-        system = await asyncio.to_thread(system_arguments, bwrap)
-        status = await _try(config, link, wrapper, system)
+        system = (bwrap, *await asyncio.to_thread(system_options))
+        status = await _try(config, link, system)
         if status == 0:
             return system
         why = f"a trial of {bwrap} ended with status {status}"
@@ -43,9 +41,7 @@ async def choose_sandbox(
     return ()
 
 
-async def _try(
-    config: LocalConfig, link: ForkServerLink, wrapper: str, system: tuple[str, ...]
-) -> int:
+async def _try(config: LocalConfig, link: ForkServerLink, system: tuple[str, ...]) -> int:
     draft = config.jobs_dir / f"{NEW}{secrets.token_hex(8)}"
     account = account_of(config, 0)
 
@@ -55,8 +51,7 @@ async def _try(
         run = draft / RUN
         for folder in (run, run / "work", run / "tmp"):
             folder.mkdir(mode=0o700)
-        for name in ("script", "environment", "exit"):
-            (run / name).touch(mode=0o444)
+        (run / "exit").touch(mode=0o444)
         if account.uid is not None and account.gid is not None:
             for folder in (run / "work", run / "tmp", run):
                 os.chown(folder, account.uid, account.gid)
@@ -64,9 +59,8 @@ async def _try(
 
     try:
         run_path = await asyncio.to_thread(make)
-        argv = (*job_arguments(system, run_path, wrapper, gpus=False), *_PROBE)
-        return await link.probe(
-            Entry(argv, {"PATH": "/usr/bin:/bin"}, f"{run_path}/work", account.uid, account.gid)
-        )
+        options = [*job_options(system, run_path, gpus=False), "--chdir", f"{run_path}/work"]
+        argv = [*options, "--remount-ro", "/", "--", *_PROBE]
+        return await link.probe(Entry(argv, {"PATH": "/usr/bin:/bin"}, account.uid, account.gid))
     finally:
         await asyncio.to_thread(delete_tree, draft)

@@ -165,10 +165,10 @@ class JobCgroup:
             return False
         return True
 
-    def join(self) -> None:
-        """Put the calling process in. Raises OSError."""
+    def join(self, pid: int) -> None:
+        """Put a process in. Raises OSError."""
         for folder in self.folders:
-            _write(f"{folder}/cgroup.procs", "0")
+            _write(f"{folder}/cgroup.procs", str(pid))
 
     def oom_kills(self) -> int:
         """How many processes the kernel killed here for want of memory."""

@@ -1,4 +1,4 @@
-"""The small process that forks a supervisor per job, so that the large one need not.
+"""The small process that keeps the supervisors, so that the large one need not.
 
 It speaks JSON packets over a SOCK_SEQPACKET socket, one object each::
 
@@ -7,8 +7,11 @@ It speaks JSON packets over a SOCK_SEQPACKET socket, one object each::
                                              → {"started": "qa-7"}
                                              → {"ended": "qa-7", "clean": true}
 
+A supervisor that is done with its job gets the next one (see ``worker``): forking
+this heap, and copying its pages one fault at a time, costs more than a small job.
+
 When the server's end closes, however it died, this process leaves too. Its
-supervisors stay.
+supervisors stay until their jobs have ended.
 """
 
 import gc
@@ -18,22 +21,21 @@ import select
 import signal
 import socket
 import time
-import traceback
 from contextlib import suppress
 from typing import Any, Final
 
-from queueapi.executors.local.child.enter import Entry, hide_from_own_uid, spawn
-from queueapi.executors.local.child.owned import open_folder, write_new
-from queueapi.executors.local.child.supervisor import supervise
+from queueapi.executors.local.child import worker
+from queueapi.executors.local.child.enter import Entry, confine_descendants, spawn
 
 _PACKET: Final = 1 << 16  # bytes
 _PROBE_SECONDS: Final = 10.0
+_SPARE: Final = 16  # idle supervisors that are kept, at about 2 MB each
 
 
 def main(link_fd: int) -> None:
     """Serve the socket ``link_fd`` until its other end closes."""
     os.set_inheritable(link_fd, False)
-    hide_from_own_uid()
+    confine_descendants()
     gc.collect()
     gc.freeze()  # a collection would touch every page that the children share
     gc.disable()
@@ -44,7 +46,10 @@ def main(link_fd: int) -> None:
 class _ForkServer:
     def __init__(self, link: socket.socket) -> None:
         self._link = link
-        self._jobs: dict[int, str] = {}  # pid of the supervisor → folder
+        self._workers: dict[int, int] = {}  # our end of a supervisor's channel → its pid
+        self._jobs: dict[int, str] = {}  # pid of a busy supervisor → its job's key
+        self._idle: list[int] = []  # channels; the last one's memory is the warmest
+        self._poll = select.poll()
         self._woken, self._wake = os.pipe()
         for pipe_fd in (self._woken, self._wake):
             os.set_blocking(pipe_fd, False)
@@ -53,17 +58,18 @@ class _ForkServer:
 
     def run(self) -> None:
         """The loop; returns when the server is gone."""
-        poll = select.poll()
-        poll.register(self._link, select.POLLIN)
-        poll.register(self._woken, select.POLLIN)
+        self._poll.register(self._link, select.POLLIN)
+        self._poll.register(self._woken, select.POLLIN)
         while True:
-            ready = dict(poll.poll())
-            if self._woken in ready:
-                with suppress(BlockingIOError):
-                    os.read(self._woken, _PACKET)
-                self._reap()
-            if self._link.fileno() in ready and not self._serve():
-                return
+            for ready, _ in self._poll.poll():
+                if ready == self._woken:
+                    with suppress(BlockingIOError):
+                        os.read(self._woken, _PACKET)
+                    self._reap()
+                elif ready in self._workers:
+                    self._hear(ready)
+                elif ready == self._link.fileno() and not self._serve():
+                    return
 
     def _serve(self) -> bool:
         try:
@@ -81,40 +87,53 @@ class _ForkServer:
 
     def _tell(self, message: dict[str, Any]) -> None:
         with suppress(ConnectionError):  # the next read will see that the server left
-            self._link.send(json.dumps(message).encode())
+            self._link.send(json.dumps(message).encode(), socket.MSG_NOSIGNAL)
 
     def _launch(self, folder: str) -> str | None:
+        while self._idle:
+            channel = self._idle.pop()
+            with suppress(OSError):  # it was killed meanwhile
+                worker.say(channel, folder.encode())
+                self._jobs[self._workers[channel]] = folder.rpartition("/")[2]
+                return None
         try:
+            ours, theirs = worker.channel()
             pid = os.fork()
         except OSError as error:
             return str(error)
         if pid == 0:
-            self._become_supervisor(folder)
-        self._jobs[pid] = folder
+            signal.set_wakeup_fd(-1)
+            worker.become(theirs, folder)
+        os.close(theirs)
+        self._workers[ours] = pid
+        self._jobs[pid] = folder.rpartition("/")[2]
+        self._poll.register(ours, select.POLLIN)
         return None
 
-    def _become_supervisor(self, folder: str) -> None:
-        status = 1
+    def _hear(self, channel: int) -> None:
+        """What a supervisor says of its job; its silence is seen to by :meth:`_reap`."""
         try:
-            os.setsid()
-            gc.enable()  # it may live for weeks; the frozen heap stays untouched
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            os.close(self._woken)
-            os.close(self._wake)
-            supervise(folder, lambda: self._announce(folder))
-            status = 0
-        except BaseException:
-            _leave_trace(folder)
-        finally:
-            os._exit(status)
+            word = os.read(channel, _PACKET)
+        except OSError:
+            word = b""
+        pid = self._workers[channel]
+        if word == worker.STARTED and pid in self._jobs:
+            self._tell({"started": self._jobs[pid]})
+        elif word == worker.ENDED and pid in self._jobs:
+            self._tell({"ended": self._jobs.pop(pid), "clean": True})
+            if len(self._idle) < _SPARE:
+                self._idle.append(channel)
+            else:
+                self._forget(channel)  # it sees the end of its channel, and leaves
+        else:
+            self._forget(channel)
 
-    def _announce(self, folder: str) -> None:
-        """Say "started", once and without waiting, and let go of the server."""
-        with suppress(OSError):
-            message = json.dumps({"started": folder.rpartition("/")[2]}).encode()
-            self._link.send(message, socket.MSG_DONTWAIT)
-        self._link.close()
+    def _forget(self, channel: int) -> None:
+        del self._workers[channel]
+        self._poll.unregister(channel)
+        os.close(channel)
+        if channel in self._idle:
+            self._idle.remove(channel)
 
     def _reap(self) -> None:
         while True:
@@ -124,21 +143,14 @@ class _ForkServer:
                 return
             if pid == 0:
                 return
-            folder = self._jobs.pop(pid, None)
-            if folder is not None:
-                self._tell({"ended": folder.rpartition("/")[2], "clean": status == 0})
-
-
-def _leave_trace(folder: str) -> None:
-    """A supervisor that fails has nobody to tell; the server logs what it finds."""
-    job_fd = open_folder(folder)
-    if job_fd is not None:
-        write_new(job_fd, "supervisor.error", traceback.format_exc().encode())
+            key = self._jobs.pop(pid, None)
+            if key is not None:
+                self._tell({"ended": key, "clean": status == 0})
 
 
 def _probe(entry: dict[str, Any]) -> int:
     """Run a program just as a job would be; its exit status, or 124 if it hangs."""
-    pid = spawn(Entry(**entry), None, lambda: None)
+    pid = spawn(Entry(**entry), {})
     deadline = time.monotonic() + _PROBE_SECONDS
     while time.monotonic() < deadline:
         ended, status = os.waitpid(pid, os.WNOHANG)

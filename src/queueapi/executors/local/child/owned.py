@@ -31,7 +31,7 @@ def read_owned(folder_fd: int, name: str, owner: int, limit: int) -> bytes | Non
     if file_fd is None:
         return None
     try:
-        content = os.read(file_fd, limit + 1)
+        content = os.read(file_fd, min(os.fstat(file_fd).st_size, limit) + 1)
     except OSError:
         return None
     finally:
@@ -72,3 +72,13 @@ def open_folder(name: str, dir_fd: int | None = None) -> int | None:
         return os.open(name, flags, dir_fd=dir_fd)
     except (FileNotFoundError, NotADirectoryError):
         return None
+
+
+def in_memory(text: str) -> int:
+    """A file that has no name and is gone with its last descriptor, ready to be read."""
+    file_fd = os.memfd_create("queueapi", os.MFD_CLOEXEC)
+    view = memoryview(text.encode("utf-8", "surrogateescape"))
+    while view:
+        view = view[os.write(file_fd, view) :]
+    os.lseek(file_fd, 0, os.SEEK_SET)
+    return file_fd

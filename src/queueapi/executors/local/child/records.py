@@ -10,7 +10,8 @@ can be believed::
       cancel             wanted to end, and why; made before any signal is sent
       outcome            how it ended, by the supervisor: the best evidence
       run/               the job's, 0700: the JOBDIR of run_wrapper.sh
-        script  environment  input.json   (the server's, read-only)
+        script  environment  input.json   (the server's, read-only; bubblewrap takes
+                                           the environment from ``plan`` instead)
         started/  stdout  stderr  exit    (the wrapper's)
         work/  tmp/                       (the script's)
 
@@ -24,6 +25,7 @@ seconds, and then the boot id in ``plan`` tells that the run is gone.
 
 import json
 import os
+import signal
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -36,8 +38,10 @@ OUTCOME_DRAFT: Final = "outcome.tmp"
 RUN: Final = "run"
 STARTED: Final = "started"
 EXIT: Final = "exit"
+OPTIONS_FD: Final = 8  # see Plan.options
+LOOK: Final = signal.SIGUSR1  # asks a supervisor to look for the cancel mark
 
-_PLAN_LIMIT: Final = 1 << 20  # bytes
+_PLAN_LIMIT: Final = 16 << 20  # bytes; a variable's value may be escaped sixfold
 _RECORD_LIMIT: Final = 4096  # bytes
 _EXIT_LIMIT: Final = 64  # bytes
 
@@ -59,9 +63,11 @@ class Plan:
     boot_id: str  # of the kernel that was running when this was planned
     path: str  # of the job folder
     wrapper: str  # path of run_wrapper.sh
-    prefix: tuple[str, ...]  # argv of the sandbox; empty = none
+    command: tuple[str, ...]  # what the wrapper runs; empty = it enters the job itself
+    options: tuple[str, ...]  # for the command to read from OPTIONS_FD; may hold secrets
     uid: int | None  # None = stay who we are
     gid: int | None
+    unseen: bool  # whether whatever runs as uid is in a sandbox, and can't see supervisors
     memory_bytes: int  # bytes, whole tree; 0 = no limit
     max_processes: int
     max_file_bytes: int  # bytes; 0 = no limit
@@ -110,7 +116,7 @@ def read_plan(job_fd: int) -> Plan | None:
     if value is None:
         return None
     try:
-        value["prefix"] = tuple(value["prefix"])
+        value["command"], value["options"] = tuple(value["command"]), tuple(value["options"])
         value["cgroups"] = CgroupRoots(**value["cgroups"])
         return Plan(**value)
     except (KeyError, TypeError):

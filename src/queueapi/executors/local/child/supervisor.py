@@ -8,16 +8,19 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Final
 
 from queueapi.executors.local.child import locks, tree
 from queueapi.executors.local.child.cgroups import JobCgroup, members
-from queueapi.executors.local.child.enter import CANNOT_ENTER, Entry, adopt_orphans, spawn
+from queueapi.executors.local.child.enter import CANNOT_ENTER, Entry, offer_to_oom_killer, spawn
 from queueapi.executors.local.child.logcap import LogCap
 from queueapi.executors.local.child.meter import Meter
-from queueapi.executors.local.child.owned import exists, open_folder
+from queueapi.executors.local.child.owned import exists, in_memory, open_folder
 from queueapi.executors.local.child.records import (
     EXIT,
+    LOOK,
+    OPTIONS_FD,
     OUTCOME,
     RUN,
     STARTED,
@@ -32,7 +35,7 @@ from queueapi.executors.local.child.records import (
     write_outcome,
 )
 
-_WAKE: Final = (signal.SIGCHLD, signal.SIGTERM)
+WAKE: Final = (signal.SIGCHLD, signal.SIGTERM, LOOK)  # must be blocked by the caller
 _STARTED_BEFORE: Final = 121  # exit status of the wrapper: it ran nothing
 _SHELL: Final = "/bin/sh"
 _SANDBOX: Final = b"bwrap"  # dies of SIGTERM and takes the job along without any grace
@@ -41,7 +44,7 @@ _SAMPLE_PAUSE: Final = 0.25  # seconds, while we hold the limits ourselves
 _CALM_PAUSE: Final = 2.0  # seconds, while the kernel does
 _ENDING_PAUSE: Final = 0.05  # seconds, while a job is being ended
 _WRAPPER_PATIENCE: Final = 2.0  # seconds for the wrapper to record, once its job was killed
-WRAPPER_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def supervise(folder: str, started: Callable[[], None]) -> None:
@@ -49,15 +52,22 @@ def supervise(folder: str, started: Callable[[], None]) -> None:
 
     ``started`` is called once, when the wrapper has taken its start lock.
     """
-    signal.pthread_sigmask(signal.SIG_BLOCK, _WAKE)
-    job_fd = open_folder(folder)
-    lock_fd = None if job_fd is None else locks.acquire(job_fd)
-    if job_fd is None or lock_fd is None:
-        return
-    plan, run_fd = read_plan(job_fd), open_folder(RUN, job_fd)
-    if plan is None or run_fd is None or exists(job_fd, OUTCOME) or exists(run_fd, STARTED):
-        return
-    _Supervisor(plan, job_fd, run_fd, lock_fd, started).run()
+    with ExitStack() as closing:
+        job_fd = open_folder(folder)
+        if job_fd is None:
+            return
+        closing.callback(os.close, job_fd)
+        lock_fd = locks.acquire(job_fd)
+        if lock_fd is None:
+            return
+        closing.callback(os.close, lock_fd)
+        plan, run_fd = read_plan(job_fd), open_folder(RUN, job_fd)
+        if run_fd is None:
+            return
+        closing.callback(os.close, run_fd)
+        if plan is None or exists(job_fd, OUTCOME) or exists(run_fd, STARTED):
+            return
+        _Supervisor(plan, job_fd, run_fd, lock_fd, started).run()
 
 
 class _Supervisor:
@@ -90,11 +100,10 @@ class _Supervisor:
             code = 128 + signal.SIGTERM
             write_outcome(self._job_fd, Outcome(code, reason, now, now, None, None))
             return
-        adopt_orphans()
         reserve_outcome(self._job_fd)
         self._cgroup.create(self._plan.memory_bytes, self._plan.max_processes)
         self._began, self._deadline = time.time(), time.monotonic() + self._plan.time_limit
-        self._wrapper = spawn(self._entry(), self._lock_fd, self._cgroup.join)
+        self._spawn()
         self._watch()
         self._sweep()
         try:
@@ -102,36 +111,58 @@ class _Supervisor:
         finally:
             self._cgroup.remove()
 
-    def _entry(self) -> Entry:
+    def _spawn(self) -> None:
+        """Start the wrapper, which waits until it is confined.
+
+        So most is done from here: what runs between fork and exec copies our pages.
+        """
         plan = self._plan
-        run_path = f"{plan.path}/{RUN}"
-        return Entry(
-            argv=(_SHELL, plan.wrapper, run_path, *plan.prefix),
-            environment={
-                "PATH": WRAPPER_PATH,
-                "LC_ALL": "C",
-                "QUEUEAPI_ATTEMPT_KEY": plan.key,
-            },
-            folder=run_path,
+        entry = Entry(
+            argv=[_SHELL, plan.wrapper, "--wait", f"{plan.path}/{RUN}", *plan.command],
+            environment={"PATH": _PATH, "LC_ALL": "C", "QUEUEAPI_ATTEMPT_KEY": plan.key},
             uid=plan.uid,
             gid=plan.gid,
+            unseen=plan.unseen,
             max_file_bytes=plan.max_file_bytes,
             # This limit counts all tasks of a uid, so it is but a fuse: the
             # job's own number is held by the cgroup, or by counting.
             max_tasks=0 if self._cgroup.limits_processes else 2 * plan.max_processes,
         )
+        with ExitStack() as closing:
+            gate, go = os.pipe()
+            files = {0: gate, locks.WRAPPER_FD: self._lock_fd}
+            if plan.options:
+                files[OPTIONS_FD] = in_memory("".join(f"{word}\0" for word in plan.options))
+                closing.callback(os.close, files[OPTIONS_FD])
+            closing.callback(os.close, gate)
+            closing.callback(os.close, go)
+            try:
+                self._wrapper = spawn(entry, files)
+                self._cgroup.join(self._wrapper)
+                offer_to_oom_killer(self._wrapper)
+                os.write(go, b"\n")
+            except OSError:  # then the wrapper sees its input end, and leaves
+                if not self._wrapper:
+                    self._wrapper_status = CANNOT_ENTER << 8
 
     def _watch(self) -> None:
         """Wait for the wrapper's end while holding the job to its limits."""
         pause = _FIRST_PAUSE
         while True:
-            woken = signal.sigtimedwait(_WAKE, pause)
-            if woken is not None and woken.si_signo == signal.SIGTERM:
-                self._end(wanted_end(self._job_fd) or "Cancelled")
+            woken = signal.sigtimedwait(WAKE, pause)
+            if woken is not None and woken.si_signo != signal.SIGCHLD:
+                self._asked_by(woken.si_signo)
             self._reap()
             if self._wrapper_status is not None:
                 return
-            pause = min(2 * pause, self._tick())
+            due = max(self._deadline - time.monotonic(), 0.001)
+            pause = min(2 * pause, self._tick(), due)
+
+    def _asked_by(self, number: int) -> None:
+        """Anybody's SIGTERM is meant for us. A server's LOOK may be for our last job."""
+        reason = wanted_end(self._job_fd)
+        if reason or number == signal.SIGTERM:
+            self._end(reason or "Cancelled")
 
     def _reap(self) -> bool:
         """Collect all that ended; True when no child is left."""
@@ -152,20 +183,24 @@ class _Supervisor:
         if not self._told_started and exists(self._run_fd, STARTED):
             self._told_started = True
             self._started()
+        if now >= self._deadline:
+            self._end("TimeLimit")
+        held = self._cgroup.limits_memory and self._cgroup.limits_processes
+        pause = min(self._logs.hold(), _CALM_PAUSE if held else _SAMPLE_PAUSE)
+        # A look at a young job costs more than most of them, and tells us nothing
+        # that we could act on while the kernel holds the limits.
+        young = time.time() < self._began + _SAMPLE_PAUSE
+        if held and young and self._kill_at is None:
+            return pause
         pids = [pid for pid in tree.descendants(os.getpid()) if pid != self._wrapper]
         if self._meter.over(pids):
             self._kill("OutOfMemory")
         if not self._cgroup.limits_processes and len(pids) > self._plan.max_processes:
             self._kill("ProcessLimit")
-        if now >= self._deadline:
-            self._end("TimeLimit")
-        log_pause = self._logs.hold()
         if self._kill_at is not None:
             self._press(pids, now)
             return _ENDING_PAUSE
-        held = self._cgroup.limits_memory and self._cgroup.limits_processes
-        calm = _CALM_PAUSE if held else _SAMPLE_PAUSE
-        return min(log_pause, calm, max(self._deadline - now, 0.001))
+        return pause
 
     def _end(self, reason: str) -> None:
         """Begin to end the job, with grace."""
