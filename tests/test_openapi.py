@@ -114,6 +114,7 @@ def test_each_operation_declares_the_problems_that_it_may_answer(document: dict[
             assert declared >= WITH_TOKEN, operation["operationId"]
         elif "requestBody" in operation:
             assert declared >= ANONYMOUS, operation["operationId"]
+        assert ("415" in declared) == ("requestBody" in operation), operation["operationId"]
 
 
 def test_each_declared_error_is_a_problem_document(document: dict[str, Any]) -> None:

@@ -38,7 +38,9 @@ def _pointer(location: Sequence[Any]) -> str:
     """('body', 'env', 'A B') → /env/A B; ('query', 'limit') → limit."""
     place, *rest = location
     if place == "body":
-        return "/" + "/".join(str(p).replace("~", "~0").replace("/", "~1") for p in rest)
+        if rest and rest[-1] == "[key]":  # pydantic's word for a name that is wrong
+            rest.pop()
+        return "".join("/" + str(p).replace("~", "~0").replace("/", "~1") for p in rest)
     return ".".join(str(p) for p in rest)
 
 
@@ -52,7 +54,11 @@ def invalid(error: RequestValidationError) -> Problem:
     if any(e["type"] == "json_invalid" for e in error.errors()):
         return MalformedRequest("The body is not valid JSON. Send one JSON document in UTF-8.")
     fields = [FieldError(_pointer(e["loc"]), _message(e)) for e in error.errors()[:100]]
-    first = f"{fields[0].pointer}: {fields[0].message}" if fields else "see the API's document"
+    first = (
+        f"{fields[0].pointer or 'the body'}: {fields[0].message}"
+        if fields
+        else "see the API's document"
+    )
     return Invalid(
         f"{len(error.errors())} value(s) can't be accepted. First, {first}", errors=fields
     )

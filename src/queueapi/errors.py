@@ -98,6 +98,12 @@ class PayloadTooLarge(Problem):
     title = "The request is too large"
 
 
+class UnsupportedMediaType(Problem):
+    status = 415
+    code = "unsupported-media-type"
+    title = "The body is of another type than JSON"
+
+
 class RangeNotSatisfiable(Problem):
     """`size` is the length in bytes of what was asked for."""
 

@@ -11,8 +11,9 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse
 
+from queueapi.errors import UnsupportedMediaType
 from queueapi.jobs.schemas import LogChunk
-from queueapi.problems import MEDIA_TYPE, ProblemDocument
+from queueapi.problems import MEDIA_TYPE, ProblemDocument, responses
 
 Node = dict[str, Any]
 
@@ -159,6 +160,7 @@ def build(app: FastAPI) -> Node:
     _complete_components(document["components"])
     for operation in operations(document):
         _drop_framework_answer(operation)
+        _add_media_type_answer(operation)
         _correct_parameters(operation)
         _add_headers(operation)
         _add_links(operation)
@@ -197,6 +199,13 @@ def _drop_framework_answer(operation: Node) -> None:
             "description": "A value is not acceptable",
             "content": {MEDIA_TYPE: {"schema": PROBLEM}},
         }
+
+
+def _add_media_type_answer(operation: Node) -> None:
+    """What `queueapi.routing` answers wherever there is a body to read."""
+    if "requestBody" in operation:
+        [response] = responses(UnsupportedMediaType).values()
+        operation["responses"] = dict(sorted({**operation["responses"], "415": response}.items()))
 
 
 def _correct_parameters(operation: Node) -> None:

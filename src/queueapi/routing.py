@@ -1,5 +1,6 @@
 """The route class that all our routers use: strict JSON, with errors that say where."""
 
+import re
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -9,10 +10,11 @@ from pydantic_core import from_json
 from starlette.routing import Match
 from starlette.types import Scope
 
-from queueapi.errors import MalformedRequest
+from queueapi.errors import MalformedRequest, UnsupportedMediaType
 
 # Words with routes of their own, at places in a path where otherwise an id stands.
 WORDS = frozenset({"batch"})
+_JSON = re.compile(r"application/([a-z0-9.-]+\+)?json\s*(;.*)?", re.IGNORECASE)
 
 
 class StrictRequest(Request):
@@ -38,8 +40,26 @@ class StrictRoute(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
+        takes_body = self.body_field is not None
 
         async def strict(request: Request) -> Response:
+            if takes_body:
+                _check_media_type(request)
             return await handle(StrictRequest(request.scope, request.receive))
 
         return strict
+
+
+def _check_media_type(request: Request) -> None:
+    """Only JSON, and as it is; a request without any body is told what the body lacks."""
+    headers = request.headers
+    if headers.get("content-length") == "0":
+        return
+    if not _JSON.fullmatch(headers.get("content-type", "").strip()) and _has_body(request):
+        raise UnsupportedMediaType("Send the body as JSON, with Content-Type: application/json.")
+    if headers.get("content-encoding", "identity").lower() != "identity":
+        raise UnsupportedMediaType("Send the body as it is, without Content-Encoding.")
+
+
+def _has_body(request: Request) -> bool:
+    return "content-length" in request.headers or "transfer-encoding" in request.headers

@@ -131,14 +131,21 @@ def test_admin_and_migrate_without_a_server(
     server.stop()
 
 
-def test_what_a_request_in_flight_gets(own_server: Server, new_cli: Callable[..., Cli]) -> None:
-    """A long poll is answered or cut off within the grace; the answer has no server header."""
+def test_who_waits_is_let_go_and_comes_back(
+    own_server: Server, new_cli: Callable[..., Cli]
+) -> None:
+    """Long polls and live logs don't hold up the end, and the next server answers them."""
     assert "server" not in httpx.get(f"{own_server.url}/health/live").headers
     ada = connect(own_server, new_cli)
-    job_id = ada.submit("sleep 2", "--cpus", "8")
-    with ada.start("wait", job_id) as waiting:
-        time.sleep(0.5)
+    job_id = ada.submit("echo up; sleep 3; echo end")
+    with ada.start("wait", job_id) as waiting, ada.start("logs", job_id, "-f") as following:
+        assert following.stdout is not None
+        assert following.stdout.readline() == "up\n"
+        began = time.monotonic()
         own_server.signal(signal.SIGTERM)
         assert own_server.wait(10) == 0
+        assert time.monotonic() - began < 4  # the grace for requests in flight is 5 s
+        assert "Traceback" not in own_server.log
         own_server.start()
+        assert following.stdout.read() == "end\n"
         assert waiting.wait(60) == 0

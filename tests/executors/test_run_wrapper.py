@@ -87,3 +87,20 @@ def test_the_lock_is_not_the_jobs(shell: list[str], tmp_path: Path) -> None:
     lock = tmp_path / "lock"
     subprocess.run(["sh", "-c", line, "sh", lock, *shell, str(WRAPPER), str(job)], check=False)
     assert (job / "stdout").read_text() == "0\n"
+
+
+def test_a_command_enters_by_itself(shell: list[str], tmp_path: Path) -> None:
+    job = _job(tmp_path, "echo unused", {"A": "1"})
+    assert _run(shell, job, "--", "sh", "-c", 'echo "[$A]"; exit 4') == 4
+    assert (job / "stdout").read_text() == "[]\n"
+    assert (job / "exit").read_text() == "exit_code=4\n"
+
+
+@pytest.mark.parametrize(("line", "status"), [(b"\n", 5), (b"", 122)])
+def test_it_waits_for_its_caller(
+    shell: list[str], tmp_path: Path, line: bytes, status: int
+) -> None:
+    job = _job(tmp_path, "exit 5")
+    argv = [*shell, str(WRAPPER), "--wait", str(job)]
+    assert subprocess.run(argv, input=line, check=False).returncode == status
+    assert (job / "started").exists() == bool(line)

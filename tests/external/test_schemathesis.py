@@ -22,7 +22,7 @@ from tests.external.conftest import HERE, PASSWORD, ROOT, Account, Server, regis
 
 SCHEMATHESIS = Path(sys.executable).with_name("schemathesis")
 SEED = os.environ.get("FUZZ_SEED", "1")
-EXAMPLES = os.environ.get("FUZZ_EXAMPLES", "8")
+EXAMPLES = os.environ.get("FUZZ_EXAMPLES", "6")
 DEFAULT_GROUP = 1
 # An account's password can't be known to who makes up passwords; tests/auth changes some.
 UNREACHABLE = {"change_password"}

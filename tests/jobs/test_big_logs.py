@@ -18,7 +18,8 @@ ALLOWED = 50 * 1024**2  # bytes that the server may grow by
 # Written by the job itself, sparse, so that no disk has to hold it.
 SCRIPT = f"""#!/bin/sh
 echo first
-truncate -s {GIB2 - 5} /proc/self/fd/1
+truncate -s {GIB2 - 6} /proc/self/fd/1
+echo
 echo last
 """
 

@@ -7,10 +7,15 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
+import pytest
 import websockets
 
-from queueapi.executors.base import Stream
-from tests.staging import NODE, Caller, Json, Puppet, Stage, listening
+from queueapi.auth.principal import Principal
+from queueapi.executors.base import Observation, Phase, Stream
+from queueapi.jobs import log_routes
+from queueapi.jobs.logs import Follow, LogTarget
+from queueapi.jobs.schemas import LogChunk
+from tests.staging import NODE, Caller, Json, Puppet, Stage, listening, until
 
 Make = Callable[..., Any]
 LINES = ["one ø\n", "two 漢字\n", "three 🙂🙂\n", "four\r\n", "data: five\n\n", "six"]
@@ -148,24 +153,30 @@ async def test_a_job_cancelled_in_the_queue_ends_its_log(stage: Stage, make_pers
 
 async def test_a_log_is_followed_within_one_attempt(stage: Stage, make_person: Make) -> None:
     """The machine fails, and the job runs anew before the follower looks again."""
-    puppet = Puppet(NODE)
-    async with stage(puppet, requeue_delay_seconds=0) as (_, client):
-        caller = Caller(client, await make_person())
+    puppet, ann = Puppet(NODE), await make_person()
+    async with stage(puppet, requeue_delay_seconds=0) as (app, client):
+        caller, parts = Caller(client, ann), app.state
         job_id = await caller.submit()
         key = await puppet.begun(job_id)
-        puppet.write(key, b"first attempt")
-        following = asyncio.create_task(follow(caller, job_id))
+        puppet.write(key, b"first")
         await caller.until(job_id, "running")
-        await asyncio.sleep(0.3)
-        from queueapi.executors.base import Observation, Phase
-
+        principal = Principal(ann.user_id, ann.email, False, frozenset(), frozenset(), None)
+        live = Follow(
+            parts.database, parts.executors, parts.feed, principal, job_id, Stream.STDOUT, 0
+        ).chunks()
+        items = [await anext(live)]  # and here it stops to look
         puppet.show(key, Observation(Phase.LOST))
         second = await puppet.begun(job_id, 2)
         puppet.write(second, b"the second attempt's log")
-        events = parse(await following)
+        await caller.until(job_id, "running")
+        puppet.write(key, b" attempt")
+        async with asyncio.timeout(10):
+            items += [item async for item in live]
         puppet.end(second)
         await caller.until(job_id, "completed")
-    assert joined(events) == b"first attempt"
+    chunks = [item.text for item in items if isinstance(item, LogChunk)]
+    assert chunks == ["first", " attempt"]
+    assert isinstance(items[-1], LogTarget) and items[-1].ended
 
 
 async def read_socket(url: str, headers: dict[str, str]) -> tuple[list[Json], int | None]:
@@ -202,8 +213,6 @@ async def test_a_websocket_gives_the_same(stage: Stage, make_person: Make) -> No
 async def test_a_listener_that_leaves_leaves_nothing_behind(
     stage: Stage, make_person: Make
 ) -> None:
-    from tests.staging import until
-
     puppet, person = Puppet(NODE), await make_person()
     async with stage(puppet) as (app, client), listening(app) as address:
         job_id = await Caller(client, person).submit()
@@ -224,3 +233,20 @@ async def test_a_listener_that_leaves_leaves_nothing_behind(
                 if line.startswith("data"):
                     break
         await until(lambda: not app.state.feed._waiters, "all gone")
+
+
+async def test_a_silent_log_shows_that_it_lives(
+    stage: Stage, make_person: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also while the job waits: a proxy would give up on a connection that is silent."""
+    monkeypatch.setattr(log_routes, "HEARTBEAT_SECONDS", 0.1)
+    async with stage(Puppet()) as (app, client), listening(app) as address:
+        caller = Caller(client, await make_person())
+        job_id = await caller.submit()
+        url = f"http://{address}/api/jobs/{job_id}/logs?follow=true"
+        async with (
+            httpx.AsyncClient() as http,
+            http.stream("GET", url, headers=caller.person.headers) as answer,
+            asyncio.timeout(10),
+        ):
+            assert await anext(answer.aiter_lines()) == ": still here"

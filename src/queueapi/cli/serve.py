@@ -16,6 +16,7 @@ from fastapi import FastAPI
 
 from queueapi.cli.commands import Failure
 from queueapi.cli.database import DATABASE_ERRORS, unreachable
+from queueapi.cli.draining import Draining
 from queueapi.cli.exits import USAGE
 from queueapi.cli.settings import load_settings
 from queueapi.config import ConfigurationError, Settings
@@ -101,8 +102,9 @@ def _prepare(folder: Path) -> None:
 
 
 def _run(app: FastAPI, settings: Settings, listener: socket.socket) -> None:
+    draining = Draining(app)
     config = uvicorn.Config(
-        app,
+        draining,
         loop="uvloop",
         http="httptools",
         ws="websockets-sansio",
@@ -116,7 +118,7 @@ def _run(app: FastAPI, settings: Settings, listener: socket.socket) -> None:
         ws_max_size=MAX_WEBSOCKET_MESSAGE,
         backlog=BACKLOG,
     )
-    server = _Server(config)
+    server = _Server(config, draining)
 
     def stop(number: int, frame: FrameType | None) -> None:
         server.should_exit = True
@@ -140,7 +142,15 @@ async def _serve(app: FastAPI, server: uvicorn.Server, listener: socket.socket) 
 
 
 class _Server(uvicorn.Server):
-    """Says where it listens, once it does."""
+    """Says where it listens, once it does, and lets go of its clients at the end."""
+
+    def __init__(self, config: uvicorn.Config, draining: Draining) -> None:
+        super().__init__(config)
+        self._draining = draining
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._draining.stop()
+        await super().shutdown(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

@@ -266,7 +266,8 @@ class _Turn:
         wanted = [p for p in self._mirror.placed.values() if p.intent is not None]
         for placed in wanted:
             ready = not self._launcher.is_launching(placed.attempt_id)
-            if ready and placed.attempt_id not in self._stopped:
+            known = placed.cluster in self._executors
+            if ready and known and placed.attempt_id not in self._stopped:
                 try:
                     await self._executors[placed.cluster].cancel(placed.key)
                     self._stopped.add(placed.attempt_id)

@@ -10,7 +10,6 @@ import contextlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 
-import asyncpg
 import structlog
 
 from queueapi.db import inbox
@@ -56,7 +55,7 @@ class ChangeFeed:
         while True:
             try:
                 await self._listen_on_one_connection()
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except Exception as error:  # whatever it was: without the feed all would be late
                 log.warning("change_feed_lost", error=str(error))
             await asyncio.sleep(RECONNECT_SECONDS)
 

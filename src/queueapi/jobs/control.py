@@ -18,8 +18,10 @@ from queueapi.jobs.query import not_found
 
 HELD_REASON = "JobHeldUser"
 _COUNT = text("""
-SELECT c.active, g.max_submitted_per_user FROM submitted_counts c, groups g
-WHERE c.user_id = :user AND g.id = :group FOR UPDATE OF c
+SELECT c.active, g.max_submitted_per_user, EXISTS (
+    SELECT FROM memberships m
+    WHERE m.user_id = c.user_id AND m.group_id = g.id AND m.approved_at IS NOT NULL) AS member
+FROM submitted_counts c, groups g WHERE c.user_id = :user AND g.id = :group FOR UPDATE OF c
 """)
 
 
@@ -66,16 +68,21 @@ async def requeue(
     if state in PLACED_STATES:
         await _intend(session, job, Intent.REQUEUE, "requeue_requested", message)
         return
-    await _check_count(session, settings, job)
+    await _check_submission(session, settings, job)
     change = Transition(
         job_id, JobState.QUEUED, "requeued", reason="Requeued", message=message, queued_at=utc_now()
     )
     await transition(session, [change])
 
 
-async def _check_count(session: AsyncSession, settings: Settings, job: Job) -> None:
+async def _check_submission(session: AsyncSession, settings: Settings, job: Job) -> None:
     """A job that has ended counts among its owner's again, as if it were submitted."""
     row = (await session.execute(_COUNT, {"user": job.user_id, "group": job.group_id})).one()
+    if not row.member:
+        raise Conflict(
+            f"The owner of job {job.id} is not in its group any more. Submit it anew, for a group "
+            "that may be charged."
+        )
     own = row.max_submitted_per_user
     check_count(settings.max_submitted_per_user if own is None else own, row.active, 1)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from typing import Annotated
 
@@ -21,7 +22,7 @@ from queueapi.routing import StrictRoute
 
 router = APIRouter(prefix="/api", tags=["logs"], route_class=StrictRoute)
 
-HEARTBEAT_POLLS = 75  # silent polls between two signs of life, about 15 s
+HEARTBEAT_SECONDS = 15.0  # of silence before a sign of life
 LOG_TYPE = "text/plain; charset=utf-8"
 EVENT_STREAM = "text/event-stream"
 MAX_OFFSET = 2**60
@@ -138,18 +139,17 @@ def _next_offset(chunk: LogChunk) -> int:
 
 
 async def _events(live: Follow) -> AsyncIterator[str]:
-    silent = 0
+    heard_at = time.monotonic()
     async for item in live.chunks():
         if isinstance(item, LogTarget):
             yield f"event: end\ndata: {_end(item)}\n\n"
         elif item is not None:
-            silent = 0
+            heard_at = time.monotonic()
             data = item.model_dump_json(exclude_none=True)
             yield f"id: {_next_offset(item)}\nevent: log\ndata: {data}\n\n"
-        else:
-            silent += 1
-            if silent % HEARTBEAT_POLLS == 0:
-                yield ": still here\n\n"
+        elif time.monotonic() - heard_at >= HEARTBEAT_SECONDS:
+            heard_at = time.monotonic()
+            yield ": still here\n\n"
 
 
 @router.websocket("/jobs/{job_id}/logs")

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -22,7 +23,7 @@ from queueapi.executors.base import (
     Stream,
     check_key,
 )
-from queueapi.executors.local import logs, observe, prepare
+from queueapi.executors.local import ending, logs, observe, prepare
 from queueapi.executors.local.child import cgroups, locks
 from queueapi.executors.local.child.records import CgroupRoots
 from queueapi.executors.local.config import LocalConfig
@@ -53,6 +54,9 @@ class LocalExecutor:
         self._launching: set[str] = set()  # the fork server has not answered yet
         self._ending: set[str] = set()  # being ended by us, for want of a supervisor
         self._tasks: set[asyncio.Task[None]] = set()
+        # Making a folder is a score of short system calls, around each of which
+        # several threads would fight for the interpreter's lock.
+        self._maker = ThreadPoolExecutor(1, "local-launch")
 
     async def start(self, changed: Callable[[str], None]) -> None:
         """Begin to serve. Raises :class:`ExecutorUnavailable` when jobs could not run here."""
@@ -74,6 +78,7 @@ class LocalExecutor:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._link.close()
+        self._maker.shutdown(wait=False)
 
     async def nodes(self) -> Sequence[NodeInventory]:
         """This machine."""
@@ -84,7 +89,8 @@ class LocalExecutor:
         key = check_key(run.key)
         self._in_flight.add(key)
         try:
-            if not await asyncio.to_thread(self._prepare, run):
+            loop = asyncio.get_running_loop()
+            if not await loop.run_in_executor(self._maker, self._prepare, run):
                 self._in_flight.discard(key)
                 self._adopt(key)
                 return key
@@ -132,7 +138,7 @@ class LocalExecutor:
 
         def request() -> float | None:
             with observe.opened(self._jobs, key) as folder:
-                return None if folder is None else observe.request_end(folder, "Cancelled")
+                return None if folder is None else ending.request_end(folder, "Cancelled")
 
         grace = await asyncio.to_thread(request)
         self._changed(key)
@@ -144,7 +150,7 @@ class LocalExecutor:
         def force() -> None:
             with observe.opened(self._jobs, key) as folder:
                 if folder is not None and locks.held(folder.job_fd):
-                    observe.force_end(folder)
+                    ending.force_end(folder)
 
         try:
             await asyncio.sleep(grace)

@@ -15,10 +15,9 @@ from queueapi.executors.base import Ending, Observation, Phase
 from queueapi.executors.local.child import locks, tree
 from queueapi.executors.local.child.cgroups import members
 from queueapi.executors.local.child.cgroups import remove as remove_cgroups
-from queueapi.executors.local.child.owned import exists, open_folder
+from queueapi.executors.local.child.owned import open_folder
 from queueapi.executors.local.child.records import (
     EXIT,
-    LOOK,
     RUN,
     STARTED,
     Outcome,
@@ -31,7 +30,7 @@ from queueapi.executors.local.child.records import (
     write_outcome,
 )
 
-_GONE_SECONDS: Final = 2.0  # how long a poll waits for what it killed
+GONE_SECONDS: Final = 2.0  # how long we wait for what we killed
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +74,7 @@ def observe(folder: JobFolder | None, boot: str, *, in_flight: bool) -> Observat
     if outcome := read_outcome(folder.job_fd) or _outcome_of_wrapper(folder):
         return _ended(outcome)
     if started is not None:
-        gone = _kill_left(folder)
+        gone = kill_left(folder)
         return Observation(Phase.LOST if gone else Phase.RUNNING, started)
     if in_flight:
         return Observation(Phase.PENDING)
@@ -117,7 +116,7 @@ def _outcome_of_wrapper(folder: JobFolder) -> Outcome | None:
     ended = _mtime(folder, EXIT)
     if code is None or ended is None:
         return None
-    if not _kill_left(folder):
+    if not kill_left(folder):
         return None
     # Only an end that we forced has our reason, not one that came before it.
     reason = wanted_end(folder.job_fd) if code > 128 else None
@@ -146,7 +145,7 @@ def _cgroups(folder: JobFolder) -> tuple[str, ...]:
     return guard.cgroups if guard else ()
 
 
-def _left(folder: JobFolder) -> list[int]:
+def still_there(folder: JobFolder) -> list[int]:
     """What still runs of a job without a supervisor.
 
     The cgroup knows all. Without one we go by the environment, which a process
@@ -158,10 +157,10 @@ def _left(folder: JobFolder) -> list[int]:
     return sorted(found)
 
 
-def _kill_left(folder: JobFolder) -> bool:
+def kill_left(folder: JobFolder) -> bool:
     """Kill what is left of a job that nobody supervises; True when all of it is gone."""
-    deadline = time.monotonic() + _GONE_SECONDS
-    while left := [pid for pid in _left(folder) if _running(pid)]:
+    deadline = time.monotonic() + GONE_SECONDS
+    while left := [pid for pid in still_there(folder) if _running(pid)]:
         if time.monotonic() > deadline:
             return False
         tree.send(left, signal.SIGKILL)
@@ -192,70 +191,3 @@ def needs_force(folder: JobFolder) -> bool:
         return False
     want_end(folder.job_fd, "TimeLimit")
     return True
-
-
-def request_end(folder: JobFolder, reason: str) -> float | None:
-    """Ask for the end of a run. Returns None when that is all there is to do, or the
-    seconds after which :func:`force_end` is due because no supervisor is there for it.
-    """
-    if read_outcome(folder.job_fd):
-        return None
-    want_end(folder.job_fd, reason)  # before the signal: a supervisor that starts now looks
-    lock_fd = locks.acquire(folder.job_fd)
-    if lock_fd is not None:
-        try:
-            _end_unstarted(folder, reason)
-        finally:
-            os.close(lock_fd)
-        return None
-    guard = read_guard(folder.job_fd, locks.LOCK_FILE)
-    if guard is None:
-        return None
-    if _ask(guard.pid, guard.starttime):
-        return None
-    wrappers = _wrappers(folder)
-    tree.send((pid for pid in _left(folder) if pid not in wrappers), signal.SIGTERM)
-    plan = read_plan(folder.job_fd)
-    return plan.grace_seconds if plan else 0.0
-
-
-def _end_unstarted(folder: JobFolder, reason: str) -> None:
-    if folder.run_fd is None or exists(folder.run_fd, STARTED) or read_outcome(folder.job_fd):
-        return
-    now = time.time()
-    write_outcome(folder.job_fd, Outcome(128 + signal.SIGTERM, reason, now, now, None, None))
-
-
-def _ask(pid: int, started: int) -> bool:
-    """LOOK to exactly the process that began at ``started``; False when it is gone."""
-    try:
-        process_fd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return False
-    try:
-        if not tree.alive(pid, started):
-            return False
-        signal.pidfd_send_signal(process_fd, LOOK)
-    except ProcessLookupError:
-        return False
-    finally:
-        os.close(process_fd)
-    return True
-
-
-def _wrappers(folder: JobFolder) -> set[int]:
-    """The processes of the run wrapper: those that sandboxes and jobs descend from."""
-    left = _left(folder)
-    below = {child for pid in left for child in tree.descendants(pid)}
-    return {pid for pid in left if pid not in below or tree.command(pid) == b"bwrap"}
-
-
-def force_end(folder: JobFolder) -> None:
-    """SIGKILL to all that is left, but for the wrapper while it can still record."""
-    wrappers = _wrappers(folder)
-    tree.send((pid for pid in _left(folder) if pid not in wrappers), signal.SIGKILL)
-    deadline = time.monotonic() + _GONE_SECONDS
-    while locks.held(folder.job_fd) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    if locks.held(folder.job_fd):
-        _kill_left(folder)

@@ -26,7 +26,7 @@ seconds, and then the boot id in ``plan`` tells that the run is gone.
 import json
 import os
 import signal
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final
 
 from queueapi.executors.local.child.owned import read_owned, write_new
@@ -78,7 +78,7 @@ class Plan:
 
     def encode(self) -> bytes:
         """As JSON."""
-        return json.dumps(asdict(self)).encode()
+        return _encode(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +100,17 @@ class Guard:
     pid: int
     starttime: int  # clock ticks since boot, from /proc: pid + starttime name one process
     cgroups: tuple[str, ...]  # folders of this job's groups
+
+
+def _fields(record: Any) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in record.__slots__}
+
+
+_ENCODER: Final = json.JSONEncoder(default=_fields)  # dataclasses.asdict copies all deeply
+
+
+def _encode(record: Plan | Guard | Outcome) -> bytes:
+    return _ENCODER.encode(record).encode()
 
 
 def _decode(content: bytes | None) -> dict[str, Any] | None:
@@ -136,7 +147,7 @@ def read_guard(job_fd: int, lock_file: str) -> Guard | None:
 
 def write_guard(lock_fd: int, guard: Guard) -> None:
     """Write ``guard`` into the lock file that is open as ``lock_fd``."""
-    content = json.dumps(asdict(guard)).encode()
+    content = _encode(guard)
     os.ftruncate(lock_fd, 0)
     os.pwrite(lock_fd, content, 0)
 
@@ -148,7 +159,7 @@ def reserve_outcome(job_fd: int) -> None:
 
 def write_outcome(job_fd: int, outcome: Outcome) -> None:
     """Put ``outcome`` in place at once and whole."""
-    content = json.dumps(asdict(outcome)).encode()
+    content = _encode(outcome)
     flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     draft_fd = os.open(OUTCOME_DRAFT, flags, 0o600, dir_fd=job_fd)
     try:

@@ -1,4 +1,4 @@
-"""One per job: starts the run wrapper, holds the limits, writes the outcome.
+"""One per job at a time: starts the run wrapper, holds the limits, writes the outcome.
 
 It outlives the server. Killed itself, it takes nothing along: the wrapper holds
 the same lock and leaves an exit record.
@@ -13,14 +13,13 @@ from typing import Final
 
 from queueapi.executors.local.child import locks, tree
 from queueapi.executors.local.child.cgroups import JobCgroup, members
-from queueapi.executors.local.child.enter import CANNOT_ENTER, Entry, offer_to_oom_killer, spawn
+from queueapi.executors.local.child.enter import CANNOT_ENTER
 from queueapi.executors.local.child.logcap import LogCap
 from queueapi.executors.local.child.meter import Meter
-from queueapi.executors.local.child.owned import exists, in_memory, open_folder
+from queueapi.executors.local.child.owned import exists, open_folder
 from queueapi.executors.local.child.records import (
     EXIT,
     LOOK,
-    OPTIONS_FD,
     OUTCOME,
     RUN,
     STARTED,
@@ -34,17 +33,16 @@ from queueapi.executors.local.child.records import (
     write_guard,
     write_outcome,
 )
+from queueapi.executors.local.child.start import start_wrapper
 
 WAKE: Final = (signal.SIGCHLD, signal.SIGTERM, LOOK)  # must be blocked by the caller
 _STARTED_BEFORE: Final = 121  # exit status of the wrapper: it ran nothing
-_SHELL: Final = "/bin/sh"
 _SANDBOX: Final = b"bwrap"  # dies of SIGTERM and takes the job along without any grace
 _FIRST_PAUSE: Final = 0.03  # seconds; doubles, so that short jobs are seen and long ones cheap
 _SAMPLE_PAUSE: Final = 0.25  # seconds, while we hold the limits ourselves
 _CALM_PAUSE: Final = 2.0  # seconds, while the kernel does
 _ENDING_PAUSE: Final = 0.05  # seconds, while a job is being ended
 _WRAPPER_PATIENCE: Final = 2.0  # seconds for the wrapper to record, once its job was killed
-_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def supervise(folder: str, started: Callable[[], None]) -> None:
@@ -103,47 +101,15 @@ class _Supervisor:
         reserve_outcome(self._job_fd)
         self._cgroup.create(self._plan.memory_bytes, self._plan.max_processes)
         self._began, self._deadline = time.time(), time.monotonic() + self._plan.time_limit
-        self._spawn()
+        self._wrapper = start_wrapper(self._plan, self._lock_fd, self._cgroup)
+        if not self._wrapper:
+            self._wrapper_status = CANNOT_ENTER << 8  # as if it had said so itself
         self._watch()
         self._sweep()
         try:
             self._conclude()
         finally:
             self._cgroup.remove()
-
-    def _spawn(self) -> None:
-        """Start the wrapper, which waits until it is confined.
-
-        So most is done from here: what runs between fork and exec copies our pages.
-        """
-        plan = self._plan
-        entry = Entry(
-            argv=[_SHELL, plan.wrapper, "--wait", f"{plan.path}/{RUN}", *plan.command],
-            environment={"PATH": _PATH, "LC_ALL": "C", "QUEUEAPI_ATTEMPT_KEY": plan.key},
-            uid=plan.uid,
-            gid=plan.gid,
-            unseen=plan.unseen,
-            max_file_bytes=plan.max_file_bytes,
-            # This limit counts all tasks of a uid, so it is but a fuse: the
-            # job's own number is held by the cgroup, or by counting.
-            max_tasks=0 if self._cgroup.limits_processes else 2 * plan.max_processes,
-        )
-        with ExitStack() as closing:
-            gate, go = os.pipe()
-            files = {0: gate, locks.WRAPPER_FD: self._lock_fd}
-            if plan.options:
-                files[OPTIONS_FD] = in_memory("".join(f"{word}\0" for word in plan.options))
-                closing.callback(os.close, files[OPTIONS_FD])
-            closing.callback(os.close, gate)
-            closing.callback(os.close, go)
-            try:
-                self._wrapper = spawn(entry, files)
-                self._cgroup.join(self._wrapper)
-                offer_to_oom_killer(self._wrapper)
-                os.write(go, b"\n")
-            except OSError:  # then the wrapper sees its input end, and leaves
-                if not self._wrapper:
-                    self._wrapper_status = CANNOT_ENTER << 8
 
     def _watch(self) -> None:
         """Wait for the wrapper's end while holding the job to its limits."""
