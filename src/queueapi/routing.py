@@ -4,13 +4,14 @@ import re
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from fastapi import Request, Response
+from fastapi import Request, Response, params
+from fastapi.dependencies.utils import get_flat_params
 from fastapi.routing import APIRoute
 from pydantic_core import from_json
 from starlette.routing import Match
 from starlette.types import Scope
 
-from queueapi.errors import MalformedRequest, UnsupportedMediaType
+from queueapi.errors import FieldError, Invalid, MalformedRequest, UnsupportedMediaType
 
 # Words with routes of their own, at places in a path where otherwise an id stands.
 WORDS = frozenset({"batch"})
@@ -41,13 +42,33 @@ class StrictRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
         takes_body = self.body_field is not None
+        known = _query_names(self)
 
         async def strict(request: Request) -> Response:
+            if request.scope["query_string"]:
+                _check_query(request, known)
             if takes_body:
                 _check_media_type(request)
             return await handle(StrictRequest(request.scope, request.receive))
 
         return strict
+
+
+def _query_names(route: APIRoute) -> frozenset[str]:
+    """The query parameters that a route takes; those of a model are its fields."""
+    elsewhere = (params.Path, params.Header, params.Cookie)
+    fields = get_flat_params(route.dependant)
+    return frozenset(f.alias for f in fields if not isinstance(f.field_info, elsewhere))
+
+
+def _check_query(request: Request, known: frozenset[str]) -> None:
+    unknown = sorted(set(request.query_params) - known)
+    if unknown:
+        raise Invalid(
+            f"There is no query parameter {unknown[0]!r} here. Known: "
+            f"{', '.join(sorted(known)) or 'none'}.",
+            errors=[FieldError(name, "Unknown parameter.") for name in unknown],
+        )
 
 
 def _check_media_type(request: Request) -> None:

@@ -37,7 +37,9 @@ def test_kill_nine_with_ten_running_and_two_hundred_queued_runs_each_job_exactly
             "QUEUEAPI_LOCAL_CPUS": str(RUNNING),
             "QUEUEAPI_LOCAL_SANDBOX": "none",  # a sandbox would hide the folder of the marks
         },
-    ).start()
+    )
+    stack.callback(server.stop)
+    server.start()
     with Client(server.url) as client:
         client.register(EMAIL, PASSWORD)
     client = stack.enter_context(_login(server))
@@ -68,7 +70,6 @@ def test_kill_nine_with_ten_running_and_two_hundred_queued_runs_each_job_exactly
     told = [(job.id, len(job.attempts), job.exit_code) for job in details]
     assert told == [(job_id, 1, 0) for job_id in ids]
     assert [job.id for job in details if job.usage.cpu_minutes <= 0] == []
-    server.stop()
 
 
 def _login(server: Server) -> Client:

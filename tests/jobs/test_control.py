@@ -112,7 +112,12 @@ async def test_a_priority_changes_only_as_it_was_read(stage: Stage, make_person:
             assert (await change(wrong)).status_code == 422, wrong
         document = await caller.job(job_id)
         assert (document["priority"], document["version"]) == (8, 5)
-        assert document["priority_factors"]["base"] == 8
+
+        async def scheduled() -> bool:
+            factors = (await caller.job(job_id))["priority_factors"]
+            return factors is not None and factors["base"] == 8
+
+        await until(scheduled, "the scheduler's knowledge of it")
         assert await caller.events(job_id) == ["submitted"] + ["priority_changed"] * 4
 
 

@@ -156,17 +156,16 @@ async def test_event_and_inbox_come_with_the_change(database: Database, make_per
 
 
 async def test_a_start_and_an_end_set_what_they_say(database: Database, make_person: Make) -> None:
-    job_id = await add_job(database, await make_person(), intent=Intent.REQUEUE)
+    job_id = await add_job(database, await make_person())
     at = datetime(2026, 1, 2, tzinfo=UTC)
     await move(database, Transition(job_id, JobState.STARTING, "starting", attempt_id=1))
     await move(database, Transition(job_id, JobState.RUNNING, "running", started_at=at))
     running = await job(database, job_id)
-    assert (running.attempts, running.started_at, running.intent) == (1, at, "requeue")
+    assert (running.attempts, running.started_at) == (1, at)
     await move(database, Transition(job_id, JobState.FAILED, "ended", "TimeLimit", exit_code=143))
     failed = await job(database, job_id)
     assert (failed.reason, failed.exit_code, failed.started_at) == ("TimeLimit", 143, at)
     assert failed.ended_at is not None  # also when the caller names no time
-    assert failed.intent is None
     await move(database, Transition(job_id, JobState.QUEUED, "requeued", retry=True))
     again = await job(database, job_id)
     assert (again.started_at, again.ended_at, again.exit_code, again.retries) == (
@@ -182,6 +181,18 @@ async def test_a_requeue_does_not_lose_a_cancel(database: Database, make_person:
     row = await job(database, job_id)
     assert (row.state, row.reason, row.retries) == ("cancelled", "Cancelled", 0)
     assert row.ended_at is not None
+    await counts_hold(database)
+
+
+async def test_an_end_does_not_lose_a_requeue(database: Database, make_person: Make) -> None:
+    job_id = await add_job(database, await make_person(), JobState.RUNNING, intent=Intent.REQUEUE)
+    assert await move(database, Transition(job_id, JobState.SUSPENDED, "suspended")) == {job_id}
+    assert (await job(database, job_id)).intent == "requeue"
+    change = Transition(job_id, JobState.FAILED, "ended", "NonZeroExitCode", exit_code=3)
+    assert await move(database, change) == {job_id}
+    row = await job(database, job_id)
+    assert (row.state, row.reason, row.exit_code) == ("queued", "Requeued", None)
+    assert (row.intent, row.ended_at) == (None, None)
     await counts_hold(database)
 
 

@@ -109,7 +109,7 @@ async def test_pages_hold_still_while_the_queue_moves(stage: Stage, make_person:
         order = [entry["job_id"] for entry in seen]
         wanted = sorted(ids, key=lambda i: (-(1 + ids.index(i) % 3), i))
         assert order == wanted
-        gone = await caller.get("/api/queue", params={"limit": 3})
+        gone = await caller.get("/api/queue", params={"limit": 3})  # the queue as it is now
         assert gone.json()["entries"][0]["job_id"] == later[0]
 
 

@@ -18,6 +18,7 @@ from queueapi.cli.commands import Failure
 from queueapi.cli.database import DATABASE_ERRORS, unreachable
 from queueapi.cli.draining import Draining
 from queueapi.cli.exits import USAGE
+from queueapi.cli.protocol import BoundedProtocol
 from queueapi.cli.settings import load_settings
 from queueapi.config import ConfigurationError, Settings
 from queueapi.db.embedded import EmbeddedPostgres, EmbeddedPostgresError
@@ -106,7 +107,7 @@ def _run(app: FastAPI, settings: Settings, listener: socket.socket) -> None:
     config = uvicorn.Config(
         draining,
         loop="uvloop",
-        http="httptools",
+        http=BoundedProtocol,
         ws="websockets-sansio",
         lifespan="off",  # _serve has it, so that its errors reach us as they are
         log_config=None,

@@ -40,7 +40,8 @@ def run(port: int = 8080, *, once: bool = False) -> int:
         stop.set()
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, stopped)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, stopped)
     try:
         with demo_server(port) as server:
             console.print(f"queueapi serves at [bold]{server.url}[/]; data in {server.data_dir}")

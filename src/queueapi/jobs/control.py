@@ -139,10 +139,10 @@ async def change_priority(
         raise Conflict(f"Job {job_id} is {job.state}; its priority matters only while it waits.")
     if job.base_priority == priority:
         return
+    words = f"priority {job.base_priority} → {priority} by {principal.email}"
     await session.execute(
         update(Job).where(Job.id == job_id).values(base_priority=priority, version=Job.version + 1)
     )
-    words = f"priority {job.base_priority} → {priority} by {principal.email}"
     await amend(session, [job_id], "priority_changed", words)
 
 

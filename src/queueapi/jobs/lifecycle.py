@@ -15,7 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from queueapi.db import inbox
-from queueapi.jobs.models import ACTIVE_STATES, Intent, JobState
+from queueapi.jobs.models import ACTIVE_STATES, TERMINAL_STATES, Intent, JobState
 
 S = JobState
 ALLOWED: dict[JobState, frozenset[JobState]] = {
@@ -125,11 +125,7 @@ async def transition(session: AsyncSession, changes: Sequence[Transition]) -> se
             continue
         if job.held and change.to is JobState.STARTING:
             continue
-        if job.intent == Intent.CANCEL and change.to is JobState.QUEUED:
-            # The cancel was committed after the caller looked: it is not lost by a requeue.
-            change = replace(
-                change, to=JobState.CANCELLED, kind="ended", reason="Cancelled", retry=False
-            )
+        change = _as_intended(change, job.intent)
         active = (change.to in ACTIVE_STATES) - (job.state in ACTIVE_STATES)
         rows.append(_Row(change, job.user_id, active))
     if not rows:
@@ -138,6 +134,24 @@ async def transition(session: AsyncSession, changes: Sequence[Transition]) -> se
     await session.execute(_APPLY, {"rows": _rows_json.dump_json(rows).decode()})
     await inbox.post(session, moved)
     return set(moved)
+
+
+def _as_intended(change: Transition, intent: str | None) -> Transition:
+    """What was asked for after the caller looked is not lost: a cancel by a requeue, nor a
+    requeue by an end."""
+    if intent == Intent.CANCEL and change.to is JobState.QUEUED:
+        return replace(change, to=JobState.CANCELLED, kind="ended", reason="Cancelled", retry=False)
+    if intent == Intent.REQUEUE and change.to in TERMINAL_STATES:
+        return replace(
+            change,
+            to=JobState.QUEUED,
+            kind="requeued",
+            reason="Requeued",
+            message=None,
+            exit_code=None,
+            queued_at=change.ended_at,
+        )
+    return change
 
 
 async def amend(
