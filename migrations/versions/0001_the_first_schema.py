@@ -360,6 +360,19 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_job_events")),
     )
     op.create_index("ix_job_events_job_id_id", "job_events", ["job_id", "id"], unique=False)
+    # What is written into the inbox wakes the servers. A payload is at most 8000 bytes.
+    op.execute("""
+        CREATE FUNCTION notify_of_inbox() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            PERFORM pg_notify('queueapi_jobs', CASE WHEN cardinality(NEW.job_ids) > 300 THEN '*'
+                              ELSE array_to_string(NEW.job_ids, ',') END);
+            RETURN NULL;
+        END $$
+    """)
+    op.execute("""
+        CREATE TRIGGER inbox_notifies AFTER INSERT ON inbox
+        FOR EACH ROW EXECUTE FUNCTION notify_of_inbox()
+    """)
     # Whoever registers without naming a group has somewhere to run jobs.
     op.execute("INSERT INTO groups (name, join_policy) VALUES ('default', 'open')")
 
@@ -410,4 +423,5 @@ def downgrade() -> None:
     op.drop_table("usage_days")
     op.drop_table("leadership")
     op.drop_table("inbox")
+    op.execute("DROP FUNCTION notify_of_inbox()")
     op.drop_table("groups")

@@ -32,11 +32,12 @@ class Access:
         given = headers.get(b"x-request-id", b"")
         request_id = given.decode() if _GIVEN_ID.fullmatch(given) else secrets.token_hex(8)
         scope["queueapi.request_id"] = request_id
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
-            if scope["type"] == "websocket":
-                await self._app(scope, receive, send)
-            else:
-                await self._http(scope, receive, send, headers.get(b"content-length"))
+        # Each request has a task, and so a context, of its own: nothing needs to be unbound.
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        if scope["type"] == "websocket":
+            await self._app(scope, receive, send)
+        else:
+            await self._http(scope, receive, send, headers.get(b"content-length"))
 
     async def _http(
         self, scope: Scope, receive: Receive, send: Send, content_length: bytes | None

@@ -185,20 +185,20 @@ class _Turn:
             await self._mirror.load_groups(session, time.time())
 
     async def take_inbox(self) -> None:
-        while True:
+        taken = INBOX_BATCH
+        while taken == INBOX_BATCH:
             async with self._database.transaction() as session:
                 await self._lead.fence(session)  # or it would take what the next leader needs
                 ids, groups_changed, taken = await inbox.take(session, INBOX_BATCH)
-            ordered = sorted(ids)
-            for start in range(0, len(ordered), RELOAD_BATCH):
+                ordered = sorted(ids)
+                if ordered:
+                    await self._mirror.load_jobs(session, ordered[:RELOAD_BATCH])
+                if groups_changed:
+                    await self._mirror.load_groups(session, time.time())
+            for start in range(RELOAD_BATCH, len(ordered), RELOAD_BATCH):
+                await asyncio.sleep(0)
                 async with self._database.transaction() as session:
                     await self._mirror.load_jobs(session, ordered[start : start + RELOAD_BATCH])
-                await asyncio.sleep(0)
-            if groups_changed:
-                async with self._database.transaction() as session:
-                    await self._mirror.load_groups(session, time.time())
-            if taken < INBOX_BATCH:
-                return
 
     async def reconcile(self, keys: set[str]) -> None:
         now = utc_now()

@@ -3,7 +3,7 @@
 Rows go in, scheduler events come of them. It is only ever fed what was committed.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -101,7 +101,7 @@ class Mirror:
         self.scheduler = Scheduler(scheduler_config(settings))
         self.placed: dict[str, Placed] = {}  # by launch key
         self._keys: dict[int, str] = {}  # of placed jobs, by job id
-        self._requests: dict[Request, Request] = {}  # equal requests share one object
+        self._requests: dict[tuple[int, int, int, str | None], Request] = {}  # shared by equals
         self._nodes: dict[tuple[str, str], Node] = {}
         self._usage: dict[int, GroupUsage] = {}
         self.group_names: dict[int, str] = {}
@@ -174,12 +174,11 @@ class Mirror:
 
     def _take(self, rows: Iterable[Row[Any]]) -> None:
         for row in rows:
-            state = JobState(row.state)
-            if state in PLACED_STATES and row.attempt_id is not None:
-                self._place(row, state)
-            elif state is JobState.QUEUED and not row.held:
+            if row.state == JobState.QUEUED and not row.held:
                 self._unplace(row.id)
                 self.scheduler.apply(JobQueued(self._waiting(row)))
+            elif row.state in PLACED_STATES and row.attempt_id is not None:
+                self._place(row, JobState(row.state))
             else:
                 self._forget(row.id)
 
@@ -205,8 +204,11 @@ class Mirror:
         )
 
     def _request(self, row: Row[Any]) -> Request:
-        request = Request(row.cpu_cores, row.memory_mb, row.gpu_count, row.gpu_type)
-        return self._requests.setdefault(request, request)
+        asked = (row.cpu_cores, row.memory_mb, row.gpu_count, row.gpu_type)
+        request = self._requests.get(asked)
+        if request is None:
+            request = self._requests[asked] = Request(*asked)
+        return request
 
     def _place(self, row: Row[Any], state: JobState) -> None:
         self._unplace(row.id)
@@ -241,6 +243,3 @@ class Mirror:
             started_at=since.timestamp(),
         )
         self.scheduler.apply(JobStarted(running))
-
-    def keys_of(self, cluster: str) -> Sequence[str]:
-        return [key for key, placed in self.placed.items() if placed.cluster == cluster]

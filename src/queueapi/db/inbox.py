@@ -1,12 +1,12 @@
 """The inbox: committed changes that the leading scheduler has not taken in yet.
 
-Whoever changes a job or a group writes here in the same transaction and notifies. The
-notification wakes; the row is what can't be lost.
+Whoever changes a job or a group writes here in the same transaction. A trigger of the table
+notifies with the ids: the notification wakes, the row is what can't be lost.
 """
 
 from collections.abc import Sequence
 
-from sqlalchemy import ARRAY, BigInteger, text
+from sqlalchemy import ARRAY, BigInteger, insert, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -14,7 +14,6 @@ from queueapi.db.base import Base, PrimaryKey
 
 CHANNEL = "queueapi_jobs"
 EVERYTHING = "*"  # the payload for more ids than fit
-MAX_IDS = 300  # a payload is at most 8000 bytes
 
 
 class InboxEntry(Base):
@@ -26,17 +25,9 @@ class InboxEntry(Base):
     job_ids: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))
 
 
-_POST = text("""
-WITH posted AS (INSERT INTO inbox (job_ids) VALUES (:ids))
-SELECT pg_notify(:channel, :payload)
-""")
 _TAKE = text("""
 DELETE FROM inbox WHERE id IN (SELECT id FROM inbox ORDER BY id LIMIT :most) RETURNING job_ids
 """)
-
-
-def payload(job_ids: Sequence[int]) -> str:
-    return ",".join(map(str, job_ids)) if len(job_ids) <= MAX_IDS else EVERYTHING
 
 
 async def post_group_change(session: AsyncSession) -> None:
@@ -46,8 +37,7 @@ async def post_group_change(session: AsyncSession) -> None:
 
 async def post(session: AsyncSession, job_ids: Sequence[int]) -> None:
     """Tell the scheduler that these jobs changed."""
-    values = {"ids": list(job_ids), "channel": CHANNEL, "payload": payload(job_ids)}
-    await session.execute(_POST, values)
+    await session.execute(insert(InboxEntry).values(job_ids=list(job_ids)))
 
 
 async def take(session: AsyncSession, most: int) -> tuple[set[int], bool, int]:

@@ -16,7 +16,6 @@ from queueapi.errors import Unavailable
 from queueapi.jobs.submit import Accepted, KeyRace, Submission, submit
 
 MAX_JOBS = 256  # in a shared transaction; a larger submission has one of its own
-WRITERS = 2  # one gathers while the other commits
 MAX_RACES = 5
 
 
@@ -38,23 +37,21 @@ class _Pending:
 
 class GroupCommit:
     def __init__(self, database: Database, settings: Settings) -> None:
-        self._database = database
+        self.database = database
         self._settings = settings
         self._queue: deque[_Pending] = deque()
         self._arrived = asyncio.Event()
-        self._writers: list[asyncio.Task[None]] = []
+        self._writer: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        for number in range(WRITERS):
-            writer = asyncio.create_task(self._write(), name=f"group-commit-{number}")
-            self._writers.append(writer)
+        self._writer = asyncio.create_task(self._write(), name="group-commit")
 
     async def close(self) -> None:
         """To be called when no request is under way any more."""
-        for writer in self._writers:
-            writer.cancel()
+        if self._writer is not None:
+            self._writer.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await writer
+                await self._writer
 
     async def submit(self, submission: Submission) -> Accepted:
         """Durable when it returns. Raises the Problem of a refusal."""
@@ -86,7 +83,7 @@ class GroupCommit:
     async def _commit(self, batch: list[_Pending]) -> None:
         stored = False
         try:
-            async with self._database.transaction() as session:
+            async with self.database.transaction() as session:
                 results = await submit(session, self._settings, [p.submission for p in batch])
                 stored = True
         except Exception as error:
@@ -115,7 +112,7 @@ class GroupCommit:
         """The winner has committed, so the next look finds its key."""
         for _ in range(MAX_RACES):
             try:
-                async with self._database.transaction() as session:
+                async with self.database.transaction() as session:
                     [result] = await submit(session, self._settings, [submission])
                 return result
             except KeyRace:

@@ -98,6 +98,8 @@ WITH change AS (
     FROM owners o JOIN (SELECT user_id, sum(active) AS active FROM change GROUP BY user_id) d
         USING (user_id)
     WHERE s.user_id = o.user_id
+), posted AS (
+    INSERT INTO inbox (job_ids) SELECT array_agg(job_id ORDER BY job_id) FROM change
 )
 SELECT count(*) FROM change
 """)
@@ -132,7 +134,6 @@ async def transition(session: AsyncSession, changes: Sequence[Transition]) -> se
         return set()
     moved = [row.change.job_id for row in rows]
     await session.execute(_APPLY, {"rows": _rows_json.dump_json(rows).decode()})
-    await inbox.post(session, moved)
     return set(moved)
 
 

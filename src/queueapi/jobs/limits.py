@@ -96,27 +96,13 @@ def check_count(limit: int, active: int, more: int) -> None:
 
 
 def _check_size(settings: Settings, job: JobSubmission) -> None:
-    asked = (
-        ("cpu_cores", job.cpu_cores, settings.max_cpu_cores, "QUEUEAPI_MAX_CPU_CORES"),
-        ("memory_gb", job.memory_gb, settings.max_memory_gb, "QUEUEAPI_MAX_MEMORY_GB"),
-        ("gpu_count", job.gpus, settings.max_gpus, "QUEUEAPI_MAX_GPUS"),
-        (
-            "estimated_hours",
-            job.estimated_hours,
-            settings.max_estimated_hours,
-            "QUEUEAPI_MAX_ESTIMATED_HOURS",
-        ),
-    )
-    for name, value, limit, setting in asked:
-        if value > limit:
-            raise LimitExceeded(
-                f"{name} is {value:g}; the most that a job may ask for is {limit:g}. Ask for "
-                f"less, or have the operator raise {setting}.",
-                limit_name=name,
-                limit=limit,
-                used=0,
-                requested=value,
-            )
+    if (
+        job.cpu_cores > settings.max_cpu_cores
+        or job.memory_gb > settings.max_memory_gb
+        or job.gpus > settings.max_gpus
+        or job.estimated_hours > settings.max_estimated_hours
+    ):
+        raise _too_large(settings, job)
     if len(job.script.encode()) > settings.max_script_bytes:
         raise Invalid(
             f"The script is over {settings.max_script_bytes} bytes. Let it fetch what it needs.",
@@ -126,6 +112,26 @@ def _check_size(settings: Settings, job: JobSubmission) -> None:
         raise Conflict(
             f"No cluster of provider {job.provider} is registered here. Use auto or local."
         )
+
+
+def _too_large(settings: Settings, job: JobSubmission) -> LimitExceeded:
+    """The refusal, which names the first of the amounts that is above its limit."""
+    asked = (
+        ("cpu_cores", job.cpu_cores, settings.max_cpu_cores),
+        ("memory_gb", job.memory_gb, settings.max_memory_gb),
+        ("gpu_count", job.gpus, settings.max_gpus),
+        ("estimated_hours", job.estimated_hours, settings.max_estimated_hours),
+    )
+    name, value, limit = next(entry for entry in asked if entry[1] > entry[2])
+    setting = "QUEUEAPI_MAX_GPUS" if name == "gpu_count" else f"QUEUEAPI_MAX_{name.upper()}"
+    return LimitExceeded(
+        f"{name} is {value:g}; the most that a job may ask for is {limit:g}. Ask for "
+        f"less, or have the operator raise {setting}.",
+        limit_name=name,
+        limit=limit,
+        used=0,
+        requested=value,
+    )
 
 
 def _check_quota(group: Membership, job: JobSubmission) -> None:

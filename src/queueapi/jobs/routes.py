@@ -98,7 +98,6 @@ async def submit_job(
     body: schemas.JobSubmission,
     principal: Writer,
     submitter: Submitter,
-    database: DatabaseOf,
     key: Key = None,
 ) -> Response:
     """Stores the job; it is durable when this answers. Send an Idempotency-Key to be able to
@@ -106,7 +105,7 @@ async def submit_job(
     accepted = await submitter.submit(Submission(principal, [body], key))
     [job_id] = accepted.job_ids
     if accepted.replayed:
-        async with database.transaction() as session:
+        async with submitter.database.transaction() as session:
             jobs = await query.documents_by_id(session, [job_id])
         if job_id not in jobs:
             raise query.not_found(job_id)

@@ -17,7 +17,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from queueapi.auth.principal import Principal
 from queueapi.config import Settings
-from queueapi.db import inbox
 from queueapi.errors import IdempotencyKeyReused, Problem
 from queueapi.jobs.limits import Allowance, Membership, check
 from queueapi.jobs.pricing import cost
@@ -103,6 +102,8 @@ WITH new AS MATERIALIZED (
         job_ids = excluded.job_ids, created_at = now()
     WHERE idempotency_keys.created_at <= now() - make_interval(hours => :hours)
     RETURNING 1
+), posted AS (
+    INSERT INTO inbox (job_ids) SELECT array_agg(id ORDER BY id) FROM new
 )
 SELECT array_agg(id ORDER BY ordinality) AS ids, now() AS created_at,
     (SELECT count(*) FROM keyed) AS keys
@@ -236,7 +237,6 @@ async def _store(
     stored = result.one()
     if stored.keys != len(keys):
         raise KeyRace
-    await inbox.post(session, stored.ids)
     ids = iter(stored.ids)
     return {
         index: Accepted(
