@@ -12,6 +12,7 @@ import threading
 
 import uvicorn
 
+from queueapi.cli.protocol import BoundedProtocol
 from queueapi.config import Settings
 from queueapi.logs import configure_logging
 from queueapi.main import create_app
@@ -30,7 +31,13 @@ def main() -> None:
     sys.stdout.flush()
     threading.Thread(target=end_with_stdin, daemon=True).start()
     server = uvicorn.Server(
-        uvicorn.Config(create_app(settings), log_config=None, access_log=False, lifespan="on")
+        uvicorn.Config(
+            create_app(settings),
+            http=BoundedProtocol,
+            log_config=None,
+            access_log=False,
+            lifespan="on",
+        )
     )
     server.run(sockets=[listener])
 

@@ -119,6 +119,13 @@ async def test_a_priority_changes_only_as_it_was_read(stage: Stage, make_person:
 
         await until(scheduled, "the scheduler's knowledge of it")
         assert await caller.events(job_id) == ["submitted"] + ["priority_changed"] * 4
+        told = (await caller.ask("GET", f"/api/jobs/{job_id}/events")).json()["events"]
+        assert [e["message"].partition(" by ")[0] for e in told[1:]] == [
+            "priority 2 → 5",
+            "priority 5 → 6",
+            "priority 6 → 7",
+            "priority 7 → 8",
+        ]
 
 
 async def test_a_queued_job_is_cancelled_at_once(stage: Stage, make_person: Make) -> None:

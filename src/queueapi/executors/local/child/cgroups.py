@@ -122,6 +122,7 @@ class JobCgroup:
         self._version = roots.version
         self._memory = f"{roots.memory}/{name}" if roots.memory else None
         self._pids = f"{roots.pids}/{name}" if roots.pids else None
+        self.occupied = False  # by the supervisor, so that what it starts is in
 
     @property
     def folders(self) -> tuple[str, ...]:
@@ -138,6 +139,11 @@ class JobCgroup:
         """Whether the kernel holds the process limit."""
         return self._pids is not None
 
+    def make(self) -> None:
+        """Make the groups, without limits. Raises OSError."""
+        for folder in self.folders:
+            _make(folder)
+
     def create(self, memory_bytes: int, max_processes: int) -> None:
         """Make the groups and set the limits; drops what the kernel refuses."""
         if self._memory and not self._make_memory(self._memory, memory_bytes):
@@ -145,7 +151,7 @@ class JobCgroup:
         if self._pids:
             try:
                 _make(self._pids)
-                _write(f"{self._pids}/pids.max", str(max_processes))
+                _write(f"{self._pids}/pids.max", str(max_processes + self.occupied))
             except OSError:
                 self._pids = None
 
@@ -166,7 +172,7 @@ class JobCgroup:
         return True
 
     def join(self, pid: int) -> None:
-        """Put a process in. Raises OSError."""
+        """Put a process in: see ``seat`` for what that costs. Raises OSError."""
         for folder in self.folders:
             _write(f"{folder}/cgroup.procs", str(pid))
 
@@ -191,11 +197,11 @@ class JobCgroup:
         except (OSError, ValueError):
             return None
 
-    def forbid_forks(self) -> None:
-        """Let no new process start, so that killing all of them comes to an end."""
+    def limit_processes(self, most: int) -> None:
+        """Change the limit; 0 lets no new one start, so that killing all comes to an end."""
         if self._pids:
             with suppress(OSError):
-                _write(f"{self._pids}/pids.max", "0")
+                _write(f"{self._pids}/pids.max", str(most))
 
     def remove(self) -> None:
         """Delete the groups, which must be empty."""

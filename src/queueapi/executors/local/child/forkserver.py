@@ -30,6 +30,7 @@ from queueapi.executors.local.child.enter import Entry, confine_descendants, spa
 _PACKET: Final = 1 << 16  # bytes
 _PROBE_SECONDS: Final = 10.0
 _SPARE: Final = 16  # idle supervisors that are kept, at about 2 MB each
+_QUIET: Final = 100  # ms without news, after which there is time to fork in advance
 
 
 def main(link_fd: int) -> None:
@@ -49,6 +50,7 @@ class _ForkServer:
         self._workers: dict[int, int] = {}  # our end of a supervisor's channel → its pid
         self._jobs: dict[int, str] = {}  # pid of a busy supervisor → its job's key
         self._idle: list[int] = []  # channels; the last one's memory is the warmest
+        self._last = ""  # the job launched last, while no spare was forked after it
         self._poll = select.poll()
         self._woken, self._wake = os.pipe()
         for pipe_fd in (self._woken, self._wake):
@@ -61,7 +63,13 @@ class _ForkServer:
         self._poll.register(self._link, select.POLLIN)
         self._poll.register(self._woken, select.POLLIN)
         while True:
-            for ready, _ in self._poll.poll():
+            short = self._last and not self._idle
+            news = self._poll.poll(_QUIET if short else None)
+            if not news:
+                # Long jobs keep all busy: the next job shall find one prepared, too.
+                self._fork("", self._last)
+                self._last = ""
+            for ready, _ in news:
                 if ready == self._woken:
                     with suppress(BlockingIOError):
                         os.read(self._woken, _PACKET)
@@ -90,12 +98,17 @@ class _ForkServer:
             self._link.send(json.dumps(message).encode(), socket.MSG_NOSIGNAL)
 
     def _launch(self, folder: str) -> str | None:
+        self._last = folder
         while self._idle:
             channel = self._idle.pop()
             with suppress(OSError):  # it was killed meanwhile
                 worker.say(channel, folder.encode())
                 self._jobs[self._workers[channel]] = folder.rpartition("/")[2]
                 return None
+        return self._fork(folder)
+
+    def _fork(self, folder: str, like: str = "") -> str | None:
+        """A new supervisor: see :func:`worker.become`."""
         try:
             ours, theirs = worker.channel()
             pid = os.fork()
@@ -103,10 +116,13 @@ class _ForkServer:
             return str(error)
         if pid == 0:
             signal.set_wakeup_fd(-1)
-            worker.become(theirs, folder)
+            worker.become(theirs, folder, like)
         os.close(theirs)
         self._workers[ours] = pid
-        self._jobs[pid] = folder.rpartition("/")[2]
+        if folder:
+            self._jobs[pid] = folder.rpartition("/")[2]
+        else:
+            self._idle.append(ours)
         self._poll.register(ours, select.POLLIN)
         return None
 

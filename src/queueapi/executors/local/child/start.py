@@ -30,7 +30,8 @@ def start_wrapper(plan: Plan, lock_fd: int, cgroup: JobCgroup) -> int:
         closing.callback(os.close, go)
         try:
             pid = spawn(_entry(plan, cgroup), files)
-            cgroup.join(pid)
+            if not cgroup.occupied:
+                cgroup.join(pid)
             offer_to_oom_killer(pid)
             os.write(go, b"\n")
         except OSError:

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from typing import Final
 
 from queueapi.executors.local.child import locks, tree
-from queueapi.executors.local.child.cgroups import JobCgroup, members
+from queueapi.executors.local.child.cgroups import members
 from queueapi.executors.local.child.enter import CANNOT_ENTER
 from queueapi.executors.local.child.logcap import LogCap
 from queueapi.executors.local.child.meter import Meter
@@ -33,6 +33,7 @@ from queueapi.executors.local.child.records import (
     write_guard,
     write_outcome,
 )
+from queueapi.executors.local.child.seat import Seat
 from queueapi.executors.local.child.start import start_wrapper
 
 WAKE: Final = (signal.SIGCHLD, signal.SIGTERM, LOOK)  # must be blocked by the caller
@@ -45,7 +46,7 @@ _ENDING_PAUSE: Final = 0.05  # seconds, while a job is being ended
 _WRAPPER_PATIENCE: Final = 2.0  # seconds for the wrapper to record, once its job was killed
 
 
-def supervise(folder: str, started: Callable[[], None]) -> None:
+def supervise(folder: str, started: Callable[[], None], seat: Seat) -> None:
     """Run the job in ``folder`` to its end, unless it was begun before or is held.
 
     ``started`` is called once, when the wrapper has taken its start lock.
@@ -65,12 +66,18 @@ def supervise(folder: str, started: Callable[[], None]) -> None:
         closing.callback(os.close, run_fd)
         if plan is None or exists(job_fd, OUTCOME) or exists(run_fd, STARTED):
             return
-        _Supervisor(plan, job_fd, run_fd, lock_fd, started).run()
+        _Supervisor(plan, job_fd, run_fd, lock_fd, started, seat).run()
 
 
 class _Supervisor:
     def __init__(
-        self, plan: Plan, job_fd: int, run_fd: int, lock_fd: int, started: Callable[[], None]
+        self,
+        plan: Plan,
+        job_fd: int,
+        run_fd: int,
+        lock_fd: int,
+        started: Callable[[], None],
+        seat: Seat,
     ) -> None:
         self._plan = plan
         self._job_fd = job_fd
@@ -78,7 +85,8 @@ class _Supervisor:
         self._lock_fd = lock_fd
         self._started = started
         self._owner = os.fstat(run_fd).st_uid
-        self._cgroup = JobCgroup(plan.cgroups, f"{plan.key}.{os.getpid()}")
+        self._seat = seat
+        self._cgroup = seat.groups_for(plan.cgroups, f"{plan.key}.{os.getpid()}")
         self._meter = Meter(self._cgroup, plan.memory_bytes, tree.resident(os.getpid()))
         self._logs = LogCap(run_fd, self._owner, plan.log_cap_bytes)
         self._wrapper = 0
@@ -102,6 +110,7 @@ class _Supervisor:
         self._cgroup.create(self._plan.memory_bytes, self._plan.max_processes)
         self._began, self._deadline = time.time(), time.monotonic() + self._plan.time_limit
         self._wrapper = start_wrapper(self._plan, self._lock_fd, self._cgroup)
+        self._leave_job()
         if not self._wrapper:
             self._wrapper_status = CANNOT_ENTER << 8  # as if it had said so itself
         self._watch()
@@ -110,6 +119,12 @@ class _Supervisor:
             self._conclude()
         finally:
             self._cgroup.remove()
+
+    def _leave_job(self) -> None:
+        """Out of its groups, into the next job's."""
+        self._seat.move_on(self._plan.cgroups)
+        if self._cgroup.occupied and not self._seat.stuck:
+            self._cgroup.limit_processes(self._plan.max_processes)
 
     def _watch(self) -> None:
         """Wait for the wrapper's end while holding the job to its limits."""
@@ -195,11 +210,11 @@ class _Supervisor:
     def _sweep(self) -> None:
         """Kill what the script left behind: its end is the end of its whole tree."""
         while not self._reap():
-            self._cgroup.forbid_forks()
+            self._cgroup.limit_processes(0)
             # Stopped first, and listed again: what is stopped can't fork away.
             for number in (signal.SIGSTOP, signal.SIGKILL):
                 left = {*tree.descendants(os.getpid()), *members(self._cgroup.folders)}
-                tree.send(left, number)
+                tree.send(left - {os.getpid()}, number)  # we are there if the kernel held us
             signal.sigtimedwait((signal.SIGCHLD,), _ENDING_PAUSE)
 
     def _conclude(self) -> None:

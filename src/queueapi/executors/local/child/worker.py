@@ -16,7 +16,8 @@ from typing import Final, NoReturn
 from queueapi.executors.local.child.enter import adopt_orphans
 from queueapi.executors.local.child.locks import WRAPPER_FD
 from queueapi.executors.local.child.owned import open_folder, write_new
-from queueapi.executors.local.child.records import OPTIONS_FD
+from queueapi.executors.local.child.records import OPTIONS_FD, read_plan
+from queueapi.executors.local.child.seat import Seat
 from queueapi.executors.local.child.supervisor import WAKE, supervise
 
 STARTED: Final = b"started"
@@ -36,8 +37,11 @@ def say(channel_fd: int, word: bytes) -> None:
     os.write(channel_fd, word)
 
 
-def become(channel_fd: int, folder: str) -> NoReturn:
-    """Serve jobs, the one in ``folder`` first, until the fork server wants no more."""
+def become(channel_fd: int, folder: str, like: str = "") -> NoReturn:
+    """Serve jobs, the one in ``folder`` first, until the fork server wants no more.
+
+    Without a ``folder`` wait for the first, prepared for a job planned ``like`` that one.
+    """
     status = 1
     try:
         os.setsid()
@@ -51,14 +55,30 @@ def become(channel_fd: int, folder: str) -> NoReturn:
             os.dup2(0, number, inheritable=False)
         adopt_orphans()
         gc.enable()  # it may live for weeks; the frozen heap stays untouched
+        seat = Seat()
+        if not folder:
+            _prepare(seat, like)
+            folder = _next()
         while folder:
-            supervise(folder, lambda: _tell(STARTED))
+            supervise(folder, lambda: _tell(STARTED), seat)
+            if seat.stuck:
+                break
+            _tell(ENDED)
             folder = _next()
         status = 0
     except BaseException:
         _leave_trace(folder)
     finally:
         os._exit(status)
+
+
+def _prepare(seat: Seat, like: str) -> None:
+    job_fd = open_folder(like)
+    if job_fd is not None:
+        plan = read_plan(job_fd)
+        os.close(job_fd)
+        if plan is not None:
+            seat.move_on(plan.cgroups)
 
 
 def _tell(word: bytes) -> None:
@@ -68,7 +88,6 @@ def _tell(word: bytes) -> None:
 
 def _next() -> str:
     """Wait for the next job's folder; empty = there is none to come."""
-    _tell(ENDED)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))
     try:
         return os.read(_CHANNEL_FD, _FOLDER_LIMIT).decode()
