@@ -65,6 +65,7 @@ class Attempt(Document):
     node: str
     gpu_indices: list[int]
     provider_job_id: str | None
+    output_path: str | None
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None

@@ -131,6 +131,9 @@ class Executor(Protocol):
         and for a key that is unknown or has ended.
         """
 
+    def output_path(self, key: str) -> str | None:
+        """The folder on its node where the run works and leaves files; None = it has none."""
+
     async def log_size(self, key: str, stream: Stream) -> int:
         """Bytes written so far; 0 for an unknown key."""
 

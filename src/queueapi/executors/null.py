@@ -63,6 +63,10 @@ class NullExecutor:
     async def cancel(self, key: str) -> None:
         """It has ended already."""
 
+    def output_path(self, key: str) -> str | None:
+        """Nothing is run, so nothing is left."""
+        return None
+
     async def log_size(self, key: str, stream: Stream) -> int:
         """No logs."""
         return 0

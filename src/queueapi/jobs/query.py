@@ -12,6 +12,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from queueapi.auth.models import User
 from queueapi.auth.principal import Principal
 from queueapi.errors import NotFound
+from queueapi.executors.base import Executor
 from queueapi.groups.models import Group, LedgerEntry
 from queueapi.jobs import schemas
 from queueapi.jobs.models import Attempt, Job, JobEvent, JobState
@@ -234,7 +235,7 @@ def _total(column: InstrumentedAttribute[float]) -> ColumnElement[float]:
     return func.coalesce(func.sum(column), 0.0)
 
 
-def attempt_document(attempt: Attempt) -> schemas.AttemptDocument:
+def attempt_document(attempt: Attempt, executor: Executor | None) -> schemas.AttemptDocument:
     return schemas.AttemptDocument(
         number=attempt.number,
         launch_key=attempt.launch_key,
@@ -242,6 +243,7 @@ def attempt_document(attempt: Attempt) -> schemas.AttemptDocument:
         node=attempt.node,
         gpu_indices=attempt.gpu_indices,
         provider_job_id=attempt.remote_id,
+        output_path=executor.output_path(attempt.launch_key) if executor else None,
         created_at=attempt.created_at,
         started_at=attempt.started_at,
         ended_at=attempt.ended_at,

@@ -271,7 +271,7 @@ async def _detail(
         priority_factors=outlook.priority if outlook else None,
         estimated_start=outlook.estimated_start if outlook else None,
         estimated_cpu_minutes=record.estimated_cpu_minutes,
-        attempts=[query.attempt_document(a) for a in record.attempts],
+        attempts=[query.attempt_document(a, executors.get(a.cluster)) for a in record.attempts],
         usage=record.usage,
         stdout_tail=tails[Stream.STDOUT],
         stderr_tail=tails[Stream.STDERR],

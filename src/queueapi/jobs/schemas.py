@@ -266,6 +266,9 @@ class AttemptDocument(BaseModel):
     node: str
     gpu_indices: list[int]
     provider_job_id: str | None
+    output_path: str | None = Field(
+        description="The folder on the node where it ran, with the files that it left"
+    )
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None

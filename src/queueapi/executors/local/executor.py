@@ -25,7 +25,7 @@ from queueapi.executors.base import (
 )
 from queueapi.executors.local import ending, logs, observe, prepare
 from queueapi.executors.local.child import cgroups, locks
-from queueapi.executors.local.child.records import CgroupRoots
+from queueapi.executors.local.child.records import RUN, CgroupRoots
 from queueapi.executors.local.config import LocalConfig
 from queueapi.executors.local.discovery import discover_node
 from queueapi.executors.local.link import ForkServerLink
@@ -158,6 +158,10 @@ class LocalExecutor:
         finally:
             self._ending.discard(key)
         self._changed(key)
+
+    def output_path(self, key: str) -> str | None:
+        """The job's working folder, whether it exists yet or no more."""
+        return f"{self._jobs}/{key}/{RUN}/work"
 
     async def log_size(self, key: str, stream: Stream) -> int:
         """Bytes written so far."""
