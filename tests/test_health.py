@@ -93,8 +93,9 @@ async def test_metrics_show_the_queue(
 
         async def one_runs() -> dict[str, float] | None:
             now = await figures()
-            queue = [now.get(f'queueapi_jobs_{s}{{group="chem"}}') for s in ("waiting", "running")]
-            return now if queue == [1, 1] else None
+            name = 'queueapi_jobs{{group="chem",state="{}"}}'
+            waiting, placed = (now.get(name.format(s), 0) for s in ("queued", "starting"))
+            return now if (waiting, placed) == (1, 1) else None
 
         now = await until(one_runs, "one that runs and one that waits")
         assert now["queueapi_scheduler_leads"] == 1
@@ -106,7 +107,7 @@ async def test_metrics_show_the_queue(
         name = 'queueapi_attempts_ended_total{reason="NonZeroExitCode",state="failed"}'
         await until(lambda: ended(figures, before, name), "the end")
         assert grown(await figures(), 'queueapi_launches_total{result="launched"}') >= 1
-    gone = (await client_free_figures()).get('queueapi_jobs_running{group="chem"}')
+    gone = (await client_free_figures()).get('queueapi_jobs{group="chem",state="starting"}')
     assert gone == 0  # a server that does not lead any more has nothing to tell
 
 

@@ -316,6 +316,7 @@ def upgrade() -> None:
         sa.Column("cluster", sa.String(length=100), nullable=False),
         sa.Column("node", sa.String(length=255), nullable=False),
         sa.Column("gpu_indices", sa.ARRAY(sa.SmallInteger()), nullable=False),
+        sa.Column("launch_key", sa.String(length=100), nullable=False),
         sa.Column("remote_id", sa.String(length=255), nullable=True),
         sa.Column(
             "created_at",
@@ -333,6 +334,7 @@ def upgrade() -> None:
             ["job_id"], ["jobs.id"], name=op.f("fk_attempts_job_id_jobs"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_attempts")),
+        sa.UniqueConstraint("launch_key", name=op.f("uq_attempts_launch_key")),
         sa.UniqueConstraint("job_id", "number", name=op.f("uq_attempts_job_id_number")),
     )
     op.create_index(

@@ -47,6 +47,11 @@ def _pointer(location: Sequence[Any]) -> str:
 def _message(error: dict[str, Any]) -> str:
     if error["type"] == "extra_forbidden":
         return "Unknown field. Remove it, or correct its name."
+    if error["type"] == "string_pattern_mismatch":
+        pattern = error["ctx"]["pattern"]
+        if pattern.startswith(r"^[^\x00"):
+            return "It holds a control character, such as NUL or a newline. Remove it."
+        return f"It has characters that are not allowed here. It must match {pattern}."
     return str(error["msg"]).removeprefix("Value error, ")
 
 

@@ -39,7 +39,6 @@ PageSize = Annotated[int, Field(ge=1, le=200), BeforeValidator(from_text)]
 # One line of text for people: any language, no control characters.
 Name = Annotated[str, Field(min_length=1, max_length=100, pattern=PRINTABLE)]
 # One line of text that may be empty.
-PlainText = Annotated[str, Field(max_length=1000, pattern=PRINTABLE)]
 # A group's name: it may become an account or a label elsewhere, and is never taken for an id.
 GroupName = Annotated[str, Field(max_length=100, pattern=GROUP_NAME)]
 # Where a page of a list begins, as an earlier page's `next` gave it.

@@ -15,8 +15,7 @@ CYCLE_SECONDS = Histogram(
     "Time of one scheduler cycle",
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5),
 )
-WAITING = Gauge("queueapi_jobs_waiting", "Jobs that wait", ["group"])
-RUNNING = Gauge("queueapi_jobs_running", "Jobs that hold resources", ["group"])
+JOBS = Gauge("queueapi_jobs", "Jobs that wait to start or hold resources", ["state", "group"])
 LEADS = Gauge("queueapi_scheduler_leads", "1 on the server that has the lead")
 SUBMITTED = Counter("queueapi_jobs_submitted", "Jobs accepted")
 LAUNCHES = Counter("queueapi_launches", "Launches handed to executors", ["result"])
@@ -27,14 +26,14 @@ WAIT_SECONDS = Histogram(
     buckets=(0.05, 0.1, 0.5, 1, 5, 30, 60, 300, 1800, 3600, 21_600, 86_400),
 )
 
-_shown: dict[Gauge, set[str]] = {}
+_shown: set[tuple[str, str]] = set()
 
 
-def set_by_group(gauge: Gauge, names: Mapping[int, str], counts: Mapping[int, int]) -> None:
-    """Show `counts`, by group id; groups that were shown before and are not in it fall to 0."""
-    now = {names.get(group, str(group)): count for group, count in counts.items()}
-    for name in _shown.get(gauge, set()).difference(now):
-        gauge.labels(name).set(0)
-    for name, count in now.items():
-        gauge.labels(name).set(count)
-    _shown[gauge] = set(now)
+def set_jobs(counts: Mapping[tuple[str, str], int]) -> None:
+    """Show `counts`, by state and group; what was shown before and is not in it falls to 0."""
+    global _shown  # noqa: PLW0603 - the library's gauges are the process's too
+    for gone in _shown.difference(counts):
+        JOBS.labels(*gone).set(0)
+    for (state, group), count in counts.items():
+        JOBS.labels(state, group).set(count)
+    _shown = set(counts)

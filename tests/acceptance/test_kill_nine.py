@@ -1,5 +1,6 @@
 """The promise above all others: what was accepted runs once, whatever becomes of the server."""
 
+import shutil
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -90,3 +91,21 @@ def _postgres(server: Server) -> list[psutil.Process]:
             if process.name() == "postgres":
                 found.append(process)
     return found
+
+
+def test_a_new_database_on_an_old_data_folder_adopts_nobody_elses_runs(
+    open_folder: Callable[[], Path], stack: ExitStack
+) -> None:
+    server = Server(open_folder())
+    stack.callback(server.stop)
+    told = []
+    for word in ("old", "new"):
+        server.start()
+        with Client(server.url) as client:
+            client.register(EMAIL, PASSWORD)
+        with _login(server) as client:
+            job = client.wait(client.submit(f"echo {word}", memory_gb=0.1).id, 60)
+            told.append((job.attempts[0].number, job.stdout_tail))
+        server.stop()
+        shutil.rmtree(server.folder / "data" / "postgres")
+    assert told == [(1, "old\n"), (1, "new\n")]

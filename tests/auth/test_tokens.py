@@ -93,6 +93,9 @@ def test_the_messages_name_the_claim() -> None:
     assert "aud must be 'queueapi'" in refused(signed({"aud": "elsewhere"}))
     assert "iss must be 'queueapi'" in refused(signed({"iss": "elsewhere"}))
     assert "issued in the future" in refused(issue(now=NOW + HOUR, lifetime=HOUR))
+    later = (NOW + HOUR / 2).timestamp()
+    assert "not valid yet" in refused(signed({"nbf": later}))
+    assert "nbf can't be read" in refused(signed({"nbf": "soon"}))
 
 
 def test_an_access_token_is_no_refresh_token_and_the_reverse() -> None:

@@ -207,7 +207,7 @@ async def test_the_ledger_is_charged_once_for_each_attempt_from_its_record(
         puppet.end(key, 1, ran=999)
         document = await caller.job(job_id)
     rows = await fetch(database, "SELECT * FROM usage_ledger ORDER BY attempt_id")
-    assert [row.attempt_id for row in rows] == [int(k[3:]) for k in puppet.submits]
+    assert [row.attempt_id for row in rows] == [int(k.split("-")[1]) for k in puppet.submits]
     assert [round(row.cpu_minutes, 2) for row in rows] == [2, 4]  # the first ran for a minute
     assert [round(row.gpu_minutes, 2) for row in rows] == [1, 2]
     assert [round(row.memory_gb_minutes, 2) for row in rows] == [4, 8]

@@ -21,6 +21,7 @@ PLACED = Placed(
     state=JobState.RUNNING,
     intent=None,
     attempt_id=11,
+    key="qa-11-00000000",
     cluster="local",
     remote_id="r1",
     created_at=NOW - timedelta(seconds=100),

@@ -5,8 +5,6 @@ from typing import Any
 
 import pytest
 
-from queueapi.errors import Invalid, NotFound
-from queueapi.groups.membership import resolve_group
 from queueapi.groups.models import JoinPolicy
 from tests.auth.people import Person, World, ok, problem
 
@@ -152,30 +150,3 @@ async def test_hostile_changes_are_refused(world: World) -> None:
     for change in HOSTILE_CHANGES:
         problem(await world.ask("PUT", path, manager, json=change), 422)
     problem(await world.ask("PUT", f"/api/groups/{group}/members/0", manager, json={}), 422)
-
-
-async def test_which_group_a_job_is_charged_to(world: World) -> None:
-    person = await world.person()
-
-    async def resolved(group: str | int | None = None) -> str:
-        async with world.database.transaction() as session:
-            return (await resolve_group(session, person.id, group)).name
-
-    with pytest.raises(Invalid, match="none yet"):
-        await resolved()
-    one, other = await world.group("one"), await world.group("other")
-    waiting = await world.group("waiting")
-    await world.member(person, one)
-    await world.member(person, waiting, approved=False)
-    assert await resolved() == "one"
-    await world.member(person, other)
-    with pytest.raises(Invalid, match="Your groups: one, other"):
-        await resolved()
-    assert await resolved("other") == "other"
-    assert await resolved(one) == "one"
-    for wanted in ("waiting", waiting, "nowhere", 10**9):
-        with pytest.raises(NotFound, match=r"no group .*Your groups: one, other"):
-            await resolved(wanted)
-    path = "/api/auth/me/default-group"
-    ok(await world.ask("PUT", path, person, json={"group_id": other}))
-    assert await resolved() == "other"

@@ -48,7 +48,8 @@ async def test_the_files_that_a_job_leaves_lie_where_the_attempt_says(
         caller = Caller(client, await make_person())
         job_id = await caller.submit("echo found > result.txt", **SMALL)
         [attempt] = (await caller.until(job_id, "completed"))["attempts"]
-    assert Path(attempt["output_path"], "result.txt").read_text() == "found\n"
+        result = Path(attempt["output_path"], "result.txt")
+    assert await asyncio.to_thread(result.read_text) == "found\n"
 
 
 async def test_a_cancel_ends_the_whole_tree_and_frees_its_cpus(

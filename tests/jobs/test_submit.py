@@ -81,7 +81,7 @@ SENSIBLE: list[tuple[Json, str, Any]] = [
     ({"gpu_count": None, "gpu_type": None}, "gpu_count", 0),
     ({"cpu_cores": 4.0}, "cpu_cores", 4),
     ({"estimated_hours": 1e-9}, "estimated_hours", 1 / 3600),
-    ({"memory_gb": 1e-9}, "memory_gb", 1 / 1024),
+    ({"memory_gb": 1e-9}, "memory_gb", 0.001),
     ({"env": {}}, "env", {}),
     ({"input_data": None}, "input_data", None),
 ]

@@ -72,9 +72,6 @@ class Principals:
     def forget_session(self, session_id: int) -> None:
         self._drop(lambda principal: principal.session_id == session_id)
 
-    def forget_all(self) -> None:
-        self._drop(lambda _: True)
-
     def forget_after_commit(self, session: AsyncSession, *user_ids: int) -> None:
         """Forget these people when the session's transaction is committed, not before.
 

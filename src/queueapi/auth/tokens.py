@@ -121,7 +121,17 @@ def _check_claims(kind: Kind, claims: Mapping[str, Any], now: datetime) -> Claim
         )
     if issued > now + LEEWAY:
         raise Unauthenticated(f"The token was issued in the future. {LOG_IN}")
+    if _not_before(claims) > now + LEEWAY:
+        raise Unauthenticated(f"The token is not valid yet. {LOG_IN}")
     return result
+
+
+def _not_before(claims: Mapping[str, Any]) -> datetime:
+    """Ours have no nbf; who signs with our key may set one, and it is kept."""
+    try:
+        return from_epoch(claims.get("nbf", 0))
+    except (TypeError, ValueError, OverflowError, OSError):
+        raise Unauthenticated(f"The token's nbf can't be read. {LOG_IN}") from None
 
 
 def new_api_token() -> str:

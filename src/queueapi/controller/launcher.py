@@ -16,7 +16,7 @@ log = structlog.get_logger(__name__)
 def run_of(row: Row[Any]) -> Run:
     """What the executor gets, from a row of jobs.attempts."""
     return Run(
-        key=f"qa-{row.attempt_id}",
+        key=row.launch_key,
         job_id=row.job_id,
         user_id=row.user_id,
         script=row.script,
@@ -35,21 +35,22 @@ class Launcher:
     def __init__(self, executors: Mapping[str, Executor], done: Callable[[str], None]) -> None:
         self._executors = executors
         self._done = done
-        self._tasks: dict[int, asyncio.Task[None]] = {}  # by attempt
-        self.launched: dict[int, str] = {}  # remote ids to be recorded, by attempt
-        self.refused: dict[int, str] = {}  # why, by attempt
+        # All by launch key.
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self.launched: dict[str, str] = {}  # remote ids to be recorded
+        self.refused: dict[str, str] = {}  # why
 
     def launch(self, rows: Iterable[Row[Any]]) -> None:
         """Start the launches; one that is under way already is left alone."""
         for row in rows:
-            if row.attempt_id not in self._tasks:
-                task = asyncio.create_task(self._submit(row), name=f"launch-{row.attempt_id}")
-                self._tasks[row.attempt_id] = task
+            if row.launch_key not in self._tasks:
+                task = asyncio.create_task(self._submit(row), name=f"launch-{row.launch_key}")
+                self._tasks[row.launch_key] = task
 
-    def is_launching(self, attempt_id: int) -> bool:
+    def is_launching(self, key: str) -> bool:
         """Or has been, with a result that is still to be collected."""
         found = (self._tasks, self.launched, self.refused)
-        return any(attempt_id in known for known in found)
+        return any(key in known for known in found)
 
     async def close(self) -> None:
         """Let launches end that are under way: half a launch is what costs most to mend."""
@@ -59,18 +60,20 @@ class Launcher:
     async def _submit(self, row: Row[Any]) -> None:
         try:
             run = run_of(row)
-            self.launched[row.attempt_id] = await self._executors[row.cluster].submit(run)
+            self.launched[row.launch_key] = await self._executors[row.cluster].submit(run)
             metrics.LAUNCHES.labels("launched").inc()
         except LaunchRefused as error:
-            self.refused[row.attempt_id] = str(error)
+            self.refused[row.launch_key] = str(error)
             metrics.LAUNCHES.labels("refused").inc()
         except ExecutorUnavailable as error:
             # The next sweep finds it unknown and without a remote id, and tries again.
-            log.warning("executor_unavailable", cluster=row.cluster, error=str(error))
+            log.warning(
+                "executor_unavailable", job_id=row.job_id, cluster=row.cluster, error=str(error)
+            )
             metrics.LAUNCHES.labels("unavailable").inc()
         except Exception:
-            log.exception("launch_failed", attempt=row.attempt_id, cluster=row.cluster)
+            log.exception("launch_failed", job_id=row.job_id, attempt=row.launch_key)
             metrics.LAUNCHES.labels("error").inc()
         finally:
-            del self._tasks[row.attempt_id]
-            self._done(f"qa-{row.attempt_id}")
+            del self._tasks[row.launch_key]
+            self._done(row.launch_key)

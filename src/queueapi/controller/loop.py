@@ -210,7 +210,7 @@ class _Turn:
                 closed.append(decision)
             elif isinstance(decision, Running):
                 running[placed.attempt_id] = (placed.job_id, decision.at)
-            elif decision == Relaunch() and not self._launcher.is_launching(placed.attempt_id):
+            elif decision == Relaunch() and not self._launcher.is_launching(placed.key):
                 relaunch.append(placed.attempt_id)
         closed += self._take_refusals(now)
         remote_ids, self._launcher.launched = self._launcher.launched, {}
@@ -224,6 +224,14 @@ class _Turn:
             self._mirror.charge(charges, time.time())
             for ended in closed:
                 metrics.ENDED.labels(ended.transition.to, ended.reason or "").inc()
+                log.info(
+                    "attempt_ended",
+                    job_id=ended.transition.job_id,
+                    attempt=ended.attempt_id,
+                    job_state=ended.transition.to,
+                    reason=ended.reason,
+                    exit_code=ended.exit_code,
+                )
         if relaunch:
             async with self._database.transaction() as session:
                 rows = await attempts.launchable(session, relaunch)
@@ -254,10 +262,10 @@ class _Turn:
 
     def _take_refusals(self, now: datetime) -> list[attempts.ClosedAttempt]:
         found = []
-        for attempt_id, why in tuple(self._launcher.refused.items()):
-            placed = self._mirror.placed.get(f"qa-{attempt_id}")
+        for key, why in tuple(self._launcher.refused.items()):
+            placed = self._mirror.placed.get(key)
             if placed is not None:  # else it is known after the inbox was taken in
-                del self._launcher.refused[attempt_id]
+                del self._launcher.refused[key]
                 found.append(refused(placed, why, now))
         return found
 
@@ -265,7 +273,7 @@ class _Turn:
         """Pass on each cancel once; the end of the run is seen by a poll."""
         wanted = [p for p in self._mirror.placed.values() if p.intent is not None]
         for placed in wanted:
-            ready = not self._launcher.is_launching(placed.attempt_id)
+            ready = not self._launcher.is_launching(placed.key)
             known = placed.cluster in self._executors
             if ready and known and placed.attempt_id not in self._stopped:
                 try:
@@ -286,6 +294,7 @@ class _Turn:
             rows = await attempts.open_attempts(session, self._lead.epoch, _new(plan.starts))
         for row in rows:
             metrics.WAIT_SECONDS.observe(row.waited)
+            log.info("job_starts", job_id=row.job_id, attempt=row.attempt_id, cluster=row.cluster)
         self._launcher.launch(rows)
 
 

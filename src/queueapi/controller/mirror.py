@@ -3,7 +3,7 @@
 Rows go in, scheduler events come of them. It is only ever fed what was committed.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -43,7 +43,8 @@ SELECT j.id, j.user_id, j.group_id, j.state, j.held, j.intent, j.cpu_cores, j.me
        j.gpu_count, j.gpu_type, j.time_limit, j.base_priority, j.retries, j.max_retries,
        extract(epoch FROM j.queued_at)::float8 AS queued_at,
        coalesce(extract(epoch FROM j.eligible_at), 0)::float8 AS eligible_at,
-       a.id AS attempt_id, a.cluster, a.node, a.gpu_indices, a.remote_id, a.started_at,
+       a.id AS attempt_id, a.launch_key,
+       a.cluster, a.node, a.gpu_indices, a.remote_id, a.started_at,
        a.created_at AS attempt_created_at
 FROM jobs j LEFT JOIN attempts a
     ON a.job_id = j.id AND a.number = j.attempts AND j.state IN ('starting', 'running', 'suspended')
@@ -64,6 +65,7 @@ class Placed:
     state: JobState
     intent: Intent | None
     attempt_id: int
+    key: str  # launch key
     cluster: str
     remote_id: str | None
     created_at: datetime  # of the attempt
@@ -74,10 +76,6 @@ class Placed:
     gpus: int
     retries: int
     max_retries: int
-
-    @property
-    def key(self) -> str:
-        return f"qa-{self.attempt_id}"
 
 
 def scheduler_config(settings: Settings) -> Config:
@@ -166,9 +164,8 @@ class Mirror:
                 self._nodes[key] = node
                 self.scheduler.apply(NodeChanged(node))
 
-    def remember_remote_ids(self, remote_ids: dict[int, str]) -> None:
-        for attempt_id, remote_id in remote_ids.items():
-            key = f"qa-{attempt_id}"
+    def remember_remote_ids(self, remote_ids: Mapping[str, str]) -> None:
+        for key, remote_id in remote_ids.items():
             if key in self.placed:
                 self.placed[key] = replace(self.placed[key], remote_id=remote_id)
 
@@ -219,6 +216,7 @@ class Mirror:
             state=state,
             intent=Intent(row.intent) if row.intent else None,
             attempt_id=row.attempt_id,
+            key=row.launch_key,
             cluster=row.cluster,
             remote_id=row.remote_id,
             created_at=row.attempt_created_at,

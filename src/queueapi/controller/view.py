@@ -1,12 +1,14 @@
 """The scheduler's answers for the API: order, positions, reasons, estimates."""
 
 import time
+from collections import Counter
 from collections.abc import Collection
 
 from queueapi import metrics
 from queueapi.clock import from_epoch
 from queueapi.controller.mirror import Mirror
 from queueapi.jobs import schemas
+from queueapi.jobs.models import JobState
 from queueapi.jobs.queue import Outlook, QueueKey
 from queueapi.scheduling import Priority, QueueEntry, RankKey
 
@@ -39,8 +41,7 @@ class SchedulerView:
         """This server does not lead (any more); whether another does is not known."""
         self._mirror, self.follows = None, False
         metrics.LEADS.set(0)
-        metrics.set_by_group(metrics.WAITING, {}, {})
-        metrics.set_by_group(metrics.RUNNING, {}, {})
+        metrics.set_jobs({})
 
     @property
     def leads(self) -> bool:
@@ -116,10 +117,14 @@ class SchedulerView:
     def publish_metrics(self) -> None:
         if self._mirror is None:
             return
-        scheduler = self._mirror.scheduler
         names = self._mirror.group_names
-        metrics.set_by_group(metrics.WAITING, names, scheduler.waiting_by_group)
-        metrics.set_by_group(metrics.RUNNING, names, scheduler.running_by_group)
+        counts = Counter(
+            (str(p.state), names.get(p.group_id, str(p.group_id)))
+            for p in self._mirror.placed.values()
+        )
+        for group_id, count in self._mirror.scheduler.waiting_by_group.items():
+            counts[str(JobState.QUEUED), names.get(group_id, str(group_id))] = count
+        metrics.set_jobs(counts)
 
 
 def _priority(priority: Priority) -> schemas.Priority:

@@ -1,6 +1,5 @@
 """Who is in a group: asking to join, the default group, and which group a job names."""
 
-from collections.abc import Sequence
 from datetime import datetime
 from fnmatch import fnmatchcase
 
@@ -10,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from queueapi.auth.models import User
 from queueapi.auth.principal import Principal
 from queueapi.clock import utc_now
-from queueapi.errors import FieldError, Invalid, NotFound
+from queueapi.errors import NotFound
 from queueapi.groups.access import not_found
 from queueapi.groups.models import Group, JoinPolicy, Membership
 from queueapi.groups.schemas import MembershipView, Status
@@ -126,41 +125,3 @@ async def choose_default(session: AsyncSession, principal: Principal, group_id: 
         .where(Membership.user_id == principal.user_id, Membership.group_id == group_id)
         .values(is_default=True)
     )
-
-
-async def resolve_group(session: AsyncSession, user_id: int, group: str | int | None) -> Group:
-    """The group that a job is charged to: the one named, else the default, else the only one.
-
-    Raises NotFound where the user is no approved member of it, Invalid where it must be named.
-    """
-    statement = (
-        select(Group, Membership.is_default)
-        .join(Membership, Membership.group_id == Group.id)
-        .where(Membership.user_id == user_id, Membership.approved_at.is_not(None))
-        .order_by(Group.id)
-    )
-    rows = (await session.execute(statement)).all()
-    groups = [g for g, _ in rows]
-    if group is not None:
-        return _named(groups, group)
-    chosen = [g for g, is_default in rows if is_default] or groups
-    if len(chosen) == 1:
-        return chosen[0]
-    raise Invalid(
-        f"Name a group, or choose a default one. Your groups: {_names(groups)}.",
-        errors=[FieldError("/group", "name a group that you are a member of")],
-    )
-
-
-def _named(groups: Sequence[Group], wanted: str | int) -> Group:
-    for group in groups:
-        if wanted in (group.id, group.name):
-            return group
-    raise NotFound(
-        f"You are in no group {wanted!r}. Your groups: {_names(groups)}.",
-        errors=[FieldError("/group", "name a group that you are a member of")],
-    )
-
-
-def _names(groups: Sequence[Group]) -> str:
-    return ", ".join(g.name for g in groups) or "none yet; join one first"

@@ -56,28 +56,31 @@ _closed_json = TypeAdapter(list[dict[str, Any]])
 _IDS = text("SELECT nextval('attempts_id_seq') FROM generate_series(1, :count)")
 _OPEN = text("""
 WITH opened AS (
-    INSERT INTO attempts (id, job_id, number, epoch, cluster, node, gpu_indices)
-    SELECT i.id, n.job_id, j.attempts, :epoch, n.cluster, n.node, n.gpu_indices
+    INSERT INTO attempts (id, job_id, number, epoch, cluster, node, gpu_indices, launch_key)
+    SELECT i.id, n.job_id, j.attempts, :epoch, n.cluster, n.node, n.gpu_indices,
+        'qa-' || i.id || '-' || left(gen_random_uuid()::text, 8)
     FROM json_to_recordset(CAST(:rows AS json))
         AS n(job_id bigint, cluster text, node text, gpu_indices smallint[])
     JOIN unnest(CAST(:jobs AS bigint[]), CAST(:ids AS bigint[])) AS i(job_id, id) USING (job_id)
     JOIN jobs j ON j.id = n.job_id
-    RETURNING id, job_id, cluster, gpu_indices
+    RETURNING id, job_id, cluster, gpu_indices, launch_key
 )
-SELECT o.id AS attempt_id, o.job_id, o.cluster, o.gpu_indices, j.user_id, j.script, j.env,
+SELECT o.id AS attempt_id, o.launch_key, o.job_id, o.cluster, o.gpu_indices,
+       j.user_id, j.script, j.env,
        j.input_data::text AS input_data, j.cpu_cores, j.memory_mb, j.time_limit,
        extract(epoch FROM now() - j.queued_at)::float8 AS waited
 FROM opened o JOIN jobs j ON j.id = o.job_id
 """)
 _LAUNCHABLE = text("""
-SELECT a.id AS attempt_id, a.job_id, a.cluster, a.gpu_indices, j.user_id, j.script, j.env,
+SELECT a.id AS attempt_id, a.launch_key, a.job_id, a.cluster, a.gpu_indices,
+       j.user_id, j.script, j.env,
        j.input_data::text AS input_data, j.cpu_cores, j.memory_mb, j.time_limit
 FROM attempts a JOIN jobs j ON j.id = a.job_id WHERE a.id = ANY(:ids) AND a.ended_at IS NULL
 """)
 _RECORD = text("""
 UPDATE attempts SET remote_id = r.remote_id
-FROM unnest(CAST(:ids AS bigint[]), CAST(:remote_ids AS text[])) AS r(id, remote_id)
-WHERE attempts.id = r.id
+FROM unnest(CAST(:keys AS text[]), CAST(:remote_ids AS text[])) AS r(key, remote_id)
+WHERE attempts.launch_key = r.key
 """)
 _STARTED = text("""
 UPDATE attempts SET started_at = r.started_at
@@ -128,9 +131,10 @@ async def launchable(session: AsyncSession, attempt_ids: Sequence[int]) -> Seque
     return (await session.execute(_LAUNCHABLE, {"ids": list(attempt_ids)})).all()
 
 
-async def record_remote_ids(session: AsyncSession, remote_ids: Mapping[int, str]) -> None:
+async def record_remote_ids(session: AsyncSession, remote_ids: Mapping[str, str]) -> None:
+    """`remote_ids`: by launch key."""
     if remote_ids:
-        values = {"ids": list(remote_ids), "remote_ids": list(remote_ids.values())}
+        values = {"keys": list(remote_ids), "remote_ids": list(remote_ids.values())}
         await session.execute(_RECORD, values)
 
 

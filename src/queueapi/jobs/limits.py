@@ -86,8 +86,8 @@ def check_count(limit: int, active: int, more: int) -> None:
     if active + more > limit:
         raise LimitExceeded(
             f"{active} of your jobs have not ended; with {more} more they would pass the limit "
-            f"of {limit}. Wait for some to end, cancel some, or ask a manager of the group to "
-            "raise max_submitted_per_user.",
+            f"of {limit}. Wait for some to end, cancel some, or ask an administrator to raise "
+            "max_submitted_per_user.",
             limit_name="max_submitted_per_user",
             limit=limit,
             used=active,

@@ -108,7 +108,11 @@ class Job(Base):
 
 
 class Attempt(Base):
-    """One execution of a job. Its launch key is `qa-<id>`."""
+    """One execution of a job.
+
+    The launch key is `qa-<id>-<8 random digits>`: no other database, and no later life of a
+    restored one, has a key in common with this, so nobody adopts what is not his.
+    """
 
     __tablename__ = "attempts"
     __table_args__ = (
@@ -123,6 +127,7 @@ class Attempt(Base):
     cluster: Mapped[str] = mapped_column(String(100))
     node: Mapped[str] = mapped_column(String(255))
     gpu_indices: Mapped[list[int]] = mapped_column(ARRAY(SmallInteger))
+    launch_key: Mapped[str] = mapped_column(String(100), unique=True)
     remote_id: Mapped[str | None] = mapped_column(String(255))
     created_at: Mapped[CreatedAt]
     started_at: Mapped[Timestamp | None]
@@ -131,10 +136,6 @@ class Attempt(Base):
     reason: Mapped[str | None] = mapped_column(String(50))
     peak_memory_mb: Mapped[float | None]
     cpu_seconds: Mapped[float | None]
-
-    @property
-    def launch_key(self) -> str:
-        return f"qa-{self.id}"
 
 
 class JobEvent(Base):

@@ -89,7 +89,7 @@ def document_fields(row: Row[Any]) -> dict[str, Any]:
         "job_type": row.job_type,
         "tags": row.tags,
         "cpu_cores": row.cpu_cores,
-        "memory_gb": row.memory_mb / 1024,
+        "memory_gb": round(row.memory_mb / 1024, 3),
         "gpu_count": row.gpu_count,
         "gpu_type": row.gpu_type,
         "estimated_hours": row.time_limit / 3600,
@@ -136,7 +136,7 @@ def new_document(
         job_type=body.job_type,
         tags=body.tags,
         cpu_cores=body.cpu_cores,
-        memory_gb=body.memory_mb / 1024,
+        memory_gb=round(body.memory_mb / 1024, 3),
         gpu_count=body.gpus,
         gpu_type=body.gpu_type,
         estimated_hours=body.time_limit / 3600,
@@ -267,18 +267,21 @@ async def job_events(session: AsyncSession, principal: Principal, job_id: int) -
         message=None,
         attempt=None,
     )
-    rows = await session.scalars(
-        select(JobEvent).where(JobEvent.job_id == job_id).order_by(JobEvent.id)
+    rows = await session.execute(
+        select(JobEvent, Attempt.launch_key)
+        .outerjoin(Attempt, Attempt.id == JobEvent.attempt_id)
+        .where(JobEvent.job_id == job_id)
+        .order_by(JobEvent.id)
     )
-    return schemas.EventList(events=[submitted, *(_event(row) for row in rows)])
+    return schemas.EventList(events=[submitted, *(_event(event, key) for event, key in rows)])
 
 
-def _event(row: JobEvent) -> schemas.Event:
+def _event(row: JobEvent, launch_key: str | None) -> schemas.Event:
     return schemas.Event(
         at=row.at,
         kind=row.kind,
         status=JobState(row.state),
         reason=row.reason,
         message=row.message,
-        attempt=f"qa-{row.attempt_id}" if row.attempt_id is not None else None,
+        attempt=launch_key,
     )

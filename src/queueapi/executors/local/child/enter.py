@@ -14,6 +14,9 @@ _PR_SET_DUMPABLE: Final = 4
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _OOM_SCORE: Final = b"500"
+# The lowest that still can be killed: in a group where nobody can, a process that
+# needs a page waits for ever.
+_OOM_SCORE_OF_OURS: Final = b"-999"
 _UMASK: Final = 0o077
 # By Python, in us; what is ignored stays ignored in the job.
 _IGNORED: Final = (signal.SIGPIPE, signal.SIGXFSZ)
@@ -54,10 +57,21 @@ def confine_descendants() -> None:
 
 def offer_to_oom_killer(pid: int) -> None:
     """When the machine runs out of memory, this process goes before the server."""
+    _set_oom_score(pid, _OOM_SCORE)
+
+
+def hide_from_oom_killer() -> None:
+    """A job that runs out of memory while we are in its groups goes before us."""
+    _set_oom_score(os.getpid(), _OOM_SCORE_OF_OURS)  # only root may
+
+
+def _set_oom_score(pid: int, score: bytes) -> None:
     with suppress(OSError):
         oom_fd = os.open(f"/proc/{pid}/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
-        os.write(oom_fd, _OOM_SCORE)
-        os.close(oom_fd)
+        try:
+            os.write(oom_fd, score)
+        finally:
+            os.close(oom_fd)
 
 
 def spawn(entry: Entry, files: Mapping[int, int]) -> int:

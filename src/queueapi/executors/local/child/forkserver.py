@@ -9,6 +9,7 @@ It speaks JSON packets over a SOCK_SEQPACKET socket, one object each::
 
 A supervisor that is done with its job gets the next one (see ``worker``): forking
 this heap, and copying its pages one fault at a time, costs more than a small job.
+One that is idle also sits in its next job's groups already (see ``seat``).
 
 When the server's end closes, however it died, this process leaves too. Its
 supervisors stay until their jobs have ended.

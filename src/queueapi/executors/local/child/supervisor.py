@@ -86,7 +86,8 @@ class _Supervisor:
         self._started = started
         self._owner = os.fstat(run_fd).st_uid
         self._seat = seat
-        self._cgroup = seat.groups_for(plan.cgroups, f"{plan.key}.{os.getpid()}")
+        name = f"{plan.key}.{os.getpid()}"
+        self._cgroup = seat.groups_for(plan.cgroups, name, plan.memory_bytes)
         self._meter = Meter(self._cgroup, plan.memory_bytes, tree.resident(os.getpid()))
         self._logs = LogCap(run_fd, self._owner, plan.log_cap_bytes)
         self._wrapper = 0
@@ -110,7 +111,9 @@ class _Supervisor:
         self._cgroup.create(self._plan.memory_bytes, self._plan.max_processes)
         self._began, self._deadline = time.time(), time.monotonic() + self._plan.time_limit
         self._wrapper = start_wrapper(self._plan, self._lock_fd, self._cgroup)
-        self._leave_job()
+        self._seat.move_on(self._plan.cgroups)
+        if self._cgroup.occupied and not self._seat.stuck:  # we counted, too
+            self._cgroup.limit_processes(self._plan.max_processes)
         if not self._wrapper:
             self._wrapper_status = CANNOT_ENTER << 8  # as if it had said so itself
         self._watch()
@@ -119,12 +122,6 @@ class _Supervisor:
             self._conclude()
         finally:
             self._cgroup.remove()
-
-    def _leave_job(self) -> None:
-        """Out of its groups, into the next job's."""
-        self._seat.move_on(self._plan.cgroups)
-        if self._cgroup.occupied and not self._seat.stuck:
-            self._cgroup.limit_processes(self._plan.max_processes)
 
     def _watch(self) -> None:
         """Wait for the wrapper's end while holding the job to its limits."""

@@ -13,7 +13,7 @@ import traceback
 from contextlib import suppress
 from typing import Final, NoReturn
 
-from queueapi.executors.local.child.enter import adopt_orphans
+from queueapi.executors.local.child.enter import adopt_orphans, hide_from_oom_killer
 from queueapi.executors.local.child.locks import WRAPPER_FD
 from queueapi.executors.local.child.owned import open_folder, write_new
 from queueapi.executors.local.child.records import OPTIONS_FD, read_plan
@@ -54,6 +54,7 @@ def become(channel_fd: int, folder: str, like: str = "") -> NoReturn:
         for number in (OPTIONS_FD, WRAPPER_FD):  # kept free for the children
             os.dup2(0, number, inheritable=False)
         adopt_orphans()
+        hide_from_oom_killer()
         gc.enable()  # it may live for weeks; the frozen heap stays untouched
         seat = Seat()
         if not folder:
