@@ -98,7 +98,7 @@ $(DEV_SECRET): $(VENV)/.created
 
 # Programs that some tests use. Root on Debian gets them; for others the tests say what they skip.
 system-packages:
-	@missing=; for pair in bwrap:bubblewrap node:nodejs npm:npm; do \
+	@missing=; for pair in bwrap:bubblewrap node:nodejs npm:npm redis-server:redis-server; do \
 		command -v "$${pair%%:*}" >/dev/null || missing="$$missing $${pair##*:}"; done; \
 	[ -n "$$missing" ] || exit 0; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
