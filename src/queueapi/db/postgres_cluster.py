@@ -13,6 +13,7 @@ from queueapi.db.postgres_program import EmbeddedPostgresError, Programs
 
 ROLE = "queueapi"  # the role and its database
 STOP_SECONDS = 30.0  # for each way to ask
+ABANDONED_SECONDS = 5.0  # for an initdb to end whose owner was killed
 _POLL_SECONDS = 0.01
 
 
@@ -86,10 +87,18 @@ def _serves(pid: int, uid: int, cluster: Path) -> bool:
     return os.fsencode(cluster) in command.split(b"\0")
 
 
+def _remove(abandoned: Path) -> None:
+    """Delete what a killed start left; its initdb may be writing there for a moment more."""
+    until = time.monotonic() + ABANDONED_SECONDS
+    while abandoned.exists() and time.monotonic() < until:
+        shutil.rmtree(abandoned, ignore_errors=True)
+        time.sleep(_POLL_SECONDS)
+
+
 def make_cluster(programs: Programs, cluster: Path, password: str) -> None:
     """Makes the cluster beside its place and moves it there when it is complete."""
     for abandoned in cluster.parent.glob("postgres.new-*"):
-        shutil.rmtree(abandoned, ignore_errors=True)
+        _remove(abandoned)
     workshop = Path(tempfile.mkdtemp(prefix="postgres.new-", dir=cluster.parent))
     account = programs.account
     try:
