@@ -10,7 +10,7 @@ import asyncpg
 from rich.console import Console
 
 from benchmarks import cases, peers
-from benchmarks.stage import folder, occupy, postgres, server
+from benchmarks.stage import folder, occupied, postgres, server
 from benchmarks.table import Row, show
 
 WIDE = {
@@ -38,8 +38,7 @@ async def _value(url: str, query: str) -> int:
 def submits() -> list[Row]:
     """Ours and the peers', on one PostgreSQL. What is submitted waits for a job that runs."""
     with postgres() as (path, url):
-        with server(url, path, MAX_CONCURRENT_JOBS=1) as ours:
-            occupy(ours)
+        with server(url, path, MAX_CONCURRENT_JOBS=1) as ours, occupied(ours):
             say("single submits …")
             rows = [cases.single_submits(ours)]
             say("batch submits …")

@@ -131,11 +131,17 @@ def server(database_url: str | None, data_dir: Path, **settings: object) -> Iter
         yield Server(port, pid, answer.json()["token"], data_dir)
 
 
-def occupy(server: Server) -> None:
-    """Start a job that holds the one slot of a server with MAX_CONCURRENT_JOBS=1."""
+@contextlib.contextmanager
+def occupied(server: Server) -> Iterator[None]:
+    """A job holds the one slot of a server with MAX_CONCURRENT_JOBS=1 until the block ends."""
     with httpx.Client(base_url=server.url, headers=server.headers) as http:
         job = http.post("/api/jobs", json={"script": "exec sleep 600"}).raise_for_status().json()
-        while http.get(f"/api/jobs/{job['id']}").json()["status"] != "running":
+        path = f"/api/jobs/{job['id']}"
+        while http.get(path).json()["status"] != "running":
+            time.sleep(0.05)
+        yield
+        http.delete(path)  # it would outlive the server, as jobs do
+        while http.get(path).json()["status"] != "cancelled":
             time.sleep(0.05)
 
 
