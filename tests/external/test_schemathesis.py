@@ -73,7 +73,7 @@ def fuzz(server: Server, user: str, folder: Path, environment: Mapping[str, str]
     options = {
         "--seed": SEED,
         "--max-examples": EXAMPLES,
-        "--workers": "2",
+        "--workers": "1",
         "--report": "har",
         "--report-har-path": str(folder / "all.har"),
     }
