@@ -158,8 +158,8 @@ class World:
 
 def fits(request: Request, node: Node, running: Iterable[RunningJob]) -> bool:
     """Whether the request is free on the node beside these jobs."""
-    here = [job for job in running if job.placement.node == node.name]
-    taken = {index for job in here for index in job.placement.gpu_indices}
+    here = [job for job in running if job.placement.nodes[0] == node.name]
+    taken = {index for job in here for index in job.placement.shares[0].gpu_indices}
     free = [
         gpu_type
         for index, gpu_type in enumerate(node.gpus)
@@ -176,16 +176,16 @@ def assert_room_for(
     job: RunningJob, nodes: Mapping[str, Node], running: Iterable[RunningJob]
 ) -> None:
     """The placement is on a node that is UP, has room, and has just these GPUs free."""
-    node = nodes[job.placement.node]
+    node = nodes[job.placement.nodes[0]]
     assert node.state is NodeState.UP
     beside = list(running)
     assert fits(job.request, node, beside)
-    indices = job.placement.gpu_indices
+    indices = job.placement.shares[0].gpu_indices
     assert len(set(indices)) == job.request.gpu_count == len(indices)
     for index in indices:
         assert job.request.gpu_type in (None, node.gpus[index])
-    held = [other for other in beside if other.placement.node == node.name]
-    assert not any(set(indices) & set(other.placement.gpu_indices) for other in held)
+    held = [other for other in beside if other.placement.nodes[0] == node.name]
+    assert not any(set(indices) & set(other.placement.shares[0].gpu_indices) for other in held)
 
 
 def assert_limits(world: World) -> None:

@@ -117,7 +117,7 @@ class Scenario:
         """A running job that reaches its time limit in `ends_in` hours."""
         limit = max(ends_in, 1.0) * HOUR if hours is None else hours * HOUR
         request = Request(cpus, memory_mb, len(gpus))
-        placement = Placement("local", on, tuple(gpus))
+        placement = Placement.on("local", on, tuple(gpus))
         started_at = NOON + ends_in * HOUR - limit
         job = RunningJob(job_id, user, group, request, placement, limit, started_at)
         self.scheduler.apply(JobStarted(job))
@@ -141,13 +141,13 @@ class Scenario:
 
     def expect_placed(self, job_id: int, node: str, gpus: Sequence[int] = ()) -> Scenario:
         placements = {start.job_id: start.placement for start in self.plan().starts}
-        assert placements.get(job_id) == Placement("local", node, tuple(gpus))
+        assert placements.get(job_id) == Placement.on("local", node, tuple(gpus))
         return self
 
     def expect_reservation(self, job_id: int, node: str, in_hours: float) -> Scenario:
         reservation = self.plan().reservation
         assert reservation is not None
-        assert (reservation.job_id, reservation.placement.node) == (job_id, node)
+        assert (reservation.job_id, reservation.placement.nodes[0]) == (job_id, node)
         assert reservation.start == NOON + in_hours * HOUR
         return self
 

@@ -43,7 +43,7 @@ def crowded(busy_cpus: int, config: Config) -> Scheduler:
         name = f"n{number:03d}"
         scheduler.apply(NodeChanged(Node(name, 64, 256_000)))
         if busy_cpus:
-            placement = Placement("local", name)
+            placement = Placement.on("local", name)
             request = Request(busy_cpus, 1000)
             running = RunningJob(-1 - number, 0, 0, request, placement, HOUR * (2 + number), NOON)
             scheduler.apply(JobStarted(running))
@@ -104,7 +104,7 @@ def test_the_cost_of_a_plan_is_jobs_started_plus_classes() -> None:
 def test_classes_that_ask_for_more_than_a_misfit_are_skipped_without_a_scan() -> None:
     scheduler = Scheduler(LARGE)
     scheduler.apply(NodeChanged(Node("n1", 64, 256_000)))
-    held = RunningJob(-1, 0, 0, Request(63, 1000), Placement("local", "n1"), HOUR, NOON)
+    held = RunningJob(-1, 0, 0, Request(63, 1000), Placement.on("local", "n1"), HOUR, NOON)
     scheduler.apply(JobStarted(held))
     for cpus in range(2, 64):
         job = WaitingJob(cpus, cpus, 1, 5, Request(cpus, 1000), HOUR, NOON - 100 + cpus)
@@ -139,7 +139,7 @@ def test_the_depth_bounds_the_looks_behind_a_reservation() -> None:
     shallow = Config(max_running=10_000, backfill_depth=20)
     scheduler = Scheduler(shallow)
     scheduler.apply(NodeChanged(Node("n1", 8, 256_000)))
-    held = RunningJob(-1, 0, 0, Request(7, 1000), Placement("local", "n1"), HOUR, NOON)
+    held = RunningJob(-1, 0, 0, Request(7, 1000), Placement.on("local", "n1"), HOUR, NOON)
     scheduler.apply(JobStarted(held))
     for number in range(1000):
         cpus = 8 if number == 0 else 1
@@ -151,7 +151,7 @@ def test_the_depth_bounds_the_looks_behind_a_reservation() -> None:
 def test_jobs_too_long_for_the_gap_are_passed_over_without_a_scan() -> None:
     scheduler = Scheduler(LARGE)
     scheduler.apply(NodeChanged(Node("n1", 8, 256_000)))
-    held = RunningJob(-1, 0, 0, Request(7, 1000), Placement("local", "n1"), HOUR, NOON)
+    held = RunningJob(-1, 0, 0, Request(7, 1000), Placement.on("local", "n1"), HOUR, NOON)
     scheduler.apply(JobStarted(held))
     scheduler.apply(JobQueued(WaitingJob(0, 1, 1, 10, Request(8, 10), HOUR, NOON - 9000)))
     for number in range(1, 500):

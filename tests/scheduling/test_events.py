@@ -20,7 +20,7 @@ def waiting(job_id: int, cpus: int = 1, queued_at: float = NOON) -> WaitingJob:
 
 
 def running(job_id: int, cpus: int = 1, on: str = "n1") -> RunningJob:
-    return RunningJob(job_id, 1, 1, Request(cpus, 100), Placement("local", on), HOUR, NOON)
+    return RunningJob(job_id, 1, 1, Request(cpus, 100), Placement.on("local", on), HOUR, NOON)
 
 
 def test_each_event_twice_changes_nothing(scenario: Scenario) -> None:

@@ -301,7 +301,7 @@ class _Turn:
 def _new(starts: Sequence[Start]) -> list[attempts.NewAttempt]:
     return [
         attempts.NewAttempt(
-            s.job_id, s.placement.cluster, s.placement.node, s.placement.gpu_indices
+            s.job_id, s.placement.cluster, s.placement.nodes[0], s.placement.shares[0].gpu_indices
         )
         for s in starts
     ]

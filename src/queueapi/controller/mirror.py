@@ -236,7 +236,7 @@ class Mirror:
             user_id=row.user_id,
             group_id=row.group_id,
             request=self._request(row),
-            placement=Placement(row.cluster, row.node, tuple(row.gpu_indices)),
+            placement=Placement.on(row.cluster, row.node, tuple(row.gpu_indices)),
             time_limit=row.time_limit,
             started_at=since.timestamp(),
         )

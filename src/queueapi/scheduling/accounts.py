@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from queueapi.scheduling.formula import TICKS_PER_MINUTE, commitment, decayed, fair_share
-from queueapi.scheduling.model import Config, Group, GroupUsage, RunningJob, WaitingJob
+from queueapi.scheduling.model import Config, Group, GroupUsage, Queue, RunningJob, WaitingJob
 from queueapi.scheduling.plan import ReasonCode
 
 
@@ -16,6 +16,7 @@ class Accounts:
         self.config = config
         self.groups: dict[int, Group] = {}
         self.usages: dict[int, GroupUsage] = {}
+        self.queues: dict[str, Queue] = {}
         self.running = 0
         self.running_by_user: Counter[int] = Counter()
         self.running_by_group: Counter[int] = Counter()
@@ -25,6 +26,7 @@ class Accounts:
         twin = Accounts(self.config)
         twin.groups = dict(self.groups)
         twin.usages = dict(self.usages)
+        twin.queues = dict(self.queues)
         twin.running = self.running
         twin.running_by_user = self.running_by_user.copy()
         twin.running_by_group = self.running_by_group.copy()

@@ -71,13 +71,13 @@ class Board:
 
     def hold(self, job: RunningJob) -> None:
         """Take what the job holds out of its node, known or not."""
-        key = NodeKey(job.placement.cluster, job.placement.node)
+        key = NodeKey(job.placement.cluster, job.placement.nodes[0])
         space = self.spaces.get(key) or Space.of(key, None)
         self.spaces[key] = space.holding(hold_of(job))
 
     def release(self, job: RunningJob) -> None:
         """Give back what the job holds."""
-        key = NodeKey(job.placement.cluster, job.placement.node)
+        key = NodeKey(job.placement.cluster, job.placement.nodes[0])
         self.spaces[key] = self.spaces[key].without(job.job_id)
         if self.spaces[key].node is None:
             self.remove_node(key)

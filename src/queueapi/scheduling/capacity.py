@@ -29,7 +29,7 @@ class Hold(NamedTuple):
 
 def hold_of(job: RunningJob) -> Hold:
     """What a running job holds on the node of its placement."""
-    gpus = sum(1 << index for index in set(job.placement.gpu_indices))
+    gpus = sum(1 << index for index in set(job.placement.shares[0].gpu_indices))
     return Hold(job.ends_at, job.job_id, job.request.cpus, job.request.memory_mb, gpus)
 
 
@@ -141,7 +141,7 @@ class Space:
         yield lowest(self.gpus, count)
 
     def placement(self, gpus: int) -> Placement:
-        return Placement(self.key.cluster, self.key.name, indices(gpus))
+        return Placement.on(self.key.cluster, self.key.name, indices(gpus))
 
     def _of_type(self, request: Request) -> int:
         if request.gpu_type is None:

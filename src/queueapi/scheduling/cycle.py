@@ -128,8 +128,8 @@ class Cycle:
         )
 
     def _start(self, head: Head, job: WaitingJob, placement: Placement) -> None:
-        key = NodeKey(placement.cluster, placement.node)
-        hold = self._hold(job, sum(1 << index for index in placement.gpu_indices))
+        key = NodeKey(placement.cluster, placement.nodes[0])
+        hold = self._hold(job, sum(1 << index for index in placement.shares[0].gpu_indices))
         backfilled = self._shadow is not None
         self._starts.append(Start(job.job_id, placement, head.priority, backfilled))
         self._board.take(key, hold)

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from queueapi.scheduling.model import Group, GroupUsage, Node, RunningJob, WaitingJob
+from queueapi.scheduling.model import (
+    AdvanceReservation,
+    Group,
+    GroupUsage,
+    Node,
+    Queue,
+    RunningJob,
+    WaitingJob,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +65,27 @@ class GroupUsageChanged:
     usage: GroupUsage
 
 
+@dataclass(frozen=True, slots=True)
+class QueueChanged:
+    """The queue's factor and limits are so."""
+
+    queue: Queue
+
+
+@dataclass(frozen=True, slots=True)
+class ReservationChanged:
+    """The advance reservation exists and is so."""
+
+    reservation: AdvanceReservation
+
+
+@dataclass(frozen=True, slots=True)
+class ReservationRemoved:
+    """The advance reservation is over or was deleted."""
+
+    name: str
+
+
 Event = (
     JobQueued
     | JobRemoved
@@ -65,4 +94,7 @@ Event = (
     | NodeRemoved
     | GroupChanged
     | GroupUsageChanged
+    | QueueChanged
+    | ReservationChanged
+    | ReservationRemoved
 )

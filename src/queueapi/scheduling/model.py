@@ -13,21 +13,32 @@ from enum import StrEnum
 SECONDS_PER_DAY = 86_400.0
 
 
+# What a node must offer: any one of these sets of features, and of such a set all.
+Constraint = tuple[tuple[str, ...], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What one job asks of one node. All of it must be free at once on the same node.
+    """What one job asks of each of its nodes. All of it must be free there at once.
 
-    Raises ValueError for less than one CPU, a negative amount, or a GPU type without a GPU count.
+    A job of several nodes gets different ones of one cluster, all at the same time.
+
+    Raises ValueError for less than one CPU or node, a negative amount, or a GPU type without a
+    GPU count.
     """
 
-    cpus: int
+    cpus: int  # on each node, as are the next three
     memory_mb: int
     gpu_count: int = 0
     gpu_type: str | None = None  # None = any type
+    nodes: int = 1
+    constraint: Constraint = ()  # () = any node
+    exclusive: bool = False  # the nodes are taken whole
+    clusters: tuple[str, ...] = ()  # () = any
 
     def __post_init__(self) -> None:
-        if self.cpus < 1 or self.memory_mb < 0 or self.gpu_count < 0:
-            raise ValueError(f"not a request a node could hold: {self}")
+        if self.cpus < 1 or self.memory_mb < 0 or self.gpu_count < 0 or self.nodes < 1:
+            raise ValueError(f"not a request nodes could hold: {self}")
         if self.gpu_type is not None and self.gpu_count == 0:
             raise ValueError(f"a GPU type without a GPU count: {self}")
 
@@ -50,15 +61,32 @@ class Node:
     gpus: tuple[str, ...] = ()  # type of each GPU; its position is its index on the node
     state: NodeState = NodeState.UP
     cluster: str = "local"
+    features: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What a job gets of one node, beside its CPUs and memory."""
+
+    node: str
+    gpu_indices: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where a job goes: one node and the indices of its GPUs there."""
+    """Where a job goes: one or more nodes of one cluster."""
 
     cluster: str
-    node: str
-    gpu_indices: tuple[int, ...] = ()
+    shares: tuple[Share, ...]  # in order of names; each node once
+
+    @classmethod
+    def on(cls, cluster: str, node: str, gpu_indices: tuple[int, ...] = ()) -> Placement:
+        """A placement on a single node."""
+        return cls(cluster, (Share(node, gpu_indices),))
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        return tuple(share.node for share in self.shares)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +101,15 @@ class WaitingJob:
     time_limit: float  # seconds
     queued_at: float  # epoch seconds; wait time counts from here
     eligible_at: float = 0.0  # epoch seconds; not before (requeue back-off)
+    planned_time: float | None = None  # seconds it is expected to run; None = its time limit
+    queue: str = ""  # see Queue; one that nobody described has no limits and the factor 1
+    depends_on: tuple[int, ...] = ()  # jobs that it waits for; it starts when none is left
+    array_id: int | None = None  # the array that it is a task of
+    array_limit: int | None = None  # tasks of its array that may run at once
+    reservation: str | None = None  # the advance reservation that it may use
+    resume_on: Placement | None = (
+        None  # starts nowhere else: it is suspended and has its files there
+    )
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.time_limit) and self.time_limit > 0):
@@ -81,6 +118,8 @@ class WaitingJob:
             raise ValueError(f"job {self.job_id}: base priority must be at least 1")
         if not math.isfinite(self.queued_at) or math.isnan(self.eligible_at):
             raise ValueError(f"job {self.job_id}: queued_at and eligible_at must be times")
+        if self.planned_time is not None and not 0 < self.planned_time < math.inf:
+            raise ValueError(f"job {self.job_id}: planned time must be finite and above 0 s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +133,45 @@ class RunningJob:
     placement: Placement
     time_limit: float  # seconds
     started_at: float  # epoch seconds
+    planned_time: float | None = None  # seconds it is expected to run; None = its time limit
+    queue: str = ""
+    array_id: int | None = None
 
     @property
     def ends_at(self) -> float:
-        """When it reaches its time limit (epoch seconds)."""
-        return self.started_at + self.time_limit
+        """When it is expected to end (epoch seconds): at its time limit, or as was planned."""
+        return self.started_at + (self.planned_time or self.time_limit)
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A class of jobs with a priority factor and limits of its own."""
+
+    name: str
+    factor: float = 1.0  # multiplies the priority of its jobs
+    max_running_per_user: int | None = None  # jobs of one user in this queue; None = no limit
+    max_running_per_group: int | None = None  # likewise of one group
+
+    def __post_init__(self) -> None:
+        if not 0 < self.factor < math.inf:
+            raise ValueError(f"queue {self.name}: the priority factor must be finite and above 0")
+
+
+@dataclass(frozen=True, slots=True)
+class AdvanceReservation:
+    """Nodes kept free for some time: for maintenance, or for the jobs of some people.
+
+    No job starts that would still run there when it begins; only a job that names it, of one of
+    its users or groups, runs on the nodes while it lasts.
+    """
+
+    name: str
+    start: float  # epoch seconds
+    end: float  # epoch seconds
+    cluster: str
+    nodes: tuple[str, ...] = ()  # () = all of the cluster
+    users: frozenset[int] = frozenset()
+    groups: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +194,21 @@ class GroupUsage:
     window_cpu_minutes: float  # settled use in the rolling 30-day window
 
 
+class Order(StrEnum):
+    """In what order waiting jobs are looked at."""
+
+    FAIR_SHARE = "fair_share"  # by final priority
+    ARRIVAL = "arrival"  # first come, first served
+
+
+class Backfill(StrEnum):
+    """What may overtake a job that must wait for resources."""
+
+    NONE = "none"  # nothing
+    RESERVATIONS = "reservations"  # what delays none of the first Config.reservations such jobs
+    CONSERVATIVE = "conservative"  # what delays nobody
+
+
 @dataclass(frozen=True, slots=True)
 class Config:
     """Settings of the whole scheduler. Raises ValueError for bounds that contradict each other."""
@@ -133,7 +221,11 @@ class Config:
     half_life: float = 7 * SECONDS_PER_DAY  # seconds
     wait_boost_slope: float = 1.0  # boost gained per hour of waiting
     wait_boost_cap: float | None = None  # highest boost; None = no cap
-    backfill_depth: int = 1000  # jobs looked at behind the reservation, per cycle
+    order: Order = Order.FAIR_SHARE
+    backfill: Backfill = Backfill.RESERVATIONS
+    reservations: int = 1  # 1 is EASY backfill (Lifka 1995)
+    shortest_first: bool = False  # backfill looks at the shortest jobs first (SJBF)
+    backfill_depth: int = 1000  # jobs looked at behind the first reservation, per cycle
     default_quota_cpu_minutes: float = 10_000.0  # fair share of a group without a quota
 
     def __post_init__(self) -> None:

@@ -29,7 +29,7 @@ class Explanation:
             when = clock(job.eligible_at, self._now)
             return Reason(ReasonCode.BEGIN_TIME, f"starts no earlier than {when}", None)
         if job.job_id in self._starts:
-            node = self._starts[job.job_id].placement.node
+            node = self._starts[job.job_id].placement.nodes[0]
             return Reason(ReasonCode.PRIORITY, f"is about to start on node {node}", self._now)
         if (reservation := self._plan.reservation) and reservation.job_id == job.job_id:
             return self._reserved(job, reservation)
@@ -85,8 +85,9 @@ class Explanation:
 
     def _reserved(self, job: WaitingJob, reservation: Reservation) -> Reason:
         when = clock(reservation.start, self._now)
-        message = f"{self._needs(job)}; it is next, and starts by {when} on node " + (
-            reservation.placement.node
+        message = (
+            f"{self._needs(job)}; it is next, and starts by {when} on node "
+            + (reservation.placement.nodes[0])
         )
         return Reason(ReasonCode.RESOURCES, message, reservation.start)
 
@@ -106,8 +107,9 @@ class Explanation:
         message = self._queue_ahead(job)
         if (reservation := self._plan.reservation) is not None:
             when = clock(reservation.start, self._now)
+            node = reservation.placement.nodes[0]
             message += (
-                f"; to start now it would have to leave node {reservation.placement.node} to job "
+                f"; to start now it would have to leave node {node} to job "
                 f"{reservation.job_id}, which starts there by {when}: a shorter time limit may help"
             )
         return Reason(ReasonCode.PRIORITY, message, None)

@@ -23,7 +23,7 @@ class Shadow:
 
     def __init__(self, job: WaitingJob, opening: Opening, board: Board) -> None:
         self.reservation = Reservation(
-            job.job_id, Placement(opening.key.cluster, opening.key.name), opening.start
+            job.job_id, Placement.on(opening.key.cluster, opening.key.name), opening.start
         )
         self._job = job
         self._start = opening.start

@@ -16,8 +16,11 @@ from queueapi.scheduling.events import (
     JobStarted,
     NodeChanged,
     NodeRemoved,
+    QueueChanged,
+    ReservationChanged,
+    ReservationRemoved,
 )
-from queueapi.scheduling.model import Config, RunningJob, WaitingJob
+from queueapi.scheduling.model import AdvanceReservation, Config, RunningJob, WaitingJob
 from queueapi.scheduling.waiting import WaitingJobs
 
 
@@ -33,6 +36,7 @@ class State:
         self.running: dict[int, RunningJob] = {}
         self.board = Board()
         self.accounts = Accounts(config)
+        self.reservations: dict[str, AdvanceReservation] = {}
 
     def apply(self, event: Event) -> None:
         """Take in one fact."""
@@ -51,6 +55,12 @@ class State:
                 self.accounts.groups[group.group_id] = group
             case GroupUsageChanged(usage):
                 self.accounts.usages[usage.group_id] = usage
+            case QueueChanged(queue):
+                self.accounts.queues[queue.name] = queue
+            case ReservationChanged(reservation):
+                self.reservations[reservation.name] = reservation
+            case ReservationRemoved(name):
+                self.reservations.pop(name, None)
             case _:
                 assert_never(event)
 
