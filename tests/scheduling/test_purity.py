@@ -19,6 +19,7 @@ PURE = {
     "dataclasses",
     "enum",
     "heapq",
+    "itertools",
     "math",
     "typing",
 }

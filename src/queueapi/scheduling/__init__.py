@@ -16,6 +16,7 @@ from queueapi.scheduling.events import (
     QueueChanged,
     ReservationChanged,
     ReservationRemoved,
+    Reserved,
 )
 from queueapi.scheduling.model import (
     AdvanceReservation,
@@ -81,6 +82,7 @@ __all__ = [
     "Reservation",
     "ReservationChanged",
     "ReservationRemoved",
+    "Reserved",
     "RunningJob",
     "Scheduler",
     "Share",

@@ -68,7 +68,7 @@ class Accounts:
         past = decayed(usage.decayed_cpu_minutes, now - usage.as_of, self.config.half_life)
         return past + self.committed(group_id)
 
-    def fair_share(self, group_id: int, now: float) -> float:
+    def fair_share(self, group_id: int, user_id: int, now: float) -> float:
         """The group's multiplier at `now`."""
         quota = self.group(group_id).quota_cpu_minutes
         if quota is None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from bisect import insort
-from collections.abc import Iterator
-from dataclasses import dataclass
+from bisect import bisect_left, insort
+from collections.abc import Iterable
 from typing import NamedTuple
 
-from queueapi.scheduling.model import Node, NodeState, Placement, Request, RunningJob
+from queueapi.scheduling.model import Node, NodeState, Request
 
 
 class NodeKey(NamedTuple):
@@ -25,17 +24,34 @@ class Hold(NamedTuple):
     cpus: int
     memory_mb: int
     gpus: int  # bit i = GPU with index i
+    whole: bool  # nobody else may use the node
 
 
-def hold_of(job: RunningJob) -> Hold:
-    """What a running job holds on the node of its placement."""
-    gpus = sum(1 << index for index in set(job.placement.shares[0].gpu_indices))
-    return Hold(job.ends_at, job.job_id, job.request.cpus, job.request.memory_mb, gpus)
+class Kind(NamedTuple):
+    """What nodes must share to be alike to every request, but for amounts."""
+
+    cluster: str
+    features: frozenset[str]
+
+    def takes(self, request: Request) -> bool:
+        """Whether the cluster and the features are among those that the request names."""
+        if request.clusters and self.cluster not in request.clusters:
+            return False
+        constraint = request.constraint
+        return not constraint or any(self.features.issuperset(each) for each in constraint)
 
 
 def indices(mask: int) -> tuple[int, ...]:
     """The positions of the set bits, lowest first."""
     return tuple(i for i in range(mask.bit_length()) if mask >> i & 1)
+
+
+def mask_of(gpu_indices: Iterable[int]) -> int:
+    """The inverse of `indices`."""
+    mask = 0
+    for index in gpu_indices:
+        mask |= 1 << index
+    return mask
 
 
 def lowest(mask: int, count: int) -> int:
@@ -48,102 +64,137 @@ def lowest(mask: int, count: int) -> int:
     return chosen
 
 
-@dataclass(frozen=True, slots=True)
 class Space:
-    """A node with its holds. Immutable: a plan works on new spaces and leaves the old ones be."""
+    """A node with its holds. What is free is kept up to date as holds come and go."""
 
-    key: NodeKey
-    node: Node | None  # None = jobs run here, but the node is not known (any more)
-    holds: tuple[Hold, ...]  # sorted
-    up: bool
-    cpus: int  # free; below zero when the node shrank under its jobs
-    memory_mb: int  # free; likewise
-    gpus: int  # mask of free GPU indices
-    gpu_types: dict[str, int]  # type -> mask of all indices of that type; never changed
+    __slots__ = (
+        "cpus",
+        "gpu_types",
+        "gpus",
+        "holds",
+        "key",
+        "kind",
+        "memory_mb",
+        "node",
+        "up",
+        "whole",
+    )
 
-    @classmethod
-    def of(cls, key: NodeKey, node: Node | None, holds: tuple[Hold, ...] = ()) -> Space:
-        gpu_types: dict[str, int] = {}
+    def __init__(self, key: NodeKey, node: Node | None, holds: Iterable[Hold] = ()) -> None:
+        self.key = key
+        self.holds = sorted(holds)
+        self.describe(node)
+
+    def describe(self, node: Node | None) -> None:
+        """The node is so now; None = jobs run here, but the node is not known (any more)."""
+        self.node = node
+        self.up = node is not None and node.state is NodeState.UP
+        self.kind = Kind(self.key.cluster, node.features if node else frozenset())
+        self.cpus = (node.cpus if node else 0) - sum(hold.cpus for hold in self.holds)
+        self.memory_mb = (node.memory_mb if node else 0) - sum(h.memory_mb for h in self.holds)
+        self.whole = sum(hold.whole for hold in self.holds)  # holds that take all of it
+        self.gpu_types: dict[str, int] = {}  # type -> mask of all indices of that type
         for index, gpu_type in enumerate(node.gpus if node else ()):
-            gpu_types[gpu_type] = gpu_types.get(gpu_type, 0) | 1 << index
+            self.gpu_types[gpu_type] = self.gpu_types.get(gpu_type, 0) | 1 << index
+        self.gpus = self._free_gpus()  # mask of free indices
+
+    def copy(self) -> Space:
+        return Space(self.key, self.node, self.holds)
+
+    def add(self, hold: Hold) -> None:
+        insort(self.holds, hold)
+        self.cpus -= hold.cpus
+        self.memory_mb -= hold.memory_mb
+        self.gpus &= ~hold.gpus
+        self.whole += hold.whole
+
+    def drop(self, hold: Hold) -> None:
+        """Undo `add`."""
+        del self.holds[bisect_left(self.holds, hold)]
+        self.cpus += hold.cpus
+        self.memory_mb += hold.memory_mb
+        self.whole -= hold.whole
+        if hold.gpus:
+            self.gpus = self._free_gpus()
+
+    def _free_gpus(self) -> int:
         taken = 0
-        for hold in holds:
+        for hold in self.holds:
             taken |= hold.gpus
-        return cls(
-            key,
-            node,
-            holds,
-            up=node is not None and node.state is NodeState.UP,
-            cpus=(node.cpus if node else 0) - sum(hold.cpus for hold in holds),
-            memory_mb=(node.memory_mb if node else 0) - sum(hold.memory_mb for hold in holds),
-            gpus=(1 << len(node.gpus) if node else 1) - 1 & ~taken,
-            gpu_types=gpu_types,
-        )
-
-    def holding(self, hold: Hold) -> Space:
-        """This node with one more hold on it."""
-        holds = list(self.holds)
-        insort(holds, hold)
-        return Space(
-            self.key,
-            self.node,
-            tuple(holds),
-            self.up,
-            self.cpus - hold.cpus,
-            self.memory_mb - hold.memory_mb,
-            self.gpus & ~hold.gpus,
-            self.gpu_types,
-        )
-
-    def without(self, job_id: int) -> Space:
-        """This node without what the job holds on it."""
-        return Space.of(self.key, self.node, tuple(h for h in self.holds if h.job_id != job_id))
-
-    def at(self, when: float) -> Space:
-        """This node once all that ends by `when` (epoch seconds) has ended."""
-        return Space.of(self.key, self.node, tuple(h for h in self.holds if h.ends_at > when))
-
-    def could_hold(self, request: Request) -> bool:
-        """Whether this node takes jobs and would take the request if it were empty."""
-        return self.up and self.large_enough(request)
+        return (1 << len(self.node.gpus) if self.node else 1) - 1 & ~taken
 
     def large_enough(self, request: Request) -> bool:
-        """Whether the node as a whole has what the request asks, whatever its state."""
+        """Whether the node, empty and of whatever state, could be one of the job's nodes."""
         node = self.node
-        if node is None:
-            return False
-        if request.cpus > node.cpus or request.memory_mb > node.memory_mb:
+        if node is None or request.cpus > node.cpus or request.memory_mb > node.memory_mb:
             return False
         if request.gpu_type is None:
-            return request.gpu_count <= len(node.gpus)
-        return request.gpu_count <= self.gpu_types.get(request.gpu_type, 0).bit_count()
+            enough = request.gpu_count <= len(node.gpus)
+        else:
+            enough = request.gpu_count <= self.gpu_types.get(request.gpu_type, 0).bit_count()
+        return enough and self.kind.takes(request)
 
     def fits(self, request: Request) -> bool:
-        """Whether all of the request is free here at once. Does not look at the node's state."""
-        if request.cpus > self.cpus or request.memory_mb > self.memory_mb:
+        """Whether all of it is free here at once. Looks at neither state, cluster nor features."""
+        if request.cpus > self.cpus or request.memory_mb > self.memory_mb or self.whole:
             return False
-        return not request.gpu_count or self._of_type(request).bit_count() >= request.gpu_count
+        if request.exclusive and self.holds:
+            return False
+        return not request.gpu_count or self.has_gpus(request, self.gpus)
 
-    def gpu_choices(self, request: Request) -> Iterator[int]:
-        """Masks of GPUs that would serve a request that fits, best first: the lowest indices.
+    def fits_when(self, request: Request, horizon: float) -> float | None:
+        """When (epoch seconds) it will fit a request that it could hold if it were empty.
 
-        Without a type the GPUs are of one type if they can be, of the type with the fewest free,
-        so that larger sets stay whole.
+        Every job ends when it is expected to. -inf = now; None = after the horizon.
+        """
+        if self.fits(request):
+            return float("-inf")
+        cpus, memory_mb, gpus, whole = self.cpus, self.memory_mb, self.gpus, self.whole
+        left = len(self.holds) if request.exclusive else 0
+        for ends_at, _, more_cpus, more_memory, more_gpus, was_whole in self.holds:
+            if ends_at > horizon:
+                break
+            cpus += more_cpus
+            memory_mb += more_memory
+            gpus |= more_gpus
+            whole -= was_whole
+            left -= 1
+            if cpus < request.cpus or memory_mb < request.memory_mb or whole or left > 0:
+                continue
+            if not request.gpu_count or self.has_gpus(request, self.gpus_at(ends_at)):
+                return ends_at
+        return None
+
+    def gpus_at(self, when: float) -> int:
+        """Mask of the GPUs that are free once all that ends by `when` has ended."""
+        taken = 0
+        for hold in reversed(self.holds):
+            if hold.ends_at <= when:
+                break
+            taken |= hold.gpus
+        return (1 << len(self.node.gpus) if self.node else 1) - 1 & ~taken
+
+    def has_gpus(self, request: Request, free: int) -> bool:
+        """Whether the GPUs of the mask suffice."""
+        return self._of_type(request, free).bit_count() >= request.gpu_count
+
+    def choose_gpus(self, request: Request, free: int) -> int:
+        """The best of the free GPUs for a request that they suffice for: the lowest indices.
+
+        Without a type they are of one type if they can be, of the type with the fewest free, so
+        that larger sets stay whole.
         """
         count = request.gpu_count
-        if not count or request.gpu_type is not None:
-            yield lowest(self._of_type(request), count)
-            return
-        free = [(self.gpus & mask, gpu_type) for gpu_type, mask in self.gpu_types.items()]
-        for mask, _ in sorted(free, key=lambda each: (each[0].bit_count(), each[1])):
-            if mask.bit_count() >= count:
-                yield lowest(mask, count)
-        yield lowest(self.gpus, count)
-
-    def placement(self, gpus: int) -> Placement:
-        return Placement.on(self.key.cluster, self.key.name, indices(gpus))
-
-    def _of_type(self, request: Request) -> int:
+        if not count:
+            return 0
         if request.gpu_type is None:
-            return self.gpus
-        return self.gpus & self.gpu_types.get(request.gpu_type, 0)
+            of_type = [(free & mask, name) for name, mask in self.gpu_types.items()]
+            for mask, _ in sorted(of_type, key=lambda each: (each[0].bit_count(), each[1])):
+                if mask.bit_count() >= count:
+                    return lowest(mask, count)
+        return lowest(self._of_type(request, free), count)
+
+    def _of_type(self, request: Request, mask: int) -> int:
+        if request.gpu_type is None:
+            return mask
+        return mask & self.gpu_types.get(request.gpu_type, 0)

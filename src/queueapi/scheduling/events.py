@@ -13,6 +13,7 @@ from queueapi.scheduling.model import (
     RunningJob,
     WaitingJob,
 )
+from queueapi.scheduling.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,17 @@ class ReservationRemoved:
     name: str
 
 
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """The plan was carried out: its reservations are promises now.
+
+    Only conservative backfill in order of arrival keeps them; elsewhere each plan makes its own.
+    Comes after the plan's starts.
+    """
+
+    plan: Plan
+
+
 Event = (
     JobQueued
     | JobRemoved
@@ -97,4 +109,5 @@ Event = (
     | QueueChanged
     | ReservationChanged
     | ReservationRemoved
+    | Reserved
 )

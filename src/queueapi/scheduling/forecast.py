@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from heapq import heapify, heappop, heappush
 
-from queueapi.scheduling.cycle import Cycle
 from queueapi.scheduling.events import GroupUsageChanged, JobRemoved, JobStarted
 from queueapi.scheduling.formula import TICKS_PER_MINUTE, commitment, decayed
 from queueapi.scheduling.model import GroupUsage, RunningJob, WaitingJob
 from queueapi.scheduling.plan import Plan
+from queueapi.scheduling.planning import plan_of
 from queueapi.scheduling.state import State
 
 
@@ -20,10 +20,7 @@ class Forecast:
     """
 
     def __init__(self, state: State, jobs: list[WaitingJob], now: float) -> None:
-        self._state = State(state.config)
-        self._state.board = state.board.copy()
-        self._state.accounts = state.accounts.copy()
-        self._state.running = dict(state.running)
+        self._state = state.copy()
         for job in jobs:
             self._state.waiting.add(job)
         self._now = now
@@ -35,7 +32,7 @@ class Forecast:
         starts: dict[int, float] = {}
         waiting = self._state.waiting
         for _ in range(steps):
-            plan = Cycle(self._state, self._now).run().plan
+            plan = plan_of(self._state, self._now)
             self._carry_out(plan)
             starts.update((start.job_id, self._now) for start in plan.starts)
             upcoming = [self._ends[0][0]] if self._ends else []

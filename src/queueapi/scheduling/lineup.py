@@ -2,87 +2,170 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from heapq import heapify, heappop, heappush, heapreplace
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from heapq import heapify, heappop, heapreplace
+from typing import NamedTuple, Protocol
 
+from queueapi.scheduling.accounts import Accounts
 from queueapi.scheduling.formula import WaitBoost
+from queueapi.scheduling.model import WaitingJob
 from queueapi.scheduling.plan import Priority
 from queueapi.scheduling.waiting import JobClass, WaitingJobs
 
 _Entry = tuple[float, float, int, int, JobClass]  # -urgency, queued_at, job id, index, class
+_Account = tuple[float, float, int, int]  # -final, queued_at, job id, user
+_Group = tuple[float, float, int, int]  # -final, queued_at, job id, group
 
 
 class Head(NamedTuple):
     """The job to look at next."""
 
-    job_id: int
-    job_class: JobClass
+    job: WaitingJob
+    job_class: JobClass | None  # None: nothing that is true of it is true of the next job
     priority: Priority
 
 
-class Lineup:
-    """Two levels of heaps: class heads within each group, and the best head of each group.
-
-    Within a group the order is base × boost, which the group's multiplier scales but never
-    reorders. Only the group that was looked at can change, so one entry is renewed per step.
-    """
-
-    def __init__(
-        self, waiting: WaitingJobs, fair_share: Callable[[int], float], boost: WaitBoost
-    ) -> None:
-        self._fair_share = fair_share
-        self._boost = boost
-        self._heaps: dict[int, list[_Entry]] = {}
-        self._groups: list[tuple[float, float, int, int]] = []  # -final, queued_at, job, group
-        for group_id, classes in waiting.classes.items():
-            heap = [self._entry(each, 0) for each in classes.values()]
-            heapify(heap)
-            self._heaps[group_id] = heap
-            self._groups.append(self._group_entry(group_id))
-        heapify(self._groups)
+class Lineup(Protocol):
+    """Heads, best first. Every method but `head` is about the present head."""
 
     def head(self) -> Head | None:
-        """The best job that is still in line. The other methods are about this one."""
-        if not self._groups:
-            return None
-        group_id = self._groups[0][3]
-        _, queued_at, job_id, _, job_class = self._heaps[group_id][0]
-        share = self._fair_share(group_id)
-        boost = self._boost.of(queued_at)
-        return Head(job_id, job_class, Priority(job_class.base_priority, share, boost))
+        """The best job that is still in line."""
+
+    def started(self) -> None:
+        """The head was started, and counted in the accounts; go on with the next of its class."""
 
     def next_in_class(self) -> None:
         """Go on with the next job of the head's class."""
-        heap = self._heaps[self._groups[0][3]]
+
+    def set_class_aside(self) -> None:
+        """Look at no more jobs of the head's class."""
+
+    def set_group_aside(self) -> None:
+        """Look at no more jobs of the head's group."""
+
+
+class ByPriority:
+    """Three levels of heaps: class heads of each user in a group, users' heads, groups' heads.
+
+    Within a user's jobs the order is base × queue factor × boost, which the fair share scales but
+    never reorders. A start changes the shares of its own group alone.
+    """
+
+    def __init__(self, waiting: WaitingJobs, accounts: Accounts, now: float, boost: WaitBoost):
+        self._jobs = waiting.jobs
+        self._accounts = accounts
+        self._now = now
+        self._boost = boost
+        self._classes: dict[int, dict[int, list[_Entry]]] = {}  # heaps by group and user
+        self._users: dict[int, list[_Account]] = {}  # heaps by group
+        for group_id, classes in waiting.classes.items():
+            by_user: dict[int, list[_Entry]] = {}
+            for each in classes.values():
+                by_user.setdefault(each.user_id, []).append(self._entry(each, 0))
+            for heap in by_user.values():
+                heapify(heap)
+            self._classes[group_id] = by_user
+            self._rank_users(group_id)
+        self._groups: list[_Group] = [
+            (*users[0][:3], group_id) for group_id, users in self._users.items()
+        ]
+        heapify(self._groups)
+
+    def head(self) -> Head | None:
+        if not self._groups:
+            return None
+        group_id = self._groups[0][3]
+        user_id = self._users[group_id][0][3]
+        _, queued_at, job_id, _, job_class = self._classes[group_id][user_id][0]
+        return Head(self._jobs[job_id], job_class, self._priority(job_class, queued_at))
+
+    def started(self) -> None:
+        group_id = self._groups[0][3]
+        heap = self._classes[group_id][self._users[group_id][0][3]]
+        self._step(heap)
+        self._rank_users(group_id)
+        self._renew_group()
+
+    def next_in_class(self) -> None:
+        heap = self._head_heap()
+        self._step(heap)
+        self._renew_user(heap)
+
+    def set_class_aside(self) -> None:
+        heap = self._head_heap()
+        heappop(heap)
+        self._renew_user(heap)
+
+    def set_group_aside(self) -> None:
+        heappop(self._groups)
+
+    def _head_heap(self) -> list[_Entry]:
+        group_id = self._groups[0][3]
+        return self._classes[group_id][self._users[group_id][0][3]]
+
+    def _step(self, heap: list[_Entry]) -> None:
         _, _, _, index, job_class = heap[0]
         if index + 1 < len(job_class.tickets):
             heapreplace(heap, self._entry(job_class, index + 1))
         else:
             heappop(heap)
-        self._renew_group()
 
-    def set_class_aside(self) -> None:
-        """Look at no more jobs of the head's class."""
-        heappop(self._heaps[self._groups[0][3]])
+    def _renew_user(self, heap: list[_Entry]) -> None:
+        users = self._users[self._groups[0][3]]
+        if heap:
+            heapreplace(users, self._account(heap))
+        else:
+            heappop(users)
         self._renew_group()
-
-    def set_group_aside(self) -> None:
-        """Look at no more jobs of the head's group."""
-        heappop(self._groups)
 
     def _renew_group(self) -> None:
-        group_id = heappop(self._groups)[3]
-        if self._heaps[group_id]:
-            heappush(self._groups, self._group_entry(group_id))
+        group_id = self._groups[0][3]
+        users = self._users[group_id]
+        if users:
+            heapreplace(self._groups, (*users[0][:3], group_id))
+        else:
+            heappop(self._groups)
+
+    def _rank_users(self, group_id: int) -> None:
+        users = [self._account(heap) for heap in self._classes[group_id].values() if heap]
+        heapify(users)
+        self._users[group_id] = users
 
     def _entry(self, job_class: JobClass, index: int) -> _Entry:
         queued_at, job_id = job_class.tickets[index]
-        urgency = job_class.base_priority * self._boost.of(queued_at)
+        urgency = job_class.weight * self._boost.of(queued_at)
         return (-urgency, queued_at, job_id, index, job_class)
 
-    def _group_entry(self, group_id: int) -> tuple[float, float, int, int]:
-        _, queued_at, job_id, _, job_class = self._heaps[group_id][0]
-        share, boost = self._fair_share(group_id), self._boost.of(queued_at)
-        final = Priority(job_class.base_priority, share, boost).final
-        return (-final, queued_at, job_id, group_id)
+    def _account(self, heap: list[_Entry]) -> _Account:
+        _, queued_at, job_id, _, job_class = heap[0]
+        final = self._priority(job_class, queued_at).final
+        return (-final, queued_at, job_id, job_class.user_id)
+
+    def _priority(self, job_class: JobClass, queued_at: float) -> Priority:
+        share = self._accounts.fair_share(job_class.group_id, job_class.user_id, self._now)
+        return Priority(job_class.base_priority, share, self._boost.of(queued_at))
+
+
+class InOrder:
+    """Each job once, in the order given: first come first served, or the shortest first."""
+
+    def __init__(self, jobs: Iterable[WaitingJob]) -> None:
+        self._jobs: Iterator[WaitingJob] = iter(jobs)
+        self._job = next(self._jobs, None)
+        self._aside: set[int] = set()  # groups
+
+    def head(self) -> Head | None:
+        job = self._job
+        if job is None:
+            return None
+        return Head(job, None, Priority(job.base_priority, 1.0, 1.0))
+
+    def next_in_class(self) -> None:
+        self._job = next((job for job in self._jobs if job.group_id not in self._aside), None)
+
+    started = set_class_aside = next_in_class
+
+    def set_group_aside(self) -> None:
+        if self._job is not None:
+            self._aside.add(self._job.group_id)
+        self.next_in_class()

@@ -121,6 +121,11 @@ class WaitingJob:
         if self.planned_time is not None and not 0 < self.planned_time < math.inf:
             raise ValueError(f"job {self.job_id}: planned time must be finite and above 0 s")
 
+    @property
+    def expected_time(self) -> float:
+        """How long it is taken to run when plans are made (seconds)."""
+        return self.planned_time or self.time_limit
+
 
 @dataclass(frozen=True, slots=True)
 class RunningJob:

@@ -35,10 +35,10 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """Future capacity held for the highest job that lacks resources now."""
+    """Future capacity held for a job that lacks resources now."""
 
     job_id: int
-    placement: Placement  # the node; GPU indices are chosen when the job starts
+    placement: Placement  # the nodes; GPU indices are chosen when the job starts
     start: float  # epoch seconds
 
 
@@ -56,8 +56,14 @@ class Plan:
 
     now: float  # epoch seconds
     starts: tuple[Start, ...]
-    reservation: Reservation | None
+    reservations: tuple[Reservation, ...]  # in the order in which they were made
+    beside: frozenset[int] = frozenset()  # jobs that ran when reservations to be kept were made
     effort: Effort = field(default=Effort(), compare=False)
+
+    @property
+    def reservation(self) -> Reservation | None:
+        """The first: that of the highest job that lacks resources."""
+        return self.reservations[0] if self.reservations else None
 
 
 class RankKey(NamedTuple):
@@ -94,6 +100,8 @@ class ReasonCode(StrEnum):
     SYSTEM_RUNNING_LIMIT = "SystemRunningLimit"
     GROUP_QUOTA = "GroupQuota"
     REQ_NODE_NOT_AVAIL = "ReqNodeNotAvail"
+    DEPENDENCY = "Dependency"
+    RESERVATION = "Reservation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +111,7 @@ class Reason:
     code: ReasonCode
     message: str
     estimated_start: float | None  # epoch seconds; None = not known from this plan alone
+    remedy: str | None = None  # a change of the request with which it would start now
 
 
 @dataclass(frozen=True, slots=True)

@@ -142,7 +142,7 @@ class Ranking:
     def _share(self, group_id: int) -> float:
         share = self._shares.get(group_id)
         if share is None:
-            share = self._state.accounts.fair_share(group_id, self._now)
+            share = self._state.accounts.fair_share(group_id, 0, self._now)
             self._shares[group_id] = share
         return share
 

@@ -2,55 +2,104 @@
 
 from __future__ import annotations
 
-from queueapi.scheduling.board import Opening
-from queueapi.scheduling.cycle import Outcome
+from queueapi.scheduling.aftermath import Aftermath
+from queueapi.scheduling.board import enough
 from queueapi.scheduling.formula import TICKS_PER_MINUTE, commitment
-from queueapi.scheduling.model import Request, WaitingJob
-from queueapi.scheduling.plan import Reason, ReasonCode, Reservation
+from queueapi.scheduling.model import AdvanceReservation, Request, WaitingJob
+from queueapi.scheduling.plan import Plan, Reason, ReasonCode, Reservation
 from queueapi.scheduling.ranking import Ranking
+from queueapi.scheduling.remedy import remedy
+from queueapi.scheduling.state import State
+from queueapi.scheduling.timeline import Opening
+from queueapi.scheduling.windows import admits
 from queueapi.scheduling.wording import amount, asked, clock, counted
 
 
 class Explanation:
     """Reads reasons off one plan. What the plan is about to start counts as running."""
 
-    def __init__(self, outcome: Outcome, ranking: Ranking) -> None:
-        self._plan = outcome.plan
-        self._now = outcome.plan.now
-        self._board = outcome.board
-        self._accounts = outcome.accounts
+    def __init__(self, state: State, plan: Plan, ranking: Ranking) -> None:
+        self._plan = plan
+        self._now = plan.now
+        self._after = Aftermath(state, plan)
+        self._board, self._accounts = self._after.board, self._after.accounts
         self._ranking = ranking
-        self._starts = {start.job_id: start for start in outcome.plan.starts}
-        self._openings: dict[Request, Opening | None] = {}
+        self._starts = {start.job_id: start for start in plan.starts}
+        self._reservations = {each.job_id: each for each in plan.reservations}
+        self._openings: dict[tuple[Request, float], Opening | None] = {}
 
     def of(self, job: WaitingJob) -> Reason:
         """The reason of one waiting job: what it can change least comes first."""
+        if job.depends_on:
+            return self._dependency(job)
         if job.eligible_at > self._now:
             when = clock(job.eligible_at, self._now)
             return Reason(ReasonCode.BEGIN_TIME, f"starts no earlier than {when}", None)
         if job.job_id in self._starts:
-            node = self._starts[job.job_id].placement.nodes[0]
-            return Reason(ReasonCode.PRIORITY, f"is about to start on node {node}", self._now)
-        if (reservation := self._plan.reservation) and reservation.job_id == job.job_id:
+            nodes = _on(self._starts[job.job_id].placement.nodes)
+            return Reason(ReasonCode.PRIORITY, f"is about to start {nodes}", self._now)
+        reason = self._wait(job)
+        if (change := remedy(job, self._after.could_start)) is None:
+            return reason
+        message = f"{reason.message}; starts now with {change}"
+        return Reason(reason.code, message, reason.estimated_start, change)
+
+    def _wait(self, job: WaitingJob) -> Reason:
+        """Why an eligible job does not start now."""
+        if (reservation := self._reservations.get(job.job_id)) is not None:
             return self._reserved(job, reservation)
-        if not self._board.could_ever_hold(job.request):
+        if not self._board.could_ever_hold(job):
             return self._impossible(job)
         if (refusal := self._accounts.refusal(job)) is not None:
             return Reason(refusal, self._limit_message(refusal, job), None)
         if self._accounts.system_full():
             return self._system_full(job)
-        if not self._board.candidates(job.request):
+        if not enough(self._board.fitting(job), job.request):
             message = f"{self._needs(job)}; {self._queue_ahead(job)}"
             return Reason(ReasonCode.RESOURCES, message, None)
+        if (closed := self._closed(job)) is not None:
+            return closed
         return self._outranked(job)
 
+    def _dependency(self, job: WaitingJob) -> Reason:
+        first, *others = job.depends_on
+        more = f" and {len(others)} more" if others else ""
+        return Reason(ReasonCode.DEPENDENCY, f"waits for job {first}{more}", None)
+
     def _impossible(self, job: WaitingJob) -> Reason:
+        if job.resume_on is not None:
+            why = f"it resumes {_on(job.resume_on.nodes)}, which is drained, down or gone"
+            return Reason(ReasonCode.REQ_NODE_NOT_AVAIL, why, None)
         if self._board.could_hold_when_up(job.request):
             why = "the nodes that could give it are drained or down"
+        elif job.request.nodes > 1:
+            why = "no cluster has as many nodes that are large enough, so ask for less"
         else:
             why = "no node is large enough, so ask for less"
         message = f"needs {asked(job.request)}; {why}"
         return Reason(ReasonCode.REQ_NODE_NOT_AVAIL, message, None)
+
+    def _closed(self, job: WaitingJob) -> Reason | None:
+        """There is room, but an advance reservation of the nodes keeps the job out."""
+        keeping: AdvanceReservation | None = None
+        open_nodes = []
+        for space in self._board.fitting(job):
+            if self._after.windows.starts(job, space.key, self._now, self._now):
+                open_nodes.append(space)
+            elif keeping is None:
+                covering = self._after.windows.covering(space.key)
+                keeping = next((each for each in covering if not admits(each, job)), None)
+        if enough(open_nodes, job.request):
+            return None
+        if keeping is None:
+            message = f"may only run in its reservation {job.reservation}, which is not open now"
+            return Reason(ReasonCode.RESERVATION, message, None)
+        start, end = clock(keeping.start, self._now), clock(keeping.end, self._now)
+        message = (
+            f"would still run when reservation {keeping.name} takes its nodes, "
+            f"from {start} to {end}; {self._queue_ahead(job)}"
+        )
+        return Reason(ReasonCode.RESERVATION, message, None)
 
     def _limit_message(self, refusal: ReasonCode, job: WaitingJob) -> str:
         accounts = self._accounts
@@ -85,32 +134,52 @@ class Explanation:
 
     def _reserved(self, job: WaitingJob, reservation: Reservation) -> Reason:
         when = clock(reservation.start, self._now)
+        place = "it is next" if reservation == self._plan.reservation else self._queue_ahead(job)
         message = (
-            f"{self._needs(job)}; it is next, and starts by {when} on node "
-            + (reservation.placement.nodes[0])
+            f"{self._needs(job)}; {place}, and starts by {when} {_on(reservation.placement.nodes)}"
         )
         return Reason(ReasonCode.RESOURCES, message, reservation.start)
 
     def _needs(self, job: WaitingJob) -> str:
         """What it needs, and when that is first free if running jobs use all their time."""
-        if job.request not in self._openings:
-            self._openings[job.request] = self._board.earliest(job.request, self._now)
-        opening = self._openings[job.request]
         text = f"needs {asked(job.request)}"
-        if opening is None or opening.freed_by is None:
+        opening = self._opening(job)
+        if opening is None or opening.start <= self._now:
             return text
         when = clock(opening.start, self._now)
-        return f"{text}; first free at {when} when job {opening.freed_by} reaches its limit"
+        ending = [
+            hold.job_id
+            for space in opening.spaces
+            for hold in space.holds
+            if hold.ends_at == opening.start
+        ]
+        if not ending:
+            return f"{text}; first free at {when}"
+        limit = "reaches its limit" if self._ends_at_limit(max(ending)) else "is expected to end"
+        return f"{text}; first free at {when} when job {max(ending)} {limit}"
+
+    def _opening(self, job: WaitingJob) -> Opening | None:
+        timeline = self._after.without_reservations
+        if job.reservation is not None or job.resume_on is not None:
+            return timeline.earliest(job)
+        alike = (job.request, job.time_limit)
+        if alike not in self._openings:
+            self._openings[alike] = timeline.earliest(job)
+        return self._openings[alike]
+
+    def _ends_at_limit(self, job_id: int) -> bool:
+        running = self._after.running.get(job_id)
+        return running is None or running.planned_time is None
 
     def _outranked(self, job: WaitingJob) -> Reason:
         """There is room, but it is kept for a job that ranks higher."""
         message = self._queue_ahead(job)
         if (reservation := self._plan.reservation) is not None:
             when = clock(reservation.start, self._now)
-            node = reservation.placement.nodes[0]
+            nodes = reservation.placement.nodes
             message += (
-                f"; to start now it would have to leave node {node} to job "
-                f"{reservation.job_id}, which starts there by {when}: a shorter time limit may help"
+                f"; to start now it would have to leave {_named(nodes)} to job "
+                f"{reservation.job_id}, which starts there by {when}"
             )
         return Reason(ReasonCode.PRIORITY, message, None)
 
@@ -121,3 +190,11 @@ class Explanation:
             return "it is first in the queue"
         verb = "is" if ahead == 1 else "are"
         return f"{counted(ahead, 'job')} {verb} ahead in the queue"
+
+
+def _named(nodes: tuple[str, ...]) -> str:
+    return f"node {nodes[0]}" if len(nodes) == 1 else f"nodes {', '.join(nodes)}"
+
+
+def _on(nodes: tuple[str, ...]) -> str:
+    return f"on {_named(nodes)}"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from queueapi.scheduling.capacity import indices
-from queueapi.scheduling.cycle import Cycle, Outcome
 from queueapi.scheduling.events import Event
 from queueapi.scheduling.forecast import Forecast
 from queueapi.scheduling.model import Config
 from queueapi.scheduling.plan import FreeCapacity, Plan, QueueEntry, RankKey, Reason
+from queueapi.scheduling.planning import plan_of
 from queueapi.scheduling.ranking import Ranking
 from queueapi.scheduling.reasons import Explanation
 from queueapi.scheduling.state import State
@@ -26,7 +26,8 @@ class Scheduler:
     def __init__(self, config: Config) -> None:
         self._state = State(config)
         self._version = 0
-        self._analysis: tuple[int, float, Outcome, Explanation] | None = None
+        self._planned: tuple[int, float, Plan] | None = None
+        self._explanation: Explanation | None = None  # of that plan
 
     def apply(self, event: Event) -> None:
         """Take in one fact. O(log n) in the jobs that wait, but for moving ends of lists."""
@@ -38,7 +39,7 @@ class Scheduler:
 
         Carry it out, then apply JobStarted for what really started.
         """
-        return self._analyse(now)[0].plan
+        return self._plan(now)
 
     def explain(self, job_id: int, now: float) -> Reason | None:
         """Why the job waits; None when it does not.
@@ -47,7 +48,12 @@ class Scheduler:
         instant costs one plan.
         """
         job = self._state.waiting.jobs.get(job_id)
-        return None if job is None else self._analyse(now)[1].of(job)
+        if job is None:
+            return None
+        plan = self._plan(now)
+        if self._explanation is None:
+            self._explanation = Explanation(self._state, plan, self._rank(now))
+        return self._explanation.of(job)
 
     def ranking(
         self,
@@ -104,7 +110,7 @@ class Scheduler:
     def free(self) -> dict[tuple[str, str], FreeCapacity]:
         """What is free on each known node, by (cluster, name), whatever the node's state."""
         return {
-            (key.cluster, key.name): FreeCapacity(
+            key: FreeCapacity(
                 max(space.cpus, 0),
                 max(space.memory_mb, 0),
                 tuple(space.node.gpus[index] for index in indices(space.gpus)),
@@ -116,10 +122,9 @@ class Scheduler:
     def _rank(self, now: float) -> Ranking:
         return Ranking(self._state, now)
 
-    def _analyse(self, now: float) -> tuple[Outcome, Explanation]:
+    def _plan(self, now: float) -> Plan:
         """The plan for this state and instant, made once."""
-        if self._analysis is None or self._analysis[:2] != (self._version, now):
-            outcome = Cycle(self._state, now).run()
-            explanation = Explanation(outcome, self._rank(now))
-            self._analysis = (self._version, now, outcome, explanation)
-        return self._analysis[2:]
+        if self._planned is None or self._planned[:2] != (self._version, now):
+            self._planned = (self._version, now, plan_of(self._state, now))
+            self._explanation = None
+        return self._planned[2]

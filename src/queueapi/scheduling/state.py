@@ -19,9 +19,21 @@ from queueapi.scheduling.events import (
     QueueChanged,
     ReservationChanged,
     ReservationRemoved,
+    Reserved,
 )
-from queueapi.scheduling.model import AdvanceReservation, Config, RunningJob, WaitingJob
+from queueapi.scheduling.model import Backfill, Config, Order, RunningJob, WaitingJob
+from queueapi.scheduling.plan import Plan, Reservation
 from queueapi.scheduling.waiting import WaitingJobs
+from queueapi.scheduling.windows import Windows
+
+
+def keeps_reservations(config: Config) -> bool:
+    """Whether reservations are kept from plan to plan.
+
+    They are only where jobs are taken in order of arrival: in any other order a job that comes
+    later may have to be put before one that came earlier.
+    """
+    return config.backfill is Backfill.CONSERVATIVE and config.order is Order.ARRIVAL
 
 
 class State:
@@ -32,11 +44,23 @@ class State:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.waiting = WaitingJobs()
+        self.waiting = WaitingJobs(config.order)
         self.running: dict[int, RunningJob] = {}
         self.board = Board()
         self.accounts = Accounts(config)
-        self.reservations: dict[str, AdvanceReservation] = {}
+        self.windows = Windows(())
+        self.kept: dict[int, Reservation] = {}  # by job; see Reserved
+        self._known_then: set[int] = set()  # jobs that waited or ran when those were made
+        self.freed = False  # one of them is gone
+
+    def copy(self) -> State:
+        """A state that may be changed without changing this one. Nobody waits in it."""
+        twin = State(self.config)
+        twin.running = dict(self.running)
+        twin.board = self.board.copy()
+        twin.accounts = self.accounts.copy()
+        twin.windows = self.windows
+        return twin
 
     def apply(self, event: Event) -> None:
         """Take in one fact."""
@@ -46,11 +70,15 @@ class State:
             case JobStarted(job=started):
                 self._start(started)
             case JobRemoved(job_id):
-                self._forget(job_id)
+                self._remove(job_id)
+            case Reserved(plan):
+                self._keep(plan)
             case NodeChanged(node):
                 self.board.put_node(node)
+                self.freed = True
             case NodeRemoved(cluster, name):
                 self.board.remove_node(NodeKey(cluster, name))
+                self.freed = True
             case GroupChanged(group):
                 self.accounts.groups[group.group_id] = group
             case GroupUsageChanged(usage):
@@ -58,9 +86,9 @@ class State:
             case QueueChanged(queue):
                 self.accounts.queues[queue.name] = queue
             case ReservationChanged(reservation):
-                self.reservations[reservation.name] = reservation
+                self.windows = self.windows.with_one(reservation)
             case ReservationRemoved(name):
-                self.reservations.pop(name, None)
+                self.windows = self.windows.without(name)
             case _:
                 assert_never(event)
 
@@ -75,12 +103,28 @@ class State:
             return
         self._forget(job.job_id)
         self.running[job.job_id] = job
-        self.board.hold(job)
+        self.board.start(job)
         self.accounts.start(job)
 
+    def _remove(self, job_id: int) -> None:
+        self._forget(job_id)
+        if job_id in self._known_then:
+            self.freed = True
+
     def _forget(self, job_id: int) -> None:
-        self.waiting.remove(job_id)
+        self.kept.pop(job_id, None)
         running = self.running.pop(job_id, None)
-        if running is not None:
-            self.board.release(running)
+        if running is None:
+            self.waiting.remove(job_id)
+        else:
+            self.board.release(job_id)
             self.accounts.end(running)
+
+    def _keep(self, plan: Plan) -> None:
+        if not keeps_reservations(self.config):
+            return
+        waiting = self.waiting.jobs
+        self.kept = {r.job_id: r for r in plan.reservations if r.job_id in waiting}
+        self._known_then = {start.job_id for start in plan.starts}
+        self._known_then.update(plan.beside, (each.job_id for each in plan.reservations))
+        self.freed = any(i not in self.running and i not in waiting for i in self._known_then)

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter
+from collections.abc import Iterator
 from typing import NamedTuple
 
-from queueapi.scheduling.model import Request, WaitingJob
+from queueapi.scheduling.model import Order, Request, WaitingJob
 
 Ticket = tuple[float, int]  # (queued_at, job_id)
 
@@ -53,6 +54,10 @@ class JobClass(Run):
         self.user_id = key.user_id
         self.request = key.request
 
+    @property
+    def weight(self) -> float:
+        return self.base_priority
+
 
 class WaitingJobs:
     """All jobs that wait. Those not yet eligible stay out of classes and lanes until their time.
@@ -61,7 +66,8 @@ class WaitingJobs:
     are indexed, never what is known.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, order: Order = Order.FAIR_SHARE) -> None:
+        self._arrivals: list[Ticket] | None = [] if order is Order.ARRIVAL else None
         self.jobs: dict[int, WaitingJob] = {}
         self.lanes: dict[tuple[int, int], Run] = {}
         self.classes: dict[int, dict[ClassKey, JobClass]] = {}  # by group
@@ -74,6 +80,8 @@ class WaitingJobs:
         """Add a job that is not known yet. O(log n), but for moving the ends of sorted lists."""
         self.jobs[job.job_id] = job
         self.count_by_group[job.group_id] += 1
+        if job.depends_on:
+            return
         if job.eligible_at > 0:
             insort(self._timed, (job.eligible_at, job.job_id))
             if job.eligible_at > self._line:
@@ -88,6 +96,8 @@ class WaitingJobs:
         self.count_by_group[job.group_id] -= 1
         if not self.count_by_group[job.group_id]:
             del self.count_by_group[job.group_id]
+        if job.depends_on:
+            return
         if job.eligible_at > 0:
             del self._timed[bisect_left(self._timed, (job.eligible_at, job_id))]
             if job.eligible_at > self._line:
@@ -116,8 +126,15 @@ class WaitingJobs:
         start = bisect_right(self._timed, self._line, key=_time)
         return self._timed[start][0] if start < len(self._timed) else None
 
+    def by_arrival(self) -> Iterator[WaitingJob]:
+        """The eligible jobs, first come first. Only for Order.ARRIVAL."""
+        assert self._arrivals is not None
+        return (self.jobs[job_id] for _, job_id in self._arrivals)
+
     def _index(self, job: WaitingJob) -> None:
         ticket = (job.queued_at, job.job_id)
+        if self._arrivals is not None:
+            insort(self._arrivals, ticket)
         lane_key = (job.group_id, job.base_priority)
         lane = self.lanes.get(lane_key)
         if lane is None:
@@ -133,6 +150,8 @@ class WaitingJobs:
 
     def _unindex(self, job: WaitingJob) -> None:
         ticket = (job.queued_at, job.job_id)
+        if self._arrivals is not None:
+            del self._arrivals[bisect_left(self._arrivals, ticket)]
         lane = self.lanes[job.group_id, job.base_priority]
         lane.remove(ticket)
         if not lane.tickets:

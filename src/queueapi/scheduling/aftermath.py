@@ -1,0 +1,54 @@
+"""The state as it would be once a plan is carried out: what reasons are read off."""
+
+from __future__ import annotations
+
+from queueapi.scheduling.capacity import Space
+from queueapi.scheduling.model import WaitingJob
+from queueapi.scheduling.plan import Plan, Reservation
+from queueapi.scheduling.promises import Promises
+from queueapi.scheduling.state import State
+from queueapi.scheduling.timeline import Opening, Timeline
+
+
+class Aftermath:
+    """A copy: nothing here changes the state."""
+
+    def __init__(self, state: State, plan: Plan) -> None:
+        twin = state.copy()
+        jobs = state.waiting.jobs
+        self.now = plan.now
+        self.board, self.accounts, self.windows = twin.board, twin.accounts, twin.windows
+        self.running = twin.running
+        for start in plan.starts:
+            job = jobs[start.job_id]
+            self.board.hold(job.job_id, job.request, start.placement, plan.now + job.expected_time)
+            self.accounts.start(job)
+        # What will end when, with the reservations and without.
+        self.timeline = Timeline(self.board, self.windows, plan.now)
+        self.without_reservations = Timeline(self.board, self.windows, plan.now)
+        self._promises = Promises()
+        for reservation in plan.reservations:
+            job = jobs[reservation.job_id]
+            spaces = self._spaces(reservation)
+            self.timeline.book(job, Opening(reservation.start, spaces))
+            self._promises.add(job, reservation)
+
+    def could_start(self, job: WaitingJob) -> bool:
+        """Whether the job could start now as well, delaying no reservation."""
+        if self.accounts.system_full() or self.accounts.refusal(job) is not None:
+            return False
+        ends_at = self.now + job.time_limit
+        if self._promises and not self._promises.survive(job, ends_at, self.accounts):
+            return False
+        clusters: dict[str, int] = {}
+        for space in self.board.fitting(job):
+            if self.timeline.gpus_now(job, space) is not None:
+                cluster = space.key.cluster
+                clusters[cluster] = clusters.get(cluster, 0) + 1
+                if clusters[cluster] == job.request.nodes:
+                    return True
+        return False
+
+    def _spaces(self, reservation: Reservation) -> tuple[Space, ...]:
+        placement = reservation.placement
+        return tuple(self.board.spaces[placement.cluster, name] for name in placement.nodes)

@@ -1,0 +1,96 @@
+"""Conservative backfill in order of arrival: every job that waits keeps a reservation.
+
+A reservation is a fact of the state (the event Reserved), since it depends on what was known when
+it was made. It never moves to a later time, but for a node that fails or a job that overruns
+its time. (Mu'alem and Feitelson, IEEE TPDS 12(6), 2001.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import islice
+
+from queueapi.scheduling.draft import Draft
+from queueapi.scheduling.model import WaitingJob
+from queueapi.scheduling.plan import Plan, Priority, Reservation
+from queueapi.scheduling.state import State
+from queueapi.scheduling.timeline import Opening
+
+
+class Conservative:
+    """One plan: what was freed is given out, new jobs come behind, and what is due starts."""
+
+    def __init__(self, state: State, now: float) -> None:
+        self._state = state
+        self._now = now
+        self._draft = Draft(state, now)
+        self._looks = 0
+        self._kept: dict[int, Reservation] = {}
+        self._jobs = list(islice(state.waiting.by_arrival(), state.config.backfill_depth))
+
+    def run(self) -> Plan:
+        try:
+            # 1. What was promised before stands.
+            self._book_kept()
+            # 2. One by one, jobs move up into what was freed: never to a later time. What is due
+            #    is where it can be already.
+            if self._state.freed:
+                for job in self._jobs:
+                    kept = self._kept.get(job.job_id)
+                    if kept is not None and kept.start > self._now:
+                        self._draft.timeline.unbook(job.job_id)
+                        self._put(job)
+            # 3. New jobs come behind all others.
+            for job in self._jobs:
+                if job.job_id not in self._kept:
+                    self._put(job)
+            # 4. What is due starts, unless a job that overruns its time is in its way.
+            self._start_due()
+            plan = self._draft.plan(self._looks, self._kept.values())
+            return replace(plan, beside=frozenset(self._state.running))
+        finally:
+            self._draft.undo()
+
+    def _book_kept(self) -> None:
+        for job in self._jobs:
+            reservation = self._state.kept.get(job.job_id)
+            opening = self._opening(job, reservation) if reservation else None
+            if reservation is not None and opening is not None:
+                self._draft.timeline.book(job, opening)
+                self._kept[job.job_id] = reservation
+
+    def _opening(self, job: WaitingJob, reservation: Reservation) -> Opening | None:
+        """The kept reservation; None if its nodes are gone, or the job is over a limit now."""
+        if self._state.accounts.refusal(job) is not None:
+            return None
+        cluster = reservation.placement.cluster
+        spaces = [self._state.board.spaces.get((cluster, n)) for n in reservation.placement.nodes]
+        good = [s for s in spaces if s is not None and s.up and s.large_enough(job.request)]
+        return Opening(reservation.start, tuple(good)) if len(good) == len(spaces) else None
+
+    def _put(self, job: WaitingJob) -> None:
+        """Keep the earliest opening for the job, unless it is over a limit."""
+        self._looks += 1
+        self._kept.pop(job.job_id, None)
+        if self._state.accounts.refusal(job) is None:
+            opening = self._draft.timeline.earliest(job)
+            if opening is not None:
+                self._kept[job.job_id] = self._draft.timeline.book(job, opening)
+
+    def _start_due(self) -> None:
+        accounts, timeline = self._state.accounts, self._draft.timeline
+        overtakes = False
+        for job in self._jobs:
+            kept = self._kept.get(job.job_id)
+            if kept is None or accounts.system_full():
+                continue
+            if kept.start <= self._now and accounts.refusal(job) is None:
+                opening = timeline.unbook(job.job_id)
+                placement = self._draft.place(job)
+                if placement is not None:
+                    priority = Priority(job.base_priority, 1.0, 1.0)
+                    self._draft.start(job, placement, priority, backfilled=overtakes)
+                    del self._kept[job.job_id]
+                    continue
+                timeline.book(job, opening)
+            overtakes = True

@@ -1,0 +1,77 @@
+"""A plan in the making: what it starts is carried out on the state, and undone in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from queueapi.scheduling.capacity import Space, indices
+from queueapi.scheduling.model import Placement, Share, WaitingJob
+from queueapi.scheduling.plan import Effort, Plan, Priority, Reservation, Start
+from queueapi.scheduling.promises import Promises
+from queueapi.scheduling.state import State
+from queueapi.scheduling.timeline import Opening, Timeline
+
+
+class Draft:
+    """The starts and reservations so far. `undo` must be called, whatever happens."""
+
+    def __init__(self, state: State, now: float) -> None:
+        self._state = state
+        self._now = now
+        self._board = state.board
+        self._scans = state.board.scans
+        self._starts: list[Start] = []
+        self.timeline = Timeline(state.board, state.windows, now)
+        self.promises = Promises()
+        self.most_cpus = self._board.shelves.most_cpus()  # free on one node
+
+    def place(self, job: WaitingJob) -> Placement | None:
+        """Where it can start now and waste least, without taking what is kept for others."""
+        request = job.request
+        if request.cpus > self.most_cpus:
+            return None
+        shares: dict[str, list[Share]] = {}  # by cluster
+        for space in self._board.fitting(job):
+            gpus = self.timeline.gpus_now(job, space)
+            if gpus is None:
+                continue
+            share = _share(job, space, gpus)
+            if request.nodes == 1:
+                return Placement(space.key.cluster, (share,))
+            mine = shares.setdefault(space.key.cluster, [])
+            mine.append(share)
+            if len(mine) == request.nodes:
+                return Placement(space.key.cluster, tuple(sorted(mine, key=_name)))
+        return None
+
+    def start(
+        self, job: WaitingJob, placement: Placement, priority: Priority, *, backfilled: bool
+    ) -> None:
+        self._starts.append(Start(job.job_id, placement, priority, backfilled))
+        self._board.hold(job.job_id, job.request, placement, self._now + job.expected_time)
+        self._state.accounts.start(job)
+        self.timeline.started(job)
+        self.most_cpus = self._board.shelves.most_cpus()
+
+    def reserve(self, job: WaitingJob, opening: Opening) -> None:
+        self.promises.add(job, self.timeline.book(job, opening))
+
+    def undo(self) -> None:
+        """Leave the state as it was."""
+        for start in reversed(self._starts):
+            self._board.release(start.job_id)
+            self._state.accounts.end(self._state.waiting.jobs[start.job_id])
+
+    def plan(self, jobs_looked_at: int, reservations: Iterable[Reservation]) -> Plan:
+        effort = Effort(jobs_looked_at, self._board.scans - self._scans)
+        return Plan(self._now, tuple(self._starts), tuple(reservations), effort=effort)
+
+
+def _share(job: WaitingJob, space: Space, gpus: int) -> Share:
+    if job.resume_on is not None:  # its processes are bound to the GPUs that they had
+        return next(each for each in job.resume_on.shares if each.node == space.key.name)
+    return Share(space.key.name, indices(gpus) if gpus else ())
+
+
+def _name(share: Share) -> str:
+    return share.node

@@ -1,0 +1,56 @@
+"""Whom a plan has promised a start, and which jobs could break such a promise by a limit."""
+
+from __future__ import annotations
+
+from queueapi.scheduling.accounts import Accounts
+from queueapi.scheduling.model import WaitingJob
+from queueapi.scheduling.plan import Reservation
+
+
+class Promises:
+    """The reservations of one plan. The Timeline keeps the nodes; this keeps the limits.
+
+    A job that overtakes must not put a reserved job over a limit of its user, group or the whole
+    system: those can delay it just as well as a lack of nodes.
+    """
+
+    def __init__(self) -> None:
+        self.reservations: list[Reservation] = []
+        self._jobs: list[tuple[WaitingJob, float]] = []
+
+    def __len__(self) -> int:
+        return len(self.reservations)
+
+    def add(self, job: WaitingJob, reservation: Reservation) -> None:
+        self.reservations.append(reservation)
+        self._jobs.append((job, reservation.start))
+
+    def survive(self, job: WaitingJob, ends_at: float, accounts: Accounts) -> bool:
+        """Whether all reserved jobs stay within their limits if `job` starts now.
+
+        Errs on the safe side: of the jobs that count now, none is taken to have ended by then.
+
+        The first reserved job needs no slot of its own under the system-wide limit: it waits for
+        a running job to end, and with that end comes a slot. Each further one does.
+        """
+        spare = accounts.config.max_running - accounts.running
+        if spare < len(self._jobs):
+            return False
+        near = [
+            (reserved, start)
+            for reserved, start in self._jobs
+            if reserved.user_id == job.user_id or reserved.group_id == job.group_id
+        ]
+        if not near:
+            return True
+        accounts.start(job)
+        kept = all(_stays_within(reserved, start, ends_at, accounts) for reserved, start in near)
+        accounts.end(job)
+        return kept
+
+
+def _stays_within(reserved: WaitingJob, start: float, ends_at: float, accounts: Accounts) -> bool:
+    # What a job uses of the quota stays used when it ends; its running slot comes back.
+    if accounts.quota_refusal(reserved) is not None:
+        return False
+    return ends_at <= start or accounts.running_refusal(reserved) is None

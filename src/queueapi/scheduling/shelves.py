@@ -1,0 +1,120 @@
+"""Nodes that take jobs, sorted by what is free on them: the best fit without a search."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Iterator
+from heapq import merge
+from typing import NamedTuple
+
+from queueapi.scheduling.capacity import Kind, NodeKey, Space
+from queueapi.scheduling.model import Constraint, Request
+
+_Slot = tuple[int, NodeKey, Space]  # free memory (MB), key, node
+_Rank = tuple[int, int, NodeKey, Space]  # free CPUs, free memory (MB), key, node
+
+
+class _Shelf:
+    """Nodes of one kind with equally many GPUs free, by free CPUs."""
+
+    __slots__ = ("mask", "slots")
+
+    def __init__(self) -> None:
+        self.slots: dict[int, list[_Slot]] = {}  # by free CPUs, each sorted
+        self.mask = 0  # bit i = there are nodes with i CPUs free
+
+    def put(self, cpus: int, slot: _Slot) -> None:
+        slots = self.slots.get(cpus)
+        if slots is None:
+            self.slots[cpus] = [slot]
+            self.mask |= 1 << cpus
+        else:
+            insort(slots, slot)
+
+    def take(self, cpus: int, slot: _Slot) -> None:
+        slots = self.slots[cpus]
+        if len(slots) == 1:
+            del self.slots[cpus]
+            self.mask ^= 1 << cpus
+        else:
+            del slots[bisect_left(slots, slot)]
+
+    def large_enough(self, request: Request) -> Iterator[_Rank]:
+        """Nodes with enough CPUs and memory free, the fewest left over first."""
+        mask = self.mask >> request.cpus << request.cpus
+        while mask:
+            low = mask & -mask
+            mask ^= low
+            cpus = low.bit_length() - 1
+            slots = self.slots[cpus]
+            for index in range(bisect_left(slots, (request.memory_mb,)), len(slots)):
+                yield (cpus, *slots[index])
+
+
+class _Where(NamedTuple):
+    clusters: tuple[str, ...]
+    constraint: Constraint
+
+
+class Shelves:
+    """All nodes that are up, not taken whole, and have a CPU free."""
+
+    def __init__(self) -> None:
+        self._shelves: dict[Kind, dict[int, _Shelf]] = {}  # by kind, then by free GPUs
+        self._kinds: dict[_Where, list[Kind]] = {}  # that take such requests; until kinds change
+
+    def put(self, space: Space) -> None:
+        """Sort the node in, if it belongs here. It must not change until it is taken out."""
+        if not space.up or space.whole or space.cpus <= 0:
+            return
+        levels = self._shelves.get(space.kind)
+        if levels is None:
+            levels = self._shelves[space.kind] = {}
+            self._kinds.clear()
+        gpus = space.gpus.bit_count()
+        shelf = levels.get(gpus)
+        if shelf is None:
+            shelf = levels[gpus] = _Shelf()
+        shelf.put(space.cpus, (space.memory_mb, space.key, space))
+
+    def take(self, space: Space) -> None:
+        """Undo `put`."""
+        if not space.up or space.whole or space.cpus <= 0:
+            return
+        shelf = self._shelves[space.kind][space.gpus.bit_count()]
+        shelf.take(space.cpus, (space.memory_mb, space.key, space))
+
+    def most_cpus(self) -> int:
+        """The CPUs that are free on the node with the most of them."""
+        most = 0
+        for levels in self._shelves.values():
+            for shelf in levels.values():
+                if shelf.mask:
+                    most = max(most, shelf.mask.bit_length() - 1)
+        return most
+
+    def fitting(self, request: Request) -> Iterator[Space]:
+        """All nodes that could start the request now, the one that wastes least first.
+
+        GPUs come first, so that CPU jobs stay off GPU nodes; then the fewest left-over CPUs,
+        which keeps large holes whole; then memory; then the name, so that equal nodes give equal
+        plans. Nothing may be put or taken while this is read.
+        """
+        kinds = [self._shelves[kind] for kind in self._taking(request)]
+        levels = {gpus for levels in kinds for gpus in levels if gpus >= request.gpu_count}
+        for gpus in sorted(levels):
+            shelves = [levels[gpus] for levels in kinds if gpus in levels and levels[gpus].mask]
+            if len(shelves) == 1:
+                ranked = shelves[0].large_enough(request)
+            else:
+                ranked = merge(*(shelf.large_enough(request) for shelf in shelves))
+            for _, _, _, space in ranked:
+                if not (request.gpu_count or request.exclusive) or space.fits(request):
+                    yield space
+
+    def _taking(self, request: Request) -> list[Kind]:
+        where = _Where(request.clusters, request.constraint)
+        kinds = self._kinds.get(where)
+        if kinds is None:
+            kinds = self._kinds[where] = [kind for kind in self._shelves if kind.takes(request)]
+        return kinds

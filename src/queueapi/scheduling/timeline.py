@@ -1,0 +1,170 @@
+"""The future as one plan sees it: who will end when, and what is kept for whom."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from heapq import heappop, heappush
+from math import inf
+from typing import NamedTuple
+
+from queueapi.scheduling.board import Board
+from queueapi.scheduling.capacity import Hold, NodeKey, Space
+from queueapi.scheduling.model import Placement, Share, WaitingJob
+from queueapi.scheduling.plan import Reservation
+from queueapi.scheduling.profile import Profile
+from queueapi.scheduling.windows import Stretch, Windows
+
+
+class Opening(NamedTuple):
+    """When and where a job will fit, if all that runs ends when it is expected to."""
+
+    start: float  # epoch seconds
+    spaces: tuple[Space, ...]  # by name
+
+
+class Timeline:
+    """Starts out as what runs now and the advance reservations; bookings are added to it.
+
+    A node without bookings only ever becomes freer, which is the fast path; a node with some has
+    a Profile.
+    """
+
+    def __init__(self, board: Board, windows: Windows, now: float) -> None:
+        self._board = board
+        self._windows = windows
+        self._now = now
+        self._profiles: dict[NodeKey, Profile] = {}
+        self._booked: dict[int, tuple[Opening, list[tuple[Profile, Hold]]]] = {}  # by job
+
+    def gpus_now(self, job: WaitingJob, space: Space) -> int | None:
+        """Which GPUs (a mask) the job gets if it starts now on a node that it fits.
+
+        None when it would take what is kept for others.
+        """
+        request, free = job.request, space.gpus
+        profile = self._profiles.get(space.key)
+        if profile is not None:
+            end = self._now + job.expected_time
+            if request.gpu_count:
+                free &= profile.gpus_between(self._now, end)
+                if not space.has_gpus(request, free):
+                    return None
+            if not profile.fits_between(request, self._now, end):
+                return None
+        if self._windows.concern(job) and not self._windows.starts(
+            job, space.key, self._now, self._now
+        ):
+            return None
+        return space.choose_gpus(request, free) if request.gpu_count else 0
+
+    def started(self, job: WaitingJob) -> None:
+        """The job starts now. The board knows it already."""
+        if self._profiles:
+            for space, hold in self._board.held(job.job_id):
+                profile = self._profiles.get(space.key)
+                if profile is not None:
+                    profile.book(self._now, hold)
+
+    def earliest(self, job: WaitingJob) -> Opening | None:
+        """The earliest time, then the first names, at which the job fits.
+
+        None when no nodes that are up could ever hold it.
+        """
+        if job.request.nodes > 1:
+            return self._earliest_meeting(job)
+        best: tuple[float, NodeKey, Space] | None = None
+        for space in self._board.possible(job):
+            horizon = best[0] if best else inf
+            for start, _ in self._stretches(space, job, horizon):
+                if best is None or (start, space.key) < best[:2]:
+                    best = (start, space.key, space)
+                break
+        return Opening(best[0], (best[2],)) if best else None
+
+    def book(self, job: WaitingJob, opening: Opening) -> Reservation:
+        """Keep the opening for the job."""
+        request, end = job.request, opening.start + job.expected_time
+        holds = []
+        for space in opening.spaces:
+            profile = self._profiles.get(space.key)
+            if profile is None:
+                profile = self._profiles[space.key] = Profile(space, self._now)
+            gpus = 0
+            if request.gpu_count:
+                free = profile.gpus_between(opening.start, end)
+                gpus = space.choose_gpus(request, free)
+            hold = Hold(end, job.job_id, request.cpus, request.memory_mb, gpus, request.exclusive)
+            profile.book(opening.start, hold)
+            holds.append((profile, hold))
+        self._booked[job.job_id] = (opening, holds)
+        shares = tuple(Share(space.key.name) for space in opening.spaces)
+        return Reservation(
+            job.job_id, Placement(opening.spaces[0].key.cluster, shares), opening.start
+        )
+
+    def unbook(self, job_id: int) -> Opening:
+        """Undo `book`."""
+        opening, holds = self._booked.pop(job_id)
+        for profile, hold in holds:
+            profile.book(opening.start, hold, -1)
+        return opening
+
+    def _earliest_meeting(self, job: WaitingJob) -> Opening | None:
+        """The first moment at which enough nodes of one cluster fit the job."""
+        by_cluster: dict[str, list[tuple[float, float, NodeKey, Space]]] = {}
+        for space in self._board.possible(job):
+            for first, last in self._stretches(space, job, inf):
+                found = by_cluster.setdefault(space.key.cluster, [])
+                found.append((first, last, space.key, space))
+        openings = [
+            opening
+            for _, stretches in sorted(by_cluster.items())
+            if (opening := _meeting(stretches, job.request.nodes)) is not None
+        ]
+        return min(openings, key=lambda each: each.start, default=None)
+
+    def _stretches(self, space: Space, job: WaitingJob, horizon: float) -> Iterator[Stretch]:
+        """First and last possible starts on the node, in order of time.
+
+        Those after the horizon (epoch seconds) may be missing.
+        """
+        for first, last in self._free_stretches(space, job, horizon):
+            if self._windows.concern(job):
+                yield from sorted(self._windows.starts(job, space.key, first, last))
+            else:
+                yield first, last
+
+    def _free_stretches(self, space: Space, job: WaitingJob, horizon: float) -> Iterator[Stretch]:
+        profile = self._profiles.get(space.key)
+        if profile is None:
+            start = space.fits_when(job.request, horizon)
+            if start is not None:
+                yield max(start, self._now), inf
+            return
+        duration = job.expected_time
+        for first, end in profile.runs(job.request, self._now):
+            if first > horizon:
+                return
+            if end - first >= duration:
+                yield first, end - duration
+
+
+def _meeting(
+    stretches: Iterable[tuple[float, float, NodeKey, Space]], count: int
+) -> Opening | None:
+    """The first moment that lies in stretches of so many nodes, and the smallest such nodes."""
+    open_now: list[tuple[float, NodeKey, Space]] = []  # heap by the end of the stretch
+    for first, last, key, space in sorted(stretches, key=lambda each: (each[0], each[2])):
+        heappush(open_now, (last, key, space))
+        while open_now[0][0] < first:
+            heappop(open_now)
+        if len(open_now) >= count:
+            smallest = sorted((each for _, _, each in open_now), key=_size)[:count]
+            return Opening(first, tuple(sorted(smallest, key=lambda each: each.key)))
+    return None
+
+
+def _size(space: Space) -> tuple[int, int, int, NodeKey]:
+    node = space.node
+    assert node is not None
+    return len(node.gpus), node.cpus, node.memory_mb, space.key
