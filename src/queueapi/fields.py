@@ -6,7 +6,7 @@ text type here lets them in.
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict
 from pydantic_core import PydanticCustomError
 
 MAX_ID = 2**53 - 1  # every JSON reader keeps integers up to here exactly
@@ -34,6 +34,11 @@ _ID = Field(ge=1, le=MAX_ID, json_schema_extra={"format": "int64"})
 # An id in a path or a query, and one in a body.
 Id = Annotated[int, _ID, BeforeValidator(from_text)]
 BodyId = Annotated[int, _ID, BeforeValidator(from_json)]
+# JSON's numbers: 4.0 is whole; "4" and true are no numbers.
+Whole = Annotated[int, BeforeValidator(from_json)]
+Real = Annotated[float, Strict()]
+# A word that is safe as part of a name elsewhere: of a file, a label, an option.
+Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=50)]
 # How many items a page of a list has.
 PageSize = Annotated[int, Field(ge=1, le=200), BeforeValidator(from_text)]
 # One line of text for people: any language, no control characters.

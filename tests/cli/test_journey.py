@@ -56,6 +56,26 @@ def test_every_field_reaches_the_job(ada: Cli) -> None:
     assert {name: found[name] for name in wanted} == wanted
 
 
+def test_a_shape_reaches_the_job_and_is_shown(ada: Cli) -> None:
+    options = "--nodes 2 --tasks 4 --cpus-per-task 2 --memory-per-cpu 512M --gpus-per-task 1"
+    words = [*options.split(), "--constraint", "IB&CPU-N|BigMem", "--exclusive", "-c", "true"]
+    job = ada.json("submit", *words)
+    wanted = {
+        "nodes": 2,
+        "tasks": 4,
+        "cpu_cores": 4,
+        "memory_gb": 2,
+        "gpu_count": 2,
+        "constraint": "IB&CPU-N|BigMem",
+        "exclusive": True,
+    }
+    assert {name: job[name] for name in wanted} == wanted
+    shown = ada.run("status", job["id"]).stdout
+    assert re.search(r"^nodes +2$", shown, re.MULTILINE)
+    assert re.search(r"^constraint +IB&CPU-N\|BigMem$", shown, re.MULTILINE)
+    ada.run("cancel", job["id"])
+
+
 def test_holding_and_priority(ada: Cli) -> None:
     # Nothing else asks for as many CPUs, so that the second job waits for the first.
     first = ada.submit("sleep 600", "--cpus", "8")

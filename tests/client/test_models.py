@@ -12,6 +12,7 @@ PAIRS: list[tuple[type[BaseModel], type[BaseModel]]] = [
     (models.Job, jobs.Job),
     (models.JobDetail, jobs.JobDetail),
     (models.Attempt, jobs.AttemptDocument),
+    (models.NodeShare, jobs.NodeShare),
     (models.Usage, jobs.Usage),
     (models.Priority, jobs.Priority),
     (models.Event, jobs.Event),

@@ -27,6 +27,7 @@ PLACED = Placed(
     created_at=NOW - timedelta(seconds=100),
     started_at=NOW - timedelta(seconds=90),
     time_limit=600,
+    memory_limit=2048,
     cpus=4,
     memory_mb=2048,
     gpus=1,

@@ -24,3 +24,19 @@ def test_ours_goes_over_the_users_and_theirs_over_the_defaults() -> None:
 def test_the_file_has_a_line_per_variable_and_no_other_newline() -> None:
     encoded = encode_environment({"A": "1\n2", "B": "é\\", "C": " = "})
     assert encoded == b"A=1\\00122\nB=\\0303\\0251\\0134\nC= = \n"
+
+
+def test_scripts_find_their_nodes_and_tasks_in_our_words_and_in_slurms() -> None:
+    environment = _build(nodes=("n1", "n2"), tasks=5, cpus=6, memory_mb=2048)
+    assert environment["QUEUEAPI_NODES"] == "n1,n2"
+    assert (environment["QUEUEAPI_NODE_COUNT"], environment["QUEUEAPI_TASKS"]) == ("2", "5")
+    assert environment["SLURM_JOB_NUM_NODES"] == environment["SLURM_NNODES"] == "2"
+    assert (environment["SLURM_NTASKS"], environment["SLURM_NTASKS_PER_NODE"]) == ("5", "3")
+    assert (environment["SLURM_CPUS_PER_TASK"], environment["SLURM_CPUS_ON_NODE"]) == ("2", "6")
+    assert environment["SLURM_MEM_PER_NODE"] == "2048"
+
+
+def test_slurms_words_are_the_users_to_change_and_do_not_call_for_srun() -> None:
+    environment = _build(environment={"SLURM_NTASKS": "9", "QUEUEAPI_NODES": "elsewhere"})
+    assert (environment["SLURM_NTASKS"], environment["QUEUEAPI_NODES"]) == ("9", "")
+    assert environment.keys().isdisjoint({"SLURM_JOB_ID", "SLURM_JOBID", "SLURM_NODELIST"})

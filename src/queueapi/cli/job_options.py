@@ -27,12 +27,35 @@ class JobOptions:
         str | None, typer.Option("--command", "-c", help="The script itself, as one argument")
     ] = None
     name: Annotated[str | None, typer.Option("--name", "-n", help="A name of your choice")] = None
-    cpus: Annotated[int | None, typer.Option("--cpus", help="CPU cores")] = None
-    memory: Annotated[
-        str | None, typer.Option("--memory", "-m", metavar="SIZE", help="4G or 512M")
+    nodes: Annotated[
+        int | None, typer.Option("--nodes", "-N", help="How many nodes, all at once")
     ] = None
-    gpus: Annotated[int | None, typer.Option("--gpus", help="How many GPUs")] = None
+    cpus: Annotated[int | None, typer.Option("--cpus", help="CPU cores on each node")] = None
+    tasks: Annotated[int | None, typer.Option("--tasks", help="Tasks over all nodes")] = None
+    tasks_per_node: Annotated[
+        int | None, typer.Option("--tasks-per-node", help="Tasks on each node")
+    ] = None
+    cpus_per_task: Annotated[
+        int | None, typer.Option("--cpus-per-task", help="CPU cores of each task")
+    ] = None
+    memory: Annotated[
+        str | None, typer.Option("--memory", "-m", metavar="SIZE", help="On each node: 4G or 512M")
+    ] = None
+    memory_per_cpu: Annotated[
+        str | None, typer.Option("--memory-per-cpu", metavar="SIZE", help="In place of --memory")
+    ] = None
+    gpus: Annotated[int | None, typer.Option("--gpus", help="GPUs on each node")] = None
+    gpus_per_task: Annotated[
+        int | None, typer.Option("--gpus-per-task", help="In place of --gpus")
+    ] = None
     gpu_type: Annotated[str | None, typer.Option("--gpu-type", help="For example a100")] = None
+    constraint: Annotated[
+        str | None,
+        typer.Option("--constraint", "-C", help="Features of each node: 'IB&CPU-N|BigMem'"),
+    ] = None
+    exclusive: Annotated[
+        bool, typer.Option("--exclusive", help="Whole nodes, shared with no other job")
+    ] = False
     time: Annotated[
         str | None,
         typer.Option("--time", "-t", metavar="TIME", help="Limit: 90s, 30m, 4h, [D-]HH:MM:SS"),
@@ -61,10 +84,18 @@ class JobOptions:
         """The API's fields, those given only. Raises typer.BadParameter."""
         given: dict[str, Any] = {
             "name": self.name,
+            "nodes": self.nodes,
             "cpu_cores": self.cpus,
+            "tasks": self.tasks,
+            "tasks_per_node": self.tasks_per_node,
+            "cpus_per_task": self.cpus_per_task,
             "memory_gb": _read("--memory", gigabytes, self.memory),
+            "memory_per_cpu_gb": _read("--memory-per-cpu", gigabytes, self.memory_per_cpu),
             "gpu_count": self.gpus,
+            "gpus_per_task": self.gpus_per_task,
             "gpu_type": self.gpu_type,
+            "constraint": self.constraint,
+            "exclusive": self.exclusive or None,
             "estimated_hours": _read("--time", _hours, self.time),
             "priority": self.priority,
             "group": self.group,

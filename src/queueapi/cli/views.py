@@ -26,7 +26,7 @@ def jobs(found: Iterable[Job]) -> Table:
             job.reason or "",
             job.user,
             job.group,
-            str(job.cpu_cores),
+            _cpus(job.nodes, job.cpu_cores),
             f"{job.memory_gb:g}G",
             _gpus(job.gpu_count, job.gpu_type),
             span(job.estimated_hours * 3600),
@@ -34,6 +34,10 @@ def jobs(found: Iterable[Job]) -> Table:
         for job in found
     ]
     return Table(headers, rows)
+
+
+def _cpus(nodes: int, count: int) -> str:
+    return f"{nodes}×{count}" if nodes > 1 else str(count)
 
 
 def _gpus(count: int, kind: str | None) -> str:
@@ -63,6 +67,10 @@ def job(found: JobDetail) -> Table:
         ("user", found.user),
         ("group", found.group),
         ("tags", ", ".join(found.tags)),
+        ("nodes", str(found.nodes) if found.nodes > 1 else ""),
+        ("tasks", str(found.tasks) if found.tasks > 1 else ""),
+        ("constraint", found.constraint or ""),
+        ("exclusive", "yes" if found.exclusive else ""),
         ("CPUs", str(found.cpu_cores)),
         ("memory", f"{found.memory_gb:g}G"),
         ("GPUs", _gpus(found.gpu_count, found.gpu_type)),
@@ -73,7 +81,7 @@ def job(found: JobDetail) -> Table:
         ("submitted", local_time(found.created_at)),
         ("started", local_time(found.started_at)),
         ("ended", local_time(found.completed_at)),
-        ("node", f"{last.cluster}/{last.node}" if last else ""),
+        ("node", ", ".join(f"{last.cluster}/{n.node}" for n in last.nodes) if last else ""),
         ("attempts", str(len(found.attempts) or "")),
         ("peak memory", f"{peak:.0f}M" if peak is not None else ""),
         ("CPU-minutes", f"{found.usage.cpu_minutes:.2f}" if found.ended else ""),
@@ -101,7 +109,7 @@ def queue(page: QueuePage) -> Table:
             entry.name,
             entry.user,
             entry.group,
-            str(entry.cpu_cores),
+            _cpus(entry.nodes, entry.cpu_cores),
             f"{entry.memory_gb:g}G",
             span(entry.estimated_hours * 3600),
             _factors(entry.priority),

@@ -30,10 +30,16 @@ class Job(Document):
     group: str
     job_type: str | None
     tags: list[str]
-    cpu_cores: int
+    nodes: int
+    tasks: int  # over all nodes
+    tasks_per_node: int
+    cpus_per_task: int
+    cpu_cores: int  # on each node, as are the next two
     memory_gb: float
     gpu_count: int
     gpu_type: str | None
+    constraint: str | None  # features that each node must have
+    exclusive: bool  # it gets its nodes whole
     estimated_hours: float  # the time limit
     priority: int
     max_retries: int
@@ -56,14 +62,22 @@ class Job(Document):
         return self.status in ENDED
 
 
+class NodeShare(Document):
+    """What an attempt got of one node, beside its CPUs and memory."""
+
+    node: str
+    gpu_indices: list[int]
+
+
 class Attempt(Document):
-    """One execution of a job."""
+    """One execution of a job. `node` is the first of its `nodes`."""
 
     number: int
     launch_key: str
     cluster: str
     node: str
     gpu_indices: list[int]
+    nodes: list[NodeShare]
     provider_job_id: str | None
     output_path: str | None
     created_at: datetime
@@ -120,7 +134,8 @@ class QueueEntry(Document):
     name: str
     user: str
     group: str
-    cpu_cores: int
+    nodes: int
+    cpu_cores: int  # on each node
     memory_gb: float
     gpu_count: int
     gpu_type: str | None

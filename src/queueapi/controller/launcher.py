@@ -22,10 +22,12 @@ def run_of(row: Row[Any]) -> Run:
         script=row.script,
         environment=row.env or {},
         input_data=row.input_data.encode() if row.input_data is not None else None,
-        cpus=row.cpu_cores,
+        cpus=row.held_cpus // row.nodes if row.exclusive and row.held_cpus else row.cpu_cores,
         memory_mb=row.memory_mb,
         gpu_indices=tuple(row.gpu_indices),
         time_limit=row.time_limit,
+        nodes=tuple(share["node"] for share in row.shares) if row.shares else (row.node,),
+        tasks=row.tasks,
     )
 
 

@@ -7,7 +7,7 @@ runs one cycle: see `_cycle`. All that it decides is committed before it is acte
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 
 import structlog
@@ -291,17 +291,24 @@ class _Turn:
             return
         async with self._database.transaction() as session:
             await self._lead.fence(session)
-            rows = await attempts.open_attempts(session, self._lead.epoch, _new(plan.starts))
+            starts = [self._new(start) for start in plan.starts]
+            rows = await attempts.open_attempts(session, self._lead.epoch, starts)
         for row in rows:
             metrics.WAIT_SECONDS.observe(row.waited)
             log.info("job_starts", job_id=row.job_id, attempt=row.attempt_id, cluster=row.cluster)
         self._launcher.launch(rows)
 
-
-def _new(starts: Sequence[Start]) -> list[attempts.NewAttempt]:
-    return [
-        attempts.NewAttempt(
-            s.job_id, s.placement.cluster, s.placement.nodes[0], s.placement.shares[0].gpu_indices
+    def _new(self, start: Start) -> attempts.NewAttempt:
+        first, *others = start.placement.shares
+        shares = [attempts.NodeShare(s.node, s.gpu_indices) for s in start.placement.shares]
+        nodes = self._mirror.nodes_of(start.placement)
+        return attempts.NewAttempt(
+            start.job_id,
+            start.placement.cluster,
+            first.node,
+            first.gpu_indices,
+            shares=shares if others else None,
+            cpus=sum(node.cpus for node in nodes),
+            memory_mb=sum(node.memory_mb for node in nodes),
+            gpus=sum(len(node.gpus) for node in nodes),
         )
-        for s in starts
-    ]

@@ -17,6 +17,7 @@ from queueapi.executors.base import NodeInventory
 from queueapi.groups import usage
 from queueapi.groups.models import Group as GroupRow
 from queueapi.jobs.models import PLACED_STATES, Intent, JobState
+from queueapi.jobs.shape import parse_constraint
 from queueapi.scheduling import (
     Config,
     Group,
@@ -33,6 +34,7 @@ from queueapi.scheduling import (
     Request,
     RunningJob,
     Scheduler,
+    Share,
     WaitingJob,
 )
 
@@ -40,11 +42,15 @@ DAY = 86_400  # seconds
 
 _COLUMNS = """
 SELECT j.id, j.user_id, j.group_id, j.state, j.held, j.intent, j.cpu_cores, j.memory_mb,
-       j.gpu_count, j.gpu_type, j.time_limit, j.base_priority, j.retries, j.max_retries,
+       j.gpu_count, j.gpu_type, j.nodes, j."constraint", j.exclusive,
+       j.time_limit, j.base_priority, j.retries, j.max_retries,
        extract(epoch FROM j.queued_at)::float8 AS queued_at,
        coalesce(extract(epoch FROM j.eligible_at), 0)::float8 AS eligible_at,
        a.id AS attempt_id, a.launch_key,
-       a.cluster, a.node, a.gpu_indices, a.remote_id, a.started_at,
+       a.cluster, a.node, a.gpu_indices, a.shares,
+       coalesce(a.cpus, j.nodes * j.cpu_cores) AS held_cpus,
+       coalesce(a.memory_mb, CAST(j.nodes AS bigint) * j.memory_mb) AS held_memory_mb,
+       coalesce(a.gpus, j.nodes * j.gpu_count) AS held_gpus, a.remote_id, a.started_at,
        a.created_at AS attempt_created_at
 FROM jobs j LEFT JOIN attempts a
     ON a.job_id = j.id AND a.number = j.attempts AND j.state IN ('starting', 'running', 'suspended')
@@ -71,7 +77,8 @@ class Placed:
     created_at: datetime  # of the attempt
     started_at: datetime | None
     time_limit: int  # seconds
-    cpus: int
+    memory_limit: int  # MB on each node
+    cpus: int  # what it holds over all nodes, as are the next two
     memory_mb: int
     gpus: int
     retries: int
@@ -99,7 +106,7 @@ class Mirror:
         self.scheduler = Scheduler(scheduler_config(settings))
         self.placed: dict[str, Placed] = {}  # by launch key
         self._keys: dict[int, str] = {}  # of placed jobs, by job id
-        self._requests: dict[tuple[int, int, int, str | None], Request] = {}  # shared by equals
+        self._requests: dict[tuple[Any, ...], Request] = {}  # shared by equals
         self._nodes: dict[tuple[str, str], Node] = {}
         self._usage: dict[int, GroupUsage] = {}
         self.group_names: dict[int, str] = {}
@@ -164,6 +171,10 @@ class Mirror:
                 self._nodes[key] = node
                 self.scheduler.apply(NodeChanged(node))
 
+    def nodes_of(self, placement: Placement) -> list[Node]:
+        """The nodes of a placement of the latest plan."""
+        return [self._nodes[placement.cluster, name] for name in placement.nodes]
+
     def remember_remote_ids(self, remote_ids: Mapping[str, str]) -> None:
         for key, remote_id in remote_ids.items():
             if key in self.placed:
@@ -201,10 +212,13 @@ class Mirror:
         )
 
     def _request(self, row: Row[Any]) -> Request:
-        asked = (row.cpu_cores, row.memory_mb, row.gpu_count, row.gpu_type)
-        request = self._requests.get(asked)
+        asked = (row.cpu_cores, row.memory_mb, row.gpu_count, row.gpu_type, row.nodes)
+        kind = (*asked, row.constraint, row.exclusive)
+        request = self._requests.get(kind)
         if request is None:
-            request = self._requests[asked] = Request(*asked)
+            wanted = parse_constraint(row.constraint)
+            request = Request(*asked, constraint=wanted, exclusive=row.exclusive)
+            self._requests[kind] = request
         return request
 
     def _place(self, row: Row[Any], state: JobState) -> None:
@@ -222,9 +236,10 @@ class Mirror:
             created_at=row.attempt_created_at,
             started_at=row.started_at,
             time_limit=row.time_limit,
-            cpus=row.cpu_cores,
-            memory_mb=row.memory_mb,
-            gpus=row.gpu_count,
+            memory_limit=row.memory_mb,
+            cpus=row.held_cpus,
+            memory_mb=row.held_memory_mb,
+            gpus=row.held_gpus,
             retries=row.retries,
             max_retries=row.max_retries,
         )
@@ -236,8 +251,15 @@ class Mirror:
             user_id=row.user_id,
             group_id=row.group_id,
             request=self._request(row),
-            placement=Placement.on(row.cluster, row.node, tuple(row.gpu_indices)),
+            placement=_placement(row),
             time_limit=row.time_limit,
             started_at=since.timestamp(),
         )
         self.scheduler.apply(JobStarted(running))
+
+
+def _placement(row: Row[Any]) -> Placement:
+    if row.shares is None:
+        return Placement.on(row.cluster, row.node, tuple(row.gpu_indices))
+    shares = (Share(share["node"], tuple(share["gpu_indices"])) for share in row.shares)
+    return Placement(row.cluster, tuple(shares))

@@ -120,7 +120,7 @@ def _words(placed: Placed, ending: Ending, reason: str | None) -> str | None:
         signal = f" (signal {ending.exit_code - 128})" if ending.exit_code > 128 else ""
         return f"the script ended with code {ending.exit_code}{signal}"
     if reason in WORDS:
-        return WORDS[reason].format(limit=placed.time_limit, memory=placed.memory_mb)
+        return WORDS[reason].format(limit=placed.time_limit, memory=placed.memory_limit)
     return None
 
 

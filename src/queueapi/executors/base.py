@@ -55,10 +55,12 @@ class Run:
     )
     environment: Mapping[str, str]  # the user's variables; QUEUEAPI_* in it are ignored
     input_data: bytes | None  # JSON document, given as the file that QUEUEAPI_INPUT names
-    cpus: int  # cores
-    memory_mb: int  # MiB for the whole tree of processes; 0 = no limit
-    gpu_indices: tuple[int, ...]  # becomes CUDA_VISIBLE_DEVICES
+    cpus: int  # cores, on each node
+    memory_mb: int  # MiB for the whole tree of processes on a node; 0 = no limit
+    gpu_indices: tuple[int, ...]  # on the first node; becomes CUDA_VISIBLE_DEVICES there
     time_limit: float  # seconds of wall time
+    nodes: tuple[str, ...] = ()  # all of its nodes; the script starts on the first
+    tasks: int = 1  # that the script means to start, over all nodes
 
     def __post_init__(self) -> None:
         check_key(self.key)

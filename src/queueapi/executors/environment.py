@@ -47,6 +47,7 @@ def build_environment(
         "USER": user,
         "LOGNAME": user,
         "OMP_NUM_THREADS": cpus,
+        **_slurm_words(run),
     }
     for name, value in run.environment.items():
         if not name.startswith(RESERVED_PREFIX):
@@ -57,10 +58,35 @@ def build_environment(
         "QUEUEAPI_ATTEMPT_KEY": run.key,
         "QUEUEAPI_CPUS": cpus,
         "QUEUEAPI_MEMORY_MB": str(run.memory_mb),
+        "QUEUEAPI_NODES": ",".join(run.nodes),
+        "QUEUEAPI_NODE_COUNT": str(max(len(run.nodes), 1)),
+        "QUEUEAPI_TASKS": str(run.tasks),
     }
     if input_path is not None:
         environment["QUEUEAPI_INPUT"] = input_path
     return environment
+
+
+def _slurm_words(run: Run) -> dict[str, str]:
+    """What scripts written for Slurm read. A user's variable of the same name goes before.
+
+    Neither SLURM_JOB_ID nor a node list: an MPI launcher that sees one calls srun, which is not
+    there. Frameworks that see SLURM_NTASKS look for the rank of the script's own process.
+    """
+    nodes = max(len(run.nodes), 1)
+    per_node = -(-run.tasks // nodes)
+    return {
+        "SLURM_JOB_NUM_NODES": str(nodes),
+        "SLURM_NNODES": str(nodes),
+        "SLURM_NTASKS": str(run.tasks),
+        "SLURM_NTASKS_PER_NODE": str(per_node),
+        "SLURM_CPUS_PER_TASK": str(max(run.cpus // per_node, 1)),
+        "SLURM_CPUS_ON_NODE": str(max(run.cpus, 1)),
+        "SLURM_MEM_PER_NODE": str(run.memory_mb),
+        "SLURM_PROCID": "0",
+        "SLURM_LOCALID": "0",
+        "SLURM_NODEID": "0",
+    }
 
 
 def check_environment(environment: Mapping[str, str]) -> None:

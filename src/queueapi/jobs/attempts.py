@@ -17,13 +17,26 @@ from queueapi.jobs.pricing import cost
 
 
 @dataclass(frozen=True, slots=True)
+class NodeShare:
+    """What an attempt gets of one node, beside its CPUs and memory."""
+
+    node: str
+    gpu_indices: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class NewAttempt:
-    """Where a job is to start."""
+    """Where a job is to start. The amounts are all that its nodes have, for a job that takes
+    them whole."""
 
     job_id: int
     cluster: str
-    node: str
-    gpu_indices: Sequence[int]
+    node: str  # the first
+    gpu_indices: Sequence[int]  # on it
+    shares: Sequence[NodeShare] | None = None  # of several nodes, the first included
+    cpus: int | None = None  # over all nodes, as are the next two; None = not known
+    memory_mb: int | None = None
+    gpus: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +47,7 @@ class ClosedAttempt:
     transition: Transition  # of its job
     user_id: int
     group_id: int
-    cpus: int
+    cpus: int  # over all nodes, as are the next two
     memory_mb: int
     gpus: int
     started_at: datetime | None
@@ -56,25 +69,31 @@ _closed_json = TypeAdapter(list[dict[str, Any]])
 _IDS = text("SELECT nextval('attempts_id_seq') FROM generate_series(1, :count)")
 _OPEN = text("""
 WITH opened AS (
-    INSERT INTO attempts (id, job_id, number, epoch, cluster, node, gpu_indices, launch_key)
-    SELECT i.id, n.job_id, j.attempts, :epoch, n.cluster, n.node, n.gpu_indices,
+    INSERT INTO attempts (id, job_id, number, epoch, cluster, node, gpu_indices, shares,
+        cpus, memory_mb, gpus, launch_key)
+    SELECT i.id, n.job_id, j.attempts, :epoch, n.cluster, n.node, n.gpu_indices, n.shares,
+        CASE WHEN j.exclusive THEN n.cpus ELSE j.nodes * j.cpu_cores END,
+        CASE WHEN j.exclusive THEN n.memory_mb ELSE CAST(j.nodes AS bigint) * j.memory_mb END,
+        CASE WHEN j.exclusive THEN n.gpus ELSE j.nodes * j.gpu_count END,
         'qa-' || i.id || '-' || left(gen_random_uuid()::text, 8)
     FROM json_to_recordset(CAST(:rows AS json))
-        AS n(job_id bigint, cluster text, node text, gpu_indices smallint[])
+        AS n(job_id bigint, cluster text, node text, gpu_indices smallint[], shares jsonb,
+             cpus int, memory_mb bigint, gpus int)
     JOIN unnest(CAST(:jobs AS bigint[]), CAST(:ids AS bigint[])) AS i(job_id, id) USING (job_id)
     JOIN jobs j ON j.id = n.job_id
-    RETURNING id, job_id, cluster, gpu_indices, launch_key
+    RETURNING id, job_id, cluster, node, gpu_indices, shares, cpus, launch_key
 )
-SELECT o.id AS attempt_id, o.launch_key, o.job_id, o.cluster, o.gpu_indices,
-       j.user_id, j.script, j.env,
-       j.input_data::text AS input_data, j.cpu_cores, j.memory_mb, j.time_limit,
-       extract(epoch FROM now() - j.queued_at)::float8 AS waited
+SELECT o.id AS attempt_id, o.launch_key, o.job_id, o.cluster, o.node, o.gpu_indices, o.shares,
+       o.cpus AS held_cpus, j.user_id, j.script, j.env,
+       j.input_data::text AS input_data, j.nodes, j.tasks, j.exclusive, j.cpu_cores, j.memory_mb,
+       j.time_limit, extract(epoch FROM now() - j.queued_at)::float8 AS waited
 FROM opened o JOIN jobs j ON j.id = o.job_id
 """)
 _LAUNCHABLE = text("""
-SELECT a.id AS attempt_id, a.launch_key, a.job_id, a.cluster, a.gpu_indices,
-       j.user_id, j.script, j.env,
-       j.input_data::text AS input_data, j.cpu_cores, j.memory_mb, j.time_limit
+SELECT a.id AS attempt_id, a.launch_key, a.job_id, a.cluster, a.node, a.gpu_indices, a.shares,
+       a.cpus AS held_cpus, j.user_id, j.script, j.env,
+       j.input_data::text AS input_data, j.nodes, j.tasks, j.exclusive, j.cpu_cores, j.memory_mb,
+       j.time_limit
 FROM attempts a JOIN jobs j ON j.id = a.job_id WHERE a.id = ANY(:ids) AND a.ended_at IS NULL
 """)
 _RECORD = text("""
@@ -110,7 +129,7 @@ async def open_attempts(
     """
     ids = (await session.scalars(_IDS, {"count": len(starts)})).all()
     changes = [
-        Transition(s.job_id, JobState.STARTING, "starting", message=f"on {s.node}", attempt_id=i)
+        Transition(s.job_id, JobState.STARTING, "starting", message=_where(s), attempt_id=i)
         for s, i in zip(starts, ids, strict=True)
     ]
     moved = await transition(session, changes)
@@ -124,6 +143,12 @@ async def open_attempts(
         "ids": [i for _, i in chosen],
     }
     return (await session.execute(_OPEN, values)).all()
+
+
+def _where(start: NewAttempt) -> str:
+    if start.shares is None:
+        return f"on {start.node}"
+    return f"on {len(start.shares)} nodes, from {start.node} to {start.shares[-1].node}"
 
 
 async def launchable(session: AsyncSession, attempt_ids: Sequence[int]) -> Sequence[Row[Any]]:

@@ -96,10 +96,11 @@ def check_count(limit: int, active: int, more: int) -> None:
 
 
 def _check_size(settings: Settings, job: JobSubmission) -> None:
+    nodes, needs = job.needs.nodes, job.needs
     if (
-        job.cpu_cores > settings.max_cpu_cores
-        or job.memory_gb > settings.max_memory_gb
-        or job.gpus > settings.max_gpus
+        nodes * needs.cpus > settings.max_cpu_cores
+        or nodes * needs.memory_mb > settings.max_memory_gb * 1024
+        or nodes * needs.gpus > settings.max_gpus
         or job.estimated_hours > settings.max_estimated_hours
     ):
         raise _too_large(settings, job)
@@ -116,16 +117,18 @@ def _check_size(settings: Settings, job: JobSubmission) -> None:
 
 def _too_large(settings: Settings, job: JobSubmission) -> LimitExceeded:
     """The refusal, which names the first of the amounts that is above its limit."""
+    nodes, needs = job.needs.nodes, job.needs
     asked = (
-        ("cpu_cores", job.cpu_cores, settings.max_cpu_cores),
-        ("memory_gb", job.memory_gb, settings.max_memory_gb),
-        ("gpu_count", job.gpus, settings.max_gpus),
+        ("cpu_cores", nodes * needs.cpus, settings.max_cpu_cores),
+        ("memory_gb", nodes * needs.memory_mb / 1024, settings.max_memory_gb),
+        ("gpu_count", nodes * needs.gpus, settings.max_gpus),
         ("estimated_hours", job.estimated_hours, settings.max_estimated_hours),
     )
     name, value, limit = next(entry for entry in asked if entry[1] > entry[2])
     setting = "QUEUEAPI_MAX_GPUS" if name == "gpu_count" else f"QUEUEAPI_MAX_{name.upper()}"
+    over = f" over {nodes} nodes" if nodes > 1 and name != "estimated_hours" else ""
     return LimitExceeded(
-        f"{name} is {value:g}; the most that a job may ask for is {limit:g}. Ask for "
+        f"{name} is {value:g}{over}; the most that a job may ask for is {limit:g}. Ask for "
         f"less, or have the operator raise {setting}.",
         limit_name=name,
         limit=limit,

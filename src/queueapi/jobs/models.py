@@ -78,10 +78,14 @@ class Job(Base):
     script: Mapped[str] = mapped_column(Text)
     env: Mapped[dict[str, str] | None] = mapped_column(JSONB(none_as_null=True))
     input_data: Mapped[Any | None] = mapped_column(JSON(none_as_null=True))  # kept as sent
-    cpu_cores: Mapped[int]
+    nodes: Mapped[int] = mapped_column(server_default=text("1"))
+    tasks: Mapped[int] = mapped_column(server_default=text("1"))  # over all nodes
+    cpu_cores: Mapped[int]  # on each node, as are the next two
     memory_mb: Mapped[int]
     gpu_count: Mapped[int] = mapped_column(SmallInteger)
     gpu_type: Mapped[str | None] = mapped_column(String(50))
+    constraint: Mapped[str | None] = mapped_column(String(500))  # features: "a&b|c"
+    exclusive: Mapped[bool] = mapped_column(server_default=text("false"))
     time_limit: Mapped[int]  # seconds
     base_priority: Mapped[int] = mapped_column(SmallInteger)
     max_retries: Mapped[int] = mapped_column(SmallInteger)
@@ -125,8 +129,14 @@ class Attempt(Base):
     number: Mapped[int] = mapped_column(SmallInteger)
     epoch: Mapped[int] = mapped_column(BigInteger)  # of the leader that committed it
     cluster: Mapped[str] = mapped_column(String(100))
-    node: Mapped[str] = mapped_column(String(255))
+    node: Mapped[str] = mapped_column(String(255))  # the first; the next is its share too
     gpu_indices: Mapped[list[int]] = mapped_column(ARRAY(SmallInteger))
+    # Of a job on several nodes: [{"node": "n1", "gpu_indices": [0]}, ...], the first included.
+    shares: Mapped[list[dict[str, Any]] | None] = mapped_column(JSONB(none_as_null=True))
+    # What it holds and is charged, over all nodes; NULL in old rows: what the job asked for.
+    cpus: Mapped[int | None]
+    memory_mb: Mapped[int | None] = mapped_column(BigInteger)
+    gpus: Mapped[int | None]
     launch_key: Mapped[str] = mapped_column(String(100), unique=True)
     remote_id: Mapped[str | None] = mapped_column(String(255))
     created_at: Mapped[CreatedAt]

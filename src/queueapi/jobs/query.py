@@ -88,10 +88,10 @@ def document_fields(row: Row[Any]) -> dict[str, Any]:
         "group": row.group_name,
         "job_type": row.job_type,
         "tags": row.tags,
-        "cpu_cores": row.cpu_cores,
-        "memory_gb": round(row.memory_mb / 1024, 3),
-        "gpu_count": row.gpu_count,
+        **_shape(row.nodes, row.tasks, row.cpu_cores, row.memory_mb, row.gpu_count),
         "gpu_type": row.gpu_type,
+        "constraint": row.constraint,
+        "exclusive": row.exclusive,
         "estimated_hours": row.time_limit / 3600,
         "priority": row.base_priority,
         "max_retries": row.max_retries,
@@ -111,6 +111,20 @@ def document_fields(row: Row[Any]) -> dict[str, Any]:
     }
 
 
+def _shape(nodes: int, tasks: int, cpus: int, memory_mb: int, gpus: int) -> dict[str, Any]:
+    """The figures of a job's document, from those that are kept; tasks fill the CPUs of a node."""
+    per_node = -(-tasks // nodes)
+    return {
+        "nodes": nodes,
+        "tasks": tasks,
+        "tasks_per_node": per_node,
+        "cpus_per_task": cpus // per_node,
+        "cpu_cores": cpus,
+        "memory_gb": round(memory_mb / 1024, 3),
+        "gpu_count": gpus,
+    }
+
+
 def _ran(row: Row[Any]) -> bool:
     return row.started_at is not None and row.ended_at is not None
 
@@ -124,7 +138,9 @@ def new_document(
     body: schemas.JobSubmission, principal: Principal, accepted: Accepted
 ) -> schemas.Job:
     """The new job as a read would show it; nothing needs to be read, for nothing else is set."""
+    needs = body.needs
     return schemas.Job.model_construct(
+        **_shape(needs.nodes, needs.tasks, needs.cpus, needs.memory_mb, needs.gpus),
         id=accepted.job_ids[0],
         name=body.name,
         status=JobState.QUEUED,
@@ -135,10 +151,9 @@ def new_document(
         group=accepted.groups[0],
         job_type=body.job_type,
         tags=body.tags,
-        cpu_cores=body.cpu_cores,
-        memory_gb=round(body.memory_mb / 1024, 3),
-        gpu_count=body.gpus,
         gpu_type=body.gpu_type,
+        constraint=body.constraint,
+        exclusive=body.exclusive,
         estimated_hours=body.time_limit / 3600,
         priority=body.priority,
         max_retries=body.max_retries,
@@ -225,7 +240,7 @@ async def job_record(session: AsyncSession, principal: Principal, job_id: int) -
         input_data=row.input_data,
         attempts=list(attempts),
         usage=schemas.Usage(**usage._mapping),
-        estimated_cpu_minutes=row.cpu_cores * row.time_limit / 60,
+        estimated_cpu_minutes=row.nodes * row.cpu_cores * row.time_limit / 60,
         version=row.version,
         status=JobState(row.state),
     )
@@ -242,6 +257,11 @@ def attempt_document(attempt: Attempt, executor: Executor | None) -> schemas.Att
         cluster=attempt.cluster,
         node=attempt.node,
         gpu_indices=attempt.gpu_indices,
+        nodes=[
+            schemas.NodeShare.model_validate(share)
+            for share in attempt.shares
+            or [{"node": attempt.node, "gpu_indices": attempt.gpu_indices}]
+        ],
         provider_job_id=attempt.remote_id,
         output_path=executor.output_path(attempt.launch_key) if executor else None,
         created_at=attempt.created_at,

@@ -21,7 +21,7 @@ from queueapi.errors import (
     Unavailable,
 )
 from queueapi.executors.base import Stream
-from queueapi.fields import Id
+from queueapi.fields import Id, Word
 from queueapi.jobs import control, query, queue, schemas
 from queueapi.jobs.changes import ChangeFeed
 from queueapi.jobs.group_commit import GroupCommit
@@ -167,7 +167,7 @@ async def list_jobs(
     ] = None,
     group: Annotated[schemas.Line | None, Query(description="A group's name")] = None,
     name: Annotated[schemas.Line | None, Query(description="A job's exact name")] = None,
-    tag: Annotated[schemas.Word | None, Query(description="One of a job's tags")] = None,
+    tag: Annotated[Word | None, Query(description="One of a job's tags")] = None,
     created_after: Annotated[
         schemas.Instant | None, Query(description="Or at that instant")
     ] = None,

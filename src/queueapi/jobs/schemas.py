@@ -13,7 +13,6 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    Strict,
     WithJsonSchema,
     computed_field,
 )
@@ -21,20 +20,17 @@ from pydantic_core import to_json
 
 from queueapi.executors.base import LaunchRefused
 from queueapi.executors.environment import SHELL_NAMES, check_environment
-from queueapi.fields import from_json
+from queueapi.fields import Real, Whole, Word
 from queueapi.jobs.models import JobState
+from queueapi.jobs.shape import Shape
 
 MAX_INPUT_BYTES = 1024**2
 MAX_ENV_BYTES = 64 * 1024
 RESERVED_ENV_PREFIX = "QUEUEAPI_"
 
-Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=50)]
 Line = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=200)]
 EnvName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=200)]
 EnvValue = Annotated[str, Field(pattern=r"^[^\x00]*$", max_length=32_768)]
-# JSON's numbers: 4.0 is whole; "4" and true are no numbers.
-Whole = Annotated[int, BeforeValidator(from_json)]
-Real = Annotated[float, Strict()]
 
 
 def _env_fits(env: dict[str, str]) -> dict[str, str]:
@@ -111,7 +107,7 @@ class Provider(StrEnum):
     AZURE = "azure"
 
 
-class JobSubmission(BaseModel):
+class JobSubmission(Shape):
     """What to run, and what it needs. Only `script` is required."""
 
     model_config = ConfigDict(
@@ -126,7 +122,15 @@ class JobSubmission(BaseModel):
                     "gpu_count": 1,
                     "estimated_hours": 4.5,
                     "priority": 2,
-                }
+                },
+                {
+                    "script": "mpirun ./model",
+                    "nodes": 4,
+                    "tasks_per_node": 8,
+                    "cpus_per_task": 2,
+                    "memory_per_cpu_gb": 1.5,
+                    "constraint": "IB&CPU-N|BigMem",
+                },
             ]
         },
     )
@@ -143,14 +147,6 @@ class JobSubmission(BaseModel):
     tags: list[Word] = Field(default_factory=list, max_length=20)
     group: Line | None = Field(
         None, min_length=1, description="The group that is charged; your default group if absent"
-    )
-    cpu_cores: Whole = Field(1, ge=1, le=4096)
-    memory_gb: Real = Field(4, gt=0, le=65_536, allow_inf_nan=False)
-    gpu_count: Annotated[int, Field(ge=0, le=64), BeforeValidator(from_json)] | None = Field(
-        None, description="If it is absent or 0: 1 where gpu_type is given, else 0"
-    )
-    gpu_type: Annotated[Word, AfterValidator(str.lower)] | None = Field(
-        None, description="For example a100; any type if absent"
     )
     estimated_hours: Real = Field(
         1.0,
@@ -177,24 +173,14 @@ class JobSubmission(BaseModel):
 
     @computed_field  # type: ignore[prop-decorator]  # pydantic's documented form
     @property
-    def gpus(self) -> int:
-        return self.gpu_count or (1 if self.gpu_type else 0)
-
-    @computed_field  # type: ignore[prop-decorator]
-    @property
-    def memory_mb(self) -> int:
-        return max(1, round(self.memory_gb * 1024))
-
-    @computed_field  # type: ignore[prop-decorator]
-    @property
     def time_limit(self) -> int:
         """Seconds."""
         return max(1, round(self.estimated_hours * 3600))
 
     @property
     def cpu_minutes(self) -> float:
-        """What the job is charged at the most."""
-        return self.cpu_cores * self.time_limit / 60
+        """What the job is charged at the most; more where it takes nodes whole."""
+        return self.needs.nodes * self.needs.cpus * self.time_limit / 60
 
 
 class BatchSubmission(BaseModel):
@@ -235,10 +221,16 @@ class Job(BaseModel):
     group: str
     job_type: str | None
     tags: list[str]
-    cpu_cores: int
-    memory_gb: float
-    gpu_count: int
+    nodes: int
+    tasks: int = Field(description="Over all nodes")
+    tasks_per_node: int = Field(description="The most that one of the nodes has")
+    cpus_per_task: int
+    cpu_cores: int = Field(description="On each node")
+    memory_gb: float = Field(description="On each node")
+    gpu_count: int = Field(description="On each node")
     gpu_type: str | None
+    constraint: str | None = Field(description="Features that each node must have")
+    exclusive: bool = Field(description="It gets its nodes whole")
     estimated_hours: float
     priority: int
     max_retries: int
@@ -257,14 +249,22 @@ class Job(BaseModel):
     version: int = Field(description="Grows with each change; the ETag")
 
 
+class NodeShare(BaseModel):
+    """What an attempt got of one node, beside its CPUs and memory."""
+
+    node: str
+    gpu_indices: list[int]
+
+
 class AttemptDocument(BaseModel):
     """One execution. `provider_job_id` is the id that the cluster gave it."""
 
     number: int
     launch_key: str
     cluster: str
-    node: str
-    gpu_indices: list[int]
+    node: str = Field(description="The first of its nodes, where the script runs")
+    gpu_indices: list[int] = Field(description="On the first node")
+    nodes: list[NodeShare] = Field(description="All of its nodes")
     provider_job_id: str | None
     output_path: str | None = Field(
         description="The folder on the node where it ran, with the files that it left"
@@ -325,7 +325,8 @@ class QueueEntry(BaseModel):
     name: str
     user: str
     group: str
-    cpu_cores: int
+    nodes: int
+    cpu_cores: int = Field(description="On each node")
     memory_gb: float
     gpu_count: int
     gpu_type: str | None

@@ -77,15 +77,18 @@ WITH new AS MATERIALIZED (
     FROM ROWS FROM (json_to_recordset(CAST(:rows AS json)) AS (
         user_id bigint, group_id bigint, cost numeric, submission int,
         name text, job_type text, tags text[], script text, env jsonb,
-        cpu_cores int, memory_mb int, gpus smallint, gpu_type text, time_limit int,
+        node_count int, task_count int, cpus int, memory_mb int, gpus smallint, gpu_type text,
+        "constraint" text, exclusive boolean, time_limit int,
         priority smallint, max_retries smallint, provider text, instance_type text
     ), unnest(CAST(:inputs AS text[]))) WITH ORDINALITY AS r
 ), stored AS (
     INSERT INTO jobs (id, user_id, group_id, estimated_cost, name, job_type, tags, script, env,
-        input_data, cpu_cores, memory_mb, gpu_count, gpu_type, time_limit, base_priority,
+        input_data, nodes, tasks, cpu_cores, memory_mb, gpu_count, gpu_type, "constraint",
+        exclusive, time_limit, base_priority,
         max_retries, provider, instance_type)
     SELECT id, user_id, group_id, cost, name, job_type, tags, script, env,
-        CAST(unnest AS json), cpu_cores, memory_mb, gpus, gpu_type, time_limit, priority,
+        CAST(unnest AS json), node_count, task_count, cpus, memory_mb, gpus, gpu_type,
+        "constraint", exclusive, time_limit, priority,
         max_retries, provider, instance_type
     FROM new
 ), counted AS (
@@ -214,7 +217,8 @@ async def _store(
         submission = submissions[index]
         user_id = submission.principal.user_id
         costs[index] = [
-            cost(settings, job.time_limit, job.cpu_cores, job.gpus) for job in submission.jobs
+            job.needs.nodes * cost(settings, job.time_limit, job.needs.cpus, job.needs.gpus)
+            for job in submission.jobs
         ]
         for job, group, price in zip(submission.jobs, memberships, costs[index], strict=True):
             rows.append(

@@ -2,9 +2,9 @@
 
 import pytest
 
-from queueapi.executors.base import Executor
+from queueapi.executors.base import Executor, LaunchRefused, Phase
 from queueapi.executors.local.sandbox import find_bwrap
-from tests.executors.contract import ExecutorContract, ScriptContract
+from tests.executors.contract import ExecutorContract, ScriptContract, make_run
 from tests.executors.local.conftest import type_of_factory
 
 needs_bwrap = pytest.mark.skipif(find_bwrap() is None, reason="needs bubblewrap")
@@ -27,3 +27,14 @@ class TestSandbox(ExecutorContract, ScriptContract):
     @pytest.fixture
     async def executor(self, new_executor: type_of_factory) -> Executor:
         return await new_executor(sandbox="bwrap")
+
+
+async def test_a_job_for_several_nodes_is_refused_and_leaves_nothing(
+    new_executor: type_of_factory,
+) -> None:
+    """It must not run on fewer nodes than it asked for."""
+    executor = await new_executor()
+    run = make_run(nodes=("here", "there"))
+    with pytest.raises(LaunchRefused, match="one node, and the job is for 2"):
+        await executor.submit(run)
+    assert (await executor.poll([run.key]))[run.key].phase is Phase.UNKNOWN

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from queueapi.executors.base import (
     ExecutorUnavailable,
+    LaunchRefused,
     NodeInventory,
     Observation,
     Phase,
@@ -87,6 +88,8 @@ class LocalExecutor:
     async def submit(self, run: Run) -> str:
         """Start ``run`` unless its key is known; the remote id is the key."""
         key = check_key(run.key)
+        if len(run.nodes) > 1:
+            raise LaunchRefused(f"this machine is one node, and the job is for {len(run.nodes)}")
         self._in_flight.add(key)
         try:
             loop = asyncio.get_running_loop()
