@@ -6,9 +6,12 @@ A scenario that was never checked fails: a test that forgets to expect proves no
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from queueapi.scheduling import (
+    AdvanceReservation,
     Config,
+    Constraint,
     Group,
     GroupChanged,
     GroupUsage,
@@ -23,8 +26,10 @@ from queueapi.scheduling import (
     Reason,
     ReasonCode,
     Request,
+    ReservationChanged,
     RunningJob,
     Scheduler,
+    Share,
     Start,
     WaitingJob,
 )
@@ -54,8 +59,29 @@ class Scenario:
         memory_mb: int = 64_000,
         gpus: Sequence[str] = (),
         state: NodeState = NodeState.UP,
+        *,
+        features: str = "",
+        cluster: str = "local",
     ) -> Scenario:
-        self.scheduler.apply(NodeChanged(Node(name, cpus, memory_mb, tuple(gpus), state)))
+        """A node; `features` are words."""
+        node = Node(name, cpus, memory_mb, tuple(gpus), state, cluster, frozenset(features.split()))
+        self.scheduler.apply(NodeChanged(node))
+        return self
+
+    def closed(
+        self,
+        name: str,
+        start: float,
+        end: float,
+        *,
+        on: Sequence[str] = (),
+        users: Sequence[int] = (),
+    ) -> Scenario:
+        """An advance reservation, from and to in hours."""
+        reservation = AdvanceReservation(
+            name, NOON + start * HOUR, NOON + end * HOUR, "local", tuple(on), frozenset(users)
+        )
+        self.scheduler.apply(ReservationChanged(reservation))
         return self
 
     def group(
@@ -85,17 +111,26 @@ class Scenario:
         hours: float = 1.0,
         waited: float = 0.0,
         eligible_in: float | None = None,
+        nodes: int = 1,
+        constraint: Constraint = (),
+        exclusive: bool = False,
+        clusters: tuple[str, ...] = (),
+        **more: Any,
     ) -> Scenario:
-        """A waiting job. `hours` is its time limit; `waited` and `eligible_in` are hours too."""
+        """A waiting job. `hours` is its time limit; `waited` and `eligible_in` are hours too.
+
+        `more` are other fields of WaitingJob, as they are.
+        """
         job = WaitingJob(
             job_id,
             user,
             group,
             base,
-            Request(cpus, memory_mb, gpus, gpu_type),
+            Request(cpus, memory_mb, gpus, gpu_type, nodes, constraint, exclusive, clusters),
             hours * HOUR,
             NOON - waited * HOUR,
             0.0 if eligible_in is None else NOON + eligible_in * HOUR,
+            **more,
         )
         self.waiting[job_id] = job
         self.scheduler.apply(JobQueued(job))
@@ -113,11 +148,13 @@ class Scenario:
         group: int = 99,
         ends_in: float = 1.0,
         hours: float | None = None,
+        exclusive: bool = False,
     ) -> Scenario:
-        """A running job that reaches its time limit in `ends_in` hours."""
+        """A running job that reaches its time limit in `ends_in` hours. `on` are words."""
         limit = max(ends_in, 1.0) * HOUR if hours is None else hours * HOUR
-        request = Request(cpus, memory_mb, len(gpus))
-        placement = Placement.on("local", on, tuple(gpus))
+        names = on.split()
+        request = Request(cpus, memory_mb, len(gpus), None, len(names), (), exclusive)
+        placement = Placement("local", tuple(Share(name, tuple(gpus)) for name in names))
         started_at = NOON + ends_in * HOUR - limit
         job = RunningJob(job_id, user, group, request, placement, limit, started_at)
         self.scheduler.apply(JobStarted(job))
@@ -137,6 +174,19 @@ class Scenario:
 
     def expect_starts(self, *job_ids: int, after: float = 0.0) -> Scenario:
         assert [start.job_id for start in self.plan(after).starts] == list(job_ids)
+        return self
+
+    def expect_on(self, job_id: int, *nodes: str, after: float = 0.0) -> Scenario:
+        """The job starts on just these nodes."""
+        placements = {start.job_id: start.placement for start in self.plan(after).starts}
+        assert job_id in placements, placements
+        assert placements[job_id].nodes == nodes
+        return self
+
+    def expect_reservations(self, **expected: float) -> Scenario:
+        """All reservations: `j7=1.5` is job 7, in 1.5 hours."""
+        made = {f"j{r.job_id}": (r.start - NOON) / HOUR for r in self.plan().reservations}
+        assert made == expected
         return self
 
     def expect_placed(self, job_id: int, node: str, gpus: Sequence[int] = ()) -> Scenario:

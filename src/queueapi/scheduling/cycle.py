@@ -34,6 +34,13 @@ class Cycle:
         self._looks = 0
         self._looks_behind = 0  # the first reservation
         self._passed_over = 0
+        match self._config.backfill:
+            case Backfill.NONE:
+                self._most_promises = 1.0
+            case Backfill.RESERVATIONS:
+                self._most_promises = float(self._config.reservations)
+            case Backfill.CONSERVATIVE:
+                self._most_promises = inf
 
     def run(self) -> Plan:
         """Look at heads, best first, until nothing more can start."""
@@ -65,14 +72,7 @@ class Cycle:
         return self._looks_behind >= self._config.backfill_depth
 
     def _may_reserve(self) -> bool:
-        promised = len(self._draft.promises)
-        match self._config.backfill:
-            case Backfill.NONE:
-                return not promised
-            case Backfill.RESERVATIONS:
-                return promised < self._config.reservations
-            case Backfill.CONSERVATIVE:
-                return True
+        return len(self._draft.promises) < self._most_promises
 
     def _consider(self, head: Head) -> None:
         job, may_reserve = head.job, self._may_reserve()
@@ -86,7 +86,7 @@ class Cycle:
             self._lineup.started()
         elif may_reserve:
             self._reserve(job)
-        elif enough(self._state.board.fitting(job), job.request):
+        elif head.job_class is None or enough(self._state.board.fitting(job), job.request):
             self._pass_over(head)
         else:
             self._lineup.set_class_aside()
@@ -110,6 +110,8 @@ class Cycle:
             self._lineup.set_class_aside()
             return
         self._draft.reserve(job, opening)
+        if not self._may_reserve():
+            self._lineup.narrow(self._draft.most_cpus)
         self._lineup.next_in_class()
         if self._config.shortest_first and len(self._draft.promises) == 1:
             self._lineup = InOrder(sorted(self._rest(), key=_by_length))

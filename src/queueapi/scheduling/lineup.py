@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import cache
 from heapq import heapify, heappop, heapreplace
+from math import inf
 from typing import NamedTuple, Protocol
 
 from queueapi.scheduling.accounts import Accounts
@@ -42,6 +44,9 @@ class Lineup(Protocol):
 
     def set_group_aside(self) -> None:
         """Look at no more jobs of the head's group."""
+
+    def narrow(self, cpus: int) -> None:
+        """Jobs that ask for more CPUs than so many on a node may be left out from now on."""
 
 
 class ByPriority:
@@ -99,6 +104,9 @@ class ByPriority:
     def set_group_aside(self) -> None:
         heappop(self._groups)
 
+    def narrow(self, cpus: int) -> None:
+        pass  # the heads of its classes are quickly set aside
+
     def _head_heap(self) -> list[_Entry]:
         group_id = self._groups[0][3]
         return self._classes[group_id][self._users[group_id][0][3]]
@@ -151,17 +159,24 @@ class InOrder:
 
     def __init__(self, jobs: Iterable[WaitingJob]) -> None:
         self._jobs: Iterator[WaitingJob] = iter(jobs)
-        self._job = next(self._jobs, None)
         self._aside: set[int] = set()  # groups
+        self._widest: float = inf  # CPUs
+        self._job: WaitingJob | None = None
+        self.next_in_class()
 
     def head(self) -> Head | None:
         job = self._job
         if job is None:
             return None
-        return Head(job, None, Priority(job.base_priority, 1.0, 1.0))
+        return Head(job, None, _base_alone(job.base_priority))
 
     def next_in_class(self) -> None:
-        self._job = next((job for job in self._jobs if job.group_id not in self._aside), None)
+        widest, aside = self._widest, self._aside
+        for job in self._jobs:
+            if job.request.cpus <= widest and job.group_id not in aside:
+                self._job = job
+                return
+        self._job = None
 
     started = set_class_aside = next_in_class
 
@@ -169,3 +184,11 @@ class InOrder:
         if self._job is not None:
             self._aside.add(self._job.group_id)
         self.next_in_class()
+
+    def narrow(self, cpus: int) -> None:
+        self._widest = cpus
+
+
+@cache
+def _base_alone(base_priority: int) -> Priority:
+    return Priority(base_priority, 1.0, 1.0)

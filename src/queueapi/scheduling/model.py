@@ -7,7 +7,7 @@ CPU-minutes unless a comment says otherwise.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 SECONDS_PER_DAY = 86_400.0
@@ -35,12 +35,19 @@ class Request:
     constraint: Constraint = ()  # () = any node
     exclusive: bool = False  # the nodes are taken whole
     clusters: tuple[str, ...] = ()  # () = any
+    _hash: int = field(init=False, repr=False, compare=False)  # requests are keys everywhere
 
     def __post_init__(self) -> None:
+        amounts = (self.cpus, self.memory_mb, self.gpu_count, self.gpu_type, self.nodes)
+        wishes = (self.constraint, self.exclusive, self.clusters)
+        object.__setattr__(self, "_hash", hash(amounts + wishes))
         if self.cpus < 1 or self.memory_mb < 0 or self.gpu_count < 0 or self.nodes < 1:
             raise ValueError(f"not a request nodes could hold: {self}")
         if self.gpu_type is not None and self.gpu_count == 0:
             raise ValueError(f"a GPU type without a GPU count: {self}")
+
+    def __hash__(self) -> int:
+        return self._hash
 
 
 class NodeState(StrEnum):

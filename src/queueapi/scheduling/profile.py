@@ -20,17 +20,40 @@ class Profile:
     __slots__ = ("_cpus", "_gpus", "_jobs", "_memory", "_space", "_times")
 
     def __init__(self, space: Space, now: float) -> None:
-        node = space.node
-        assert node is not None
         self._space = space
-        self._times = [now]  # epoch seconds; step i lasts from times[i] to times[i + 1]
-        self._cpus = [node.cpus]
-        self._memory = [node.memory_mb]
-        self._gpus = [(1 << len(node.gpus)) - 1]  # masks
-        self._jobs = [0]
-        for hold in space.holds:
-            if hold.ends_at > now:
-                self.book(now, hold)
+        self._times: list[float] = []  # epoch seconds; step i lasts from times[i] to times[i + 1]
+        self._cpus: list[int] = []
+        self._memory: list[int] = []
+        self._gpus: list[int] = []  # masks
+        self._jobs: list[int] = []
+        self._fill(now)
+
+    def _fill(self, now: float) -> None:
+        """One step for each end of a job, from the last back to the first."""
+        node = self._space.node
+        assert node is not None
+        cpus, memory_mb, gpus, jobs = node.cpus, node.memory_mb, (1 << len(node.gpus)) - 1, 0
+        end: float | None = None
+        for hold in reversed(self._space.holds):
+            if hold.ends_at != end:
+                if hold.ends_at <= now:
+                    break
+                end = hold.ends_at
+                self._step(end, cpus, memory_mb, gpus, jobs)
+            cpus -= node.cpus if hold.whole else hold.cpus
+            memory_mb -= node.memory_mb if hold.whole else hold.memory_mb
+            gpus &= 0 if hold.whole else ~hold.gpus
+            jobs += 1
+        self._step(now, cpus, memory_mb, gpus, jobs)
+        for values in (self._times, self._cpus, self._memory, self._gpus, self._jobs):
+            values.reverse()
+
+    def _step(self, when: float, cpus: int, memory_mb: int, gpus: int, jobs: int) -> None:
+        self._times.append(when)
+        self._cpus.append(cpus)
+        self._memory.append(memory_mb)
+        self._gpus.append(gpus)
+        self._jobs.append(jobs)
 
     def book(self, start: float, hold: Hold, sign: int = 1) -> None:
         """Take the hold out from `start` to its end (epoch seconds); sign -1 undoes that."""
@@ -104,7 +127,14 @@ class Profile:
         return free
 
     def fits_between(self, request: Request, start: float, end: float) -> bool:
-        """Whether the request fits all that time (epoch seconds)."""
-        for run_start, run_end in self.runs(request, start):
-            return run_start <= start and end <= run_end
-        return False
+        """Whether CPUs and memory suffice all that time (epoch seconds), and nobody is there if
+        the request is exclusive. For GPUs see `gpus_between`."""
+        times, cpus, memory = self._times, self._cpus, self._memory
+        for step in range(max(bisect_right(times, start) - 1, 0), len(times)):
+            if times[step] >= end:
+                break
+            if cpus[step] < request.cpus or memory[step] < request.memory_mb:
+                return False
+            if request.exclusive and self._jobs[step]:
+                return False
+        return True

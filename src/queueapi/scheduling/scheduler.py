@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from queueapi.scheduling.board import enough
 from queueapi.scheduling.capacity import indices
 from queueapi.scheduling.events import Event
 from queueapi.scheduling.forecast import Forecast
-from queueapi.scheduling.model import Config
+from queueapi.scheduling.model import Config, WaitingJob
 from queueapi.scheduling.plan import FreeCapacity, Plan, QueueEntry, RankKey, Reason
 from queueapi.scheduling.planning import plan_of
 from queueapi.scheduling.ranking import Ranking
@@ -40,6 +41,10 @@ class Scheduler:
         Carry it out, then apply JobStarted for what really started.
         """
         return self._plan(now)
+
+    def has_room(self, job: WaitingJob) -> bool:
+        """Whether nodes have room for the job now, whatever is kept for others."""
+        return enough(self._state.board.fitting(job), job.request)
 
     def explain(self, job_id: int, now: float) -> Reason | None:
         """Why the job waits; None when it does not.
