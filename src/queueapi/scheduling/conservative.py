@@ -7,14 +7,15 @@ its time. (Mu'alem and Feitelson, IEEE TPDS 12(6), 2001.)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
 
+from queueapi.scheduling.capacity import Space
 from queueapi.scheduling.draft import Draft
 from queueapi.scheduling.model import WaitingJob
 from queueapi.scheduling.plan import Plan, Priority, Reservation
 from queueapi.scheduling.state import State
-from queueapi.scheduling.timeline import Opening
 
 
 class Conservative:
@@ -38,8 +39,7 @@ class Conservative:
                 for job in self._jobs:
                     kept = self._kept.get(job.job_id)
                     if kept is not None and kept.start > self._now:
-                        self._draft.timeline.unbook(job.job_id)
-                        self._put(job)
+                        self._move_up(job)
             # 3. New jobs come behind all others.
             for job in self._jobs:
                 if job.job_id not in self._kept:
@@ -52,26 +52,40 @@ class Conservative:
             self._draft.undo()
 
     def _book_kept(self) -> None:
+        kept: list[tuple[WaitingJob, Reservation, Sequence[Space]]] = []
         for job in self._jobs:
             reservation = self._state.kept.get(job.job_id)
-            opening = self._opening(job, reservation) if reservation else None
-            if reservation is not None and opening is not None:
-                self._draft.timeline.book(job, opening)
+            spaces = self._spaces(job, reservation) if reservation else ()
+            if reservation is not None and spaces:
+                kept.append((job, reservation, spaces))
                 self._kept[job.job_id] = reservation
+        self._draft.timeline.book_again(kept)
 
-    def _opening(self, job: WaitingJob, reservation: Reservation) -> Opening | None:
-        """The kept reservation; None if its nodes are gone, or the job is over a limit now."""
+    def _spaces(self, job: WaitingJob, reservation: Reservation) -> Sequence[Space]:
+        """The nodes of the reservation; none if one is gone, or the job is over a limit now."""
         if self._state.accounts.refusal(job) is not None:
-            return None
-        cluster = reservation.placement.cluster
-        spaces = [self._state.board.spaces.get((cluster, n)) for n in reservation.placement.nodes]
-        good = [s for s in spaces if s is not None and s.up and s.large_enough(job.request)]
-        return Opening(reservation.start, tuple(good)) if len(good) == len(spaces) else None
+            return ()
+        cluster, spaces = reservation.placement.cluster, self._state.board.spaces
+        found = []
+        for share in reservation.placement.shares:
+            space = spaces.get((cluster, share.node))
+            if space is None or not space.up or not space.large_enough(job.request):
+                return ()
+            found.append(space)
+        return found
+
+    def _move_up(self, job: WaitingJob) -> None:
+        timeline = self._draft.timeline
+        booking = timeline.unbook(job.job_id)
+        opening = timeline.earliest(job)
+        if opening is not None and opening.start < booking.reservation.start:
+            self._kept[job.job_id] = timeline.book(job, opening)
+        else:
+            timeline.rebook(booking)
 
     def _put(self, job: WaitingJob) -> None:
         """Keep the earliest opening for the job, unless it is over a limit."""
         self._looks += 1
-        self._kept.pop(job.job_id, None)
         if self._state.accounts.refusal(job) is None:
             opening = self._draft.timeline.earliest(job)
             if opening is not None:
@@ -85,12 +99,12 @@ class Conservative:
             if kept is None or accounts.system_full():
                 continue
             if kept.start <= self._now and accounts.refusal(job) is None:
-                opening = timeline.unbook(job.job_id)
+                booking = timeline.unbook(job.job_id)
                 placement = self._draft.place(job)
                 if placement is not None:
                     priority = Priority(job.base_priority, 1.0, 1.0)
                     self._draft.start(job, placement, priority, backfilled=overtakes)
                     del self._kept[job.job_id]
                     continue
-                timeline.book(job, opening)
+                timeline.rebook(booking)
             overtakes = True

@@ -38,7 +38,7 @@ class Reservation:
     """Future capacity held for a job that lacks resources now."""
 
     job_id: int
-    placement: Placement  # the nodes; GPU indices are chosen when the job starts
+    placement: Placement  # other nodes and GPUs that serve as well may be chosen in the end
     start: float  # epoch seconds
 
 

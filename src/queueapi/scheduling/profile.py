@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from math import inf
 
 from queueapi.scheduling.capacity import Hold, Space
@@ -17,36 +17,41 @@ class Profile:
     counts as ended. What is physically free now is the Space's to say.
     """
 
-    __slots__ = ("_cpus", "_gpus", "_jobs", "_memory", "_space", "_times")
+    __slots__ = ("_all", "_cpus", "_gpus", "_jobs", "_memory", "_space", "_times")
 
-    def __init__(self, space: Space, now: float) -> None:
+    def __init__(
+        self, space: Space, now: float, bookings: Iterable[tuple[float, Hold]] = ()
+    ) -> None:
+        """`bookings`: what is kept from when (epoch seconds)."""
+        node = space.node
+        assert node is not None
         self._space = space
+        self._all = (node.cpus, node.memory_mb, (1 << len(node.gpus)) - 1)
         self._times: list[float] = []  # epoch seconds; step i lasts from times[i] to times[i + 1]
         self._cpus: list[int] = []
         self._memory: list[int] = []
         self._gpus: list[int] = []  # masks
         self._jobs: list[int] = []
-        self._fill(now)
+        changes = [(now, 1, hold) for hold in space.holds if hold.ends_at > now]
+        changes += [(start if start > now else now, 1, hold) for start, hold in bookings]
+        changes += [(hold.ends_at, -1, hold) for _, _, hold in changes]
+        changes.sort(key=_moment)
+        self._fill(now, changes)
 
-    def _fill(self, now: float) -> None:
-        """One step for each end of a job, from the last back to the first."""
-        node = self._space.node
-        assert node is not None
-        cpus, memory_mb, gpus, jobs = node.cpus, node.memory_mb, (1 << len(node.gpus)) - 1, 0
-        end: float | None = None
-        for hold in reversed(self._space.holds):
-            if hold.ends_at != end:
-                if hold.ends_at <= now:
-                    break
-                end = hold.ends_at
-                self._step(end, cpus, memory_mb, gpus, jobs)
-            cpus -= node.cpus if hold.whole else hold.cpus
-            memory_mb -= node.memory_mb if hold.whole else hold.memory_mb
-            gpus &= 0 if hold.whole else ~hold.gpus
-            jobs += 1
-        self._step(now, cpus, memory_mb, gpus, jobs)
-        for values in (self._times, self._cpus, self._memory, self._gpus, self._jobs):
-            values.reverse()
+    def _fill(self, now: float, changes: Iterable[tuple[float, int, Hold]]) -> None:
+        """One step for each moment at which something changes; ends come before beginnings."""
+        cpus, memory_mb, gpus = self._all
+        jobs, since = 0, now
+        for when, sign, hold in changes:
+            if when > since:
+                self._step(since, cpus, memory_mb, gpus, jobs)
+                since = when
+            of_cpus, of_memory, of_gpus = self._all if hold.whole else hold[2:5]
+            cpus -= sign * of_cpus
+            memory_mb -= sign * of_memory
+            gpus = gpus & ~of_gpus if sign > 0 else gpus | of_gpus
+            jobs += sign
+        self._step(since, cpus, memory_mb, gpus, jobs)
 
     def _step(self, when: float, cpus: int, memory_mb: int, gpus: int, jobs: int) -> None:
         self._times.append(when)
@@ -58,11 +63,8 @@ class Profile:
     def book(self, start: float, hold: Hold, sign: int = 1) -> None:
         """Take the hold out from `start` to its end (epoch seconds); sign -1 undoes that."""
         first, last = self._cut(start), self._cut(hold.ends_at)
-        node = self._space.node
-        assert node is not None
-        cpus = sign * (node.cpus if hold.whole else hold.cpus)
-        memory_mb = sign * (node.memory_mb if hold.whole else hold.memory_mb)
-        gpus = (1 << len(node.gpus)) - 1 if hold.whole else hold.gpus
+        of_cpus, of_memory, gpus = self._all if hold.whole else hold[2:5]
+        cpus, memory_mb = sign * of_cpus, sign * of_memory
         for step in range(first, last):
             self._cpus[step] -= cpus
             self._memory[step] -= memory_mb
@@ -138,3 +140,7 @@ class Profile:
             if request.exclusive and self._jobs[step]:
                 return False
         return True
+
+
+def _moment(change: tuple[float, int, Hold]) -> tuple[float, int]:
+    return change[0], change[1]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from heapq import heappop, heappush
 from math import inf
 from typing import NamedTuple
 
 from queueapi.scheduling.board import Board
-from queueapi.scheduling.capacity import Hold, NodeKey, Space
+from queueapi.scheduling.capacity import Hold, NodeKey, Space, indices, mask_of
 from queueapi.scheduling.model import Placement, Share, WaitingJob
 from queueapi.scheduling.plan import Reservation
 from queueapi.scheduling.profile import Profile
@@ -20,6 +20,11 @@ class Opening(NamedTuple):
 
     start: float  # epoch seconds
     spaces: tuple[Space, ...]  # by name
+
+
+class _Booking(NamedTuple):
+    reservation: Reservation
+    holds: list[tuple[Profile, Hold]]
 
 
 class Timeline:
@@ -34,7 +39,7 @@ class Timeline:
         self._windows = windows
         self._now = now
         self._profiles: dict[NodeKey, Profile] = {}
-        self._booked: dict[int, tuple[Opening, list[tuple[Profile, Hold]]]] = {}  # by job
+        self._booked: dict[int, _Booking] = {}  # by job
 
     def gpus_now(self, job: WaitingJob, space: Space) -> int | None:
         """Which GPUs (a mask) the job gets if it starts now on a node that it fits.
@@ -84,11 +89,9 @@ class Timeline:
     def book(self, job: WaitingJob, opening: Opening) -> Reservation:
         """Keep the opening for the job."""
         request, end = job.request, opening.start + job.expected_time
-        holds = []
+        holds, shares = [], []
         for space in opening.spaces:
-            profile = self._profiles.get(space.key)
-            if profile is None:
-                profile = self._profiles[space.key] = Profile(space, self._now)
+            profile = self._profile(space)
             gpus = 0
             if request.gpu_count:
                 free = profile.gpus_between(opening.start, end)
@@ -96,18 +99,49 @@ class Timeline:
             hold = Hold(end, job.job_id, request.cpus, request.memory_mb, gpus, request.exclusive)
             profile.book(opening.start, hold)
             holds.append((profile, hold))
-        self._booked[job.job_id] = (opening, holds)
-        shares = tuple(Share(space.key.name) for space in opening.spaces)
-        return Reservation(
-            job.job_id, Placement(opening.spaces[0].key.cluster, shares), opening.start
-        )
+            shares.append(Share(space.key.name, indices(gpus) if gpus else ()))
+        placement = Placement(opening.spaces[0].key.cluster, tuple(shares))
+        reservation = Reservation(job.job_id, placement, opening.start)
+        self._booked[job.job_id] = _Booking(reservation, holds)
+        return reservation
 
-    def unbook(self, job_id: int) -> Opening:
+    def book_again(self, kept: Iterable[tuple[WaitingJob, Reservation, Sequence[Space]]]) -> None:
+        """Keep what was reserved before, all at once. To be done before anything else."""
+        by_space: dict[NodeKey, list[tuple[float, Hold]]] = {}
+        holds: list[tuple[Reservation, Space, Hold]] = []
+        for job, reservation, spaces in kept:
+            request, end = job.request, reservation.start + job.expected_time
+            for space, share in zip(spaces, reservation.placement.shares, strict=True):
+                gpus = mask_of(share.gpu_indices) if share.gpu_indices else 0
+                hold = Hold(
+                    end, job.job_id, request.cpus, request.memory_mb, gpus, request.exclusive
+                )
+                by_space.setdefault(space.key, []).append((reservation.start, hold))
+                holds.append((reservation, space, hold))
+        for reservation, space, hold in holds:
+            if space.key not in self._profiles:
+                self._profiles[space.key] = Profile(space, self._now, by_space[space.key])
+            booking = self._booked.setdefault(reservation.job_id, _Booking(reservation, []))
+            booking.holds.append((self._profiles[space.key], hold))
+
+    def unbook(self, job_id: int) -> _Booking:
         """Undo `book`."""
-        opening, holds = self._booked.pop(job_id)
-        for profile, hold in holds:
-            profile.book(opening.start, hold, -1)
-        return opening
+        booking = self._booked.pop(job_id)
+        for profile, hold in booking.holds:
+            profile.book(booking.reservation.start, hold, -1)
+        return booking
+
+    def rebook(self, booking: _Booking) -> None:
+        """Undo `unbook`."""
+        for profile, hold in booking.holds:
+            profile.book(booking.reservation.start, hold)
+        self._booked[booking.reservation.job_id] = booking
+
+    def _profile(self, space: Space) -> Profile:
+        profile = self._profiles.get(space.key)
+        if profile is None:
+            profile = self._profiles[space.key] = Profile(space, self._now)
+        return profile
 
     def _earliest_meeting(self, job: WaitingJob) -> Opening | None:
         """The first moment at which enough nodes of one cluster fit the job."""
