@@ -7,17 +7,25 @@ from hypothesis import strategies as st
 from queueapi.scheduling import (
     Config,
     Event,
+    Fairness,
     Group,
     GroupChanged,
     GroupUsage,
     GroupUsageChanged,
     JobQueued,
+    MembersChanged,
     Node,
     NodeChanged,
     NodeState,
+    Queue,
+    QueueChanged,
     Request,
+    UserUsage,
+    UserUsageChanged,
     WaitingJob,
+    Weights,
 )
+from tests.scheduling.reference import ARRAY_LIMITS
 from tests.scheduling.scenario import HOUR, NOON
 
 GPU_TYPES = ("a100", "t4")
@@ -32,6 +40,7 @@ def requests(draw: st.DrawFn) -> Request:
 
 @st.composite
 def waiting_jobs(draw: st.DrawFn, job_id: int) -> WaitingJob:
+    array_id = draw(st.sampled_from((None, None, 70, 71)))
     return WaitingJob(
         job_id,
         user_id=draw(st.integers(1, 3)),
@@ -41,6 +50,9 @@ def waiting_jobs(draw: st.DrawFn, job_id: int) -> WaitingJob:
         time_limit=draw(st.sampled_from((0.5, 1, 1, 2, 5))) * HOUR,
         queued_at=NOON - draw(st.integers(-2, 40)) * HOUR / 8,
         eligible_at=draw(st.sampled_from((0.0, 0.0, 0.0, NOON + HOUR))),
+        queue=draw(st.sampled_from(("", "normal", "normal", "express"))),
+        array_id=array_id,
+        array_limit=ARRAY_LIMITS.get(array_id),
     )
 
 
@@ -59,10 +71,29 @@ def groups(draw: st.DrawFn, group_id: int, *, limits: bool = True) -> list[Event
         quota,
         max_running_per_user=draw(st.sampled_from((None, 1, 2, 20))),
         max_running=draw(st.sampled_from((None, None, 1, 3))),
+        parent_id=draw(st.sampled_from((None, None, 2, 7))),
+        shares=draw(st.sampled_from((0, 1, 3, None))),
     )
     used = draw(st.sampled_from((0.0, 5000.0, 9000.0, 33_333.0)))
-    usage = GroupUsage(group_id, used, NOON - draw(st.integers(0, 9)) * HOUR, used / 50)
-    return [GroupChanged(group), GroupUsageChanged(usage)]
+    as_of = NOON - draw(st.integers(0, 9)) * HOUR
+    usage = GroupUsage(group_id, used, as_of, used / 50, used / 10, used * 4)
+    events: list[Event] = [GroupChanged(group), GroupUsageChanged(usage)]
+    parts = draw(st.sampled_from(((), (1.0,), (0.5, 0.5), (0.75, 0.25), (0.9, 0.05, 0.05))))
+    for user_id, part in enumerate(parts, start=1):
+        events.append(UserUsageChanged(part_of(usage, user_id, part)))
+    return events
+
+
+def part_of(usage: GroupUsage, user_id: int, part: float) -> UserUsage:
+    """A user's part of the use of the group."""
+    return UserUsage(
+        usage.group_id,
+        user_id,
+        part * usage.decayed_cpu_minutes,
+        usage.as_of,
+        part * usage.decayed_gpu_minutes,
+        part * usage.decayed_memory_gb_minutes,
+    )
 
 
 configs = st.builds(
@@ -70,7 +101,28 @@ configs = st.builds(
     max_running=st.sampled_from((2, 4, 10)),
     wait_boost_slope=st.sampled_from((0.0, 0.3, 1.0)),
     wait_boost_cap=st.sampled_from((None, 1.5, 3.0)),
+    fairness=st.sampled_from((Fairness.FORMULA, Fairness.FORMULA, Fairness.FAIR_TREE)),
+    user_share_max=st.sampled_from((1.0, 2.0, 2.0)),
+    weights=st.sampled_from((Weights(), Weights(1, 30, 0.25), Weights(0, 1, 0))),
 )
+
+queues = st.builds(
+    Queue,
+    st.sampled_from(("normal", "express")),
+    factor=st.sampled_from((0.5, 1.0, 1.0, 2.0)),
+    max_running_per_user=st.sampled_from((None, None, 1, 2)),
+    max_running_per_group=st.sampled_from((None, None, 1, 3)),
+)
+
+
+@st.composite
+def trees(draw: st.DrawFn) -> list[Event]:
+    """Groups below each other, and who has which shares."""
+    shares = st.sampled_from((0, 1, 1, 5, None))
+    return [
+        MembersChanged(group_id, draw(st.dictionaries(st.integers(1, 3), shares, max_size=3)))
+        for group_id in draw(st.sets(st.integers(1, 3)))
+    ]
 
 
 @st.composite
@@ -79,6 +131,10 @@ def worlds(draw: st.DrawFn, *, jobs: int = 12, limits: bool = True) -> list[Even
     events: list[Event] = []
     for group_id in (1, 2):  # nobody describes group 3
         events += draw(groups(group_id, limits=limits))
+    if limits:
+        found = draw(st.lists(queues, max_size=2, unique_by=lambda queue: queue.name))
+        events += map(QueueChanged, found)
+    events += draw(trees())
     for number in range(draw(st.integers(1, 3))):
         events.append(NodeChanged(draw(nodes(f"n{number}", always_up=not limits))))
     for job_id in range(1, draw(st.integers(1, jobs)) + 1):

@@ -61,7 +61,7 @@ def test_the_multiplier_rises_as_use_decays(scenario: Scenario) -> None:
 def test_a_running_job_counts_with_all_of_its_time_limit(scenario: Scenario) -> None:
     # 4 CPUs for 2 hours commit 480 CPU-minutes: 1000 / (320 + 480)
     scenario.group(1, quota=1000, used=320).node().job(1)
-    scenario.running(9, cpus=4, group=1, hours=2, ends_in=0.5)
+    scenario.running(9, cpus=4, user=1, group=1, hours=2, ends_in=0.5)
     assert priority(scenario, 1).fair_share == 1.25
 
 

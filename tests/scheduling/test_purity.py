@@ -22,6 +22,7 @@ PURE = {
     "heapq",
     "itertools",
     "math",
+    "operator",
     "typing",
 }
 WORLDLY = {

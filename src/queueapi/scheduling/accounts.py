@@ -1,36 +1,49 @@
-"""Who runs how much: fair share, and the limits on users, groups and the whole system."""
+"""Who runs how much: fair share, and the limits on users, groups, queues, arrays and the system."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Hashable, Iterable
+from typing import TypeVar
 
-from queueapi.scheduling.formula import TICKS_PER_MINUTE, commitment, decayed, fair_share
-from queueapi.scheduling.model import Config, Group, GroupUsage, Queue, RunningJob, WaitingJob
+from queueapi.scheduling.fair_tree import Owner
+from queueapi.scheduling.formula import TICKS_PER_MINUTE, commitment
+from queueapi.scheduling.model import Config, Fairness, Group, Queue, RunningJob, WaitingJob
 from queueapi.scheduling.plan import ReasonCode
+from queueapi.scheduling.usage import Shares, Usage
+
+_Key = TypeVar("_Key", bound=Hashable)
 
 
 class Accounts:
-    """Counts of running jobs, and the use and commitments of groups."""
+    """Counts of running jobs, and the use and commitments of groups and their users.
+
+    `end` undoes `start` exactly, so a plan may try a start and take it back.
+    """
 
     def __init__(self, config: Config) -> None:
         self.config = config
         self.groups: dict[int, Group] = {}
-        self.usages: dict[int, GroupUsage] = {}
         self.queues: dict[str, Queue] = {}
+        self.usage = Usage(config)
         self.running = 0
         self.running_by_user: Counter[int] = Counter()
         self.running_by_group: Counter[int] = Counter()
-        self._committed: Counter[int] = Counter()  # CPU-microseconds by group
+        self.running_by_array: Counter[int] = Counter()
+        self.running_in_queue_by_user: Counter[tuple[str, int]] = Counter()
+        self.running_in_queue_by_group: Counter[tuple[str, int]] = Counter()
 
     def copy(self) -> Accounts:
         twin = Accounts(self.config)
         twin.groups = dict(self.groups)
-        twin.usages = dict(self.usages)
         twin.queues = dict(self.queues)
+        twin.usage = self.usage.copy()
         twin.running = self.running
         twin.running_by_user = self.running_by_user.copy()
         twin.running_by_group = self.running_by_group.copy()
-        twin._committed = self._committed.copy()
+        twin.running_by_array = self.running_by_array.copy()
+        twin.running_in_queue_by_user = self.running_in_queue_by_user.copy()
+        twin.running_in_queue_by_group = self.running_in_queue_by_group.copy()
         return twin
 
     def start(self, job: WaitingJob | RunningJob) -> None:
@@ -42,38 +55,54 @@ class Accounts:
         self._count(job, -1)
 
     def _count(self, job: WaitingJob | RunningJob, sign: int) -> None:
+        group_id, user_id = job.group_id, job.user_id
         self.running += sign
-        for counter, key, amount in (
-            (self.running_by_user, job.user_id, 1),
-            (self.running_by_group, job.group_id, 1),
-            (self._committed, job.group_id, commitment(job.request, job.time_limit)),
-        ):
-            counter[key] += sign * amount
-            if not counter[key]:
-                del counter[key]
+        _add(self.running_by_user, user_id, sign)
+        _add(self.running_by_group, group_id, sign)
+        _add(self.running_in_queue_by_user, (job.queue, user_id), sign)
+        _add(self.running_in_queue_by_group, (job.queue, group_id), sign)
+        if job.array_id is not None:
+            _add(self.running_by_array, job.array_id, sign)
+        self.usage.commit(group_id, user_id, job.request, job.time_limit, sign)
 
     def group(self, group_id: int) -> Group:
         """The group's settings; a group nobody described has no limits of its own."""
         return self.groups.get(group_id) or Group(group_id)
 
+    def queue_factor(self, queue: str) -> float:
+        """What multiplies the priority of the queue's jobs; 1 for one that nobody described."""
+        described = self.queues.get(queue)
+        return described.factor if described else 1.0
+
     def committed(self, group_id: int) -> float:
         """What the group's running jobs may still use at most (CPU-minutes)."""
-        return self._committed[group_id] / TICKS_PER_MINUTE
+        return self.usage.of_group(group_id).cpu_committed / TICKS_PER_MINUTE
+
+    def window_usage(self, group_id: int) -> float:
+        """Settled use in the rolling window (CPU-minutes)."""
+        return self.usage.of_group(group_id).window
 
     def recent_usage(self, group_id: int, now: float) -> float:
-        """Decayed use at `now`, plus the commitments of running jobs (CPU-minutes)."""
-        usage = self.usages.get(group_id)
-        if usage is None:
-            return self.committed(group_id)
-        past = decayed(usage.decayed_cpu_minutes, now - usage.as_of, self.config.half_life)
-        return past + self.committed(group_id)
+        """Decayed use at `now`, plus the commitments of running jobs (minutes, by weight)."""
+        return self.usage.of_group(group_id).recent(now, self.config.half_life)
 
     def fair_share(self, group_id: int, user_id: int, now: float) -> float:
-        """The group's multiplier at `now`."""
-        quota = self.group(group_id).quota_cpu_minutes
+        """By the formula: the multiplier at `now` of a user's jobs for a group. O(1)."""
+        group = self.groups.get(group_id)
+        quota = group.quota_cpu_minutes if group else None
         if quota is None:
             quota = self.config.default_quota_cpu_minutes
-        return fair_share(quota, self.recent_usage(group_id, now), self.config)
+        return self.usage.fair_share(group_id, user_id, quota, now)
+
+    def shares(self, now: float, owners: Iterable[Owner]) -> Shares:
+        """The multipliers at `now`, by the policy, as one plan or one page of the queue sees them.
+
+        By the formula they follow what starts meanwhile. Fair Tree ranks its users once; it must
+        know the `owners` of all jobs whose multiplier will be asked.
+        """
+        if self.config.fairness is Fairness.FAIR_TREE:
+            return self.usage.fair_tree(self.groups, owners, now)
+        return lambda group_id, user_id: self.fair_share(group_id, user_id, now)
 
     def user_limit(self, group_id: int) -> int:
         """How many jobs a user may run at once when the next one is for this group."""
@@ -81,19 +110,15 @@ class Accounts:
         limit = self.config.max_running_per_user if own is None else own
         return min(limit, self.config.max_running_per_user_ceiling)
 
-    def window_usage(self, group_id: int) -> float:
-        """Settled use in the rolling window (CPU-minutes)."""
-        usage = self.usages.get(group_id)
-        return usage.window_cpu_minutes if usage else 0.0
-
     def system_full(self) -> bool:
         """Whether the system-wide limit on running jobs is reached."""
         return self.running >= self.config.max_running
 
     def refusal(self, job: WaitingJob) -> ReasonCode | None:
-        """The limit of its user or group that keeps the job from starting, if any.
+        """The limit of its user, group, queue or array that keeps the job from starting, if any.
 
-        Only GROUP_QUOTA depends on the job's own time limit: a shorter job may pass it.
+        Only GROUP_QUOTA depends on the job's own time limit: a shorter job may pass it. All others
+        hold for its whole class, and GROUP_RUNNING_LIMIT for its whole group, until a job ends.
         """
         return self.running_refusal(job) or self.quota_refusal(job)
 
@@ -102,8 +127,20 @@ class Accounts:
         if self.running_by_user[job.user_id] >= self.user_limit(job.group_id):
             return ReasonCode.USER_RUNNING_LIMIT
         limit = self.group(job.group_id).max_running
-        if limit is not None and self.running_by_group[job.group_id] >= limit:
+        if _reached(self.running_by_group[job.group_id], limit):
             return ReasonCode.GROUP_RUNNING_LIMIT
+        queue = self.queues.get(job.queue)
+        if queue is not None:
+            mine = self.running_in_queue_by_user[job.queue, job.user_id]
+            if _reached(mine, queue.max_running_per_user):
+                return ReasonCode.QUEUE_USER_LIMIT
+            ours = self.running_in_queue_by_group[job.queue, job.group_id]
+            if _reached(ours, queue.max_running_per_group):
+                return ReasonCode.QUEUE_GROUP_LIMIT
+        if job.array_id is not None and _reached(
+            self.running_by_array[job.array_id], job.array_limit
+        ):
+            return ReasonCode.ARRAY_TASK_LIMIT
         return None
 
     def quota_refusal(self, job: WaitingJob) -> ReasonCode | None:
@@ -111,6 +148,19 @@ class Accounts:
         quota = self.group(job.group_id).quota_cpu_minutes
         if quota is None:
             return None
-        ticks = self._committed[job.group_id] + commitment(job.request, job.time_limit)
-        asked = self.window_usage(job.group_id) + ticks / TICKS_PER_MINUTE
-        return ReasonCode.GROUP_QUOTA if asked > quota else None
+        group = self.usage.of_group(job.group_id)
+        ticks = group.cpu_committed + commitment(job.request, job.time_limit)
+        return ReasonCode.GROUP_QUOTA if group.window + ticks / TICKS_PER_MINUTE > quota else None
+
+
+def _reached(running: int, limit: int | None) -> bool:
+    return limit is not None and running >= limit
+
+
+def _add(counter: Counter[_Key], key: _Key, sign: int) -> None:
+    """Count up or down; what came to nothing is forgotten."""
+    count = counter.get(key, 0) + sign
+    if count:
+        counter[key] = count
+    else:
+        del counter[key]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from queueapi.scheduling.model import (
@@ -11,6 +12,7 @@ from queueapi.scheduling.model import (
     Node,
     Queue,
     RunningJob,
+    UserUsage,
     WaitingJob,
 )
 from queueapi.scheduling.plan import Plan
@@ -67,6 +69,24 @@ class GroupUsageChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class UserUsageChanged:
+    """The user's settled use within the group is so."""
+
+    usage: UserUsage
+
+
+@dataclass(frozen=True, slots=True)
+class MembersChanged:
+    """These are the group's members, each with its shares in Fair Tree; None = the group's own.
+
+    Until a group's members are told, everyone who comes for it has one share.
+    """
+
+    group_id: int
+    shares: Mapping[int, int | None]  # by user id
+
+
+@dataclass(frozen=True, slots=True)
 class QueueChanged:
     """The queue's factor and limits are so."""
 
@@ -106,6 +126,8 @@ Event = (
     | NodeRemoved
     | GroupChanged
     | GroupUsageChanged
+    | UserUsageChanged
+    | MembersChanged
     | QueueChanged
     | ReservationChanged
     | ReservationRemoved

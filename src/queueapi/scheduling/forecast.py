@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from heapq import heapify, heappop, heappush
 
-from queueapi.scheduling.events import GroupUsageChanged, JobRemoved, JobStarted
-from queueapi.scheduling.formula import TICKS_PER_MINUTE, commitment, decayed
-from queueapi.scheduling.model import GroupUsage, RunningJob, WaitingJob
+from queueapi.scheduling.events import (
+    GroupUsageChanged,
+    JobRemoved,
+    JobStarted,
+    UserUsageChanged,
+)
+from queueapi.scheduling.model import RunningJob, WaitingJob
 from queueapi.scheduling.plan import Plan
 from queueapi.scheduling.planning import plan_of
 from queueapi.scheduling.state import State
@@ -15,14 +19,14 @@ from queueapi.scheduling.state import State
 class Forecast:
     """A copy of the state in which every job runs to its time limit and nobody submits.
 
-    Takes the jobs to follow; the others do not take part. What ended jobs used is added to their
-    groups' use; use that leaves the rolling window is not modelled, so quotas only fill up.
+    Takes the jobs to follow; the others do not take part. What ended jobs used is added to the
+    use of their groups and users; use that leaves the rolling window is not modelled, so quotas
+    only fill up.
     """
 
     def __init__(self, state: State, jobs: list[WaitingJob], now: float) -> None:
         self._state = state.copy()
-        for job in jobs:
-            self._state.waiting.add(job)
+        self._state.waiting.add_all(jobs)
         self._now = now
         self._ends = [(max(job.ends_at, now), job.job_id) for job in state.running.values()]
         heapify(self._ends)
@@ -55,6 +59,8 @@ class Forecast:
                 start.placement,
                 job.time_limit,
                 self._now,
+                queue=job.queue,
+                array_id=job.array_id,
             )
             self._state.apply(JobStarted(running))
             heappush(self._ends, (running.ends_at, job.job_id))
@@ -63,15 +69,6 @@ class Forecast:
         while self._ends and self._ends[0][0] <= self._now:
             job = self._state.running[heappop(self._ends)[1]]
             self._state.apply(JobRemoved(job.job_id))
-            self._state.apply(GroupUsageChanged(self._settled(job)))
-
-    def _settled(self, job: RunningJob) -> GroupUsage:
-        """The group's use once the job's commitment has become use."""
-        spent = commitment(job.request, job.time_limit) / TICKS_PER_MINUTE
-        usage = self._state.accounts.usages.get(job.group_id)
-        if usage is None:
-            return GroupUsage(job.group_id, spent, self._now, spent)
-        half_life = self._state.config.half_life
-        past = decayed(usage.decayed_cpu_minutes, self._now - usage.as_of, half_life)
-        window = usage.window_cpu_minutes + spent
-        return GroupUsage(job.group_id, past + spent, self._now, window)
+            of_group, of_user = self._state.accounts.usage.settled(job, self._now)
+            self._state.apply(GroupUsageChanged(of_group))
+            self._state.apply(UserUsageChanged(of_user))

@@ -58,18 +58,16 @@ class ByPriority:
 
     def __init__(self, waiting: WaitingJobs, accounts: Accounts, now: float, boost: WaitBoost):
         self._jobs = waiting.jobs
-        self._accounts = accounts
-        self._now = now
+        self._shares = accounts.shares(now, waiting.classes)
+        self._queue_factor = accounts.queue_factor
         self._boost = boost
         self._classes: dict[int, dict[int, list[_Entry]]] = {}  # heaps by group and user
         self._users: dict[int, list[_Account]] = {}  # heaps by group
-        for group_id, classes in waiting.classes.items():
-            by_user: dict[int, list[_Entry]] = {}
-            for each in classes.values():
-                by_user.setdefault(each.user_id, []).append(self._entry(each, 0))
-            for heap in by_user.values():
-                heapify(heap)
-            self._classes[group_id] = by_user
+        for (group_id, user_id), classes in waiting.classes.items():
+            heap = [self._entry(each, 0) for each in classes.values()]
+            heapify(heap)
+            self._classes.setdefault(group_id, {})[user_id] = heap
+        for group_id in self._classes:
             self._rank_users(group_id)
         self._groups: list[_Group] = [
             (*users[0][:3], group_id) for group_id, users in self._users.items()
@@ -141,7 +139,8 @@ class ByPriority:
 
     def _entry(self, job_class: JobClass, index: int) -> _Entry:
         queued_at, job_id = job_class.tickets[index]
-        urgency = job_class.weight * self._boost.of(queued_at)
+        weight = job_class.base_priority * self._queue_factor(job_class.queue)
+        urgency = weight * self._boost.of(queued_at)
         return (-urgency, queued_at, job_id, index, job_class)
 
     def _account(self, heap: list[_Entry]) -> _Account:
@@ -150,8 +149,9 @@ class ByPriority:
         return (-final, queued_at, job_id, job_class.user_id)
 
     def _priority(self, job_class: JobClass, queued_at: float) -> Priority:
-        share = self._accounts.fair_share(job_class.group_id, job_class.user_id, self._now)
-        return Priority(job_class.base_priority, share, self._boost.of(queued_at))
+        share = self._shares(job_class.group_id, job_class.user_id)
+        factor = self._queue_factor(job_class.queue)
+        return Priority(job_class.base_priority, share, self._boost.of(queued_at), factor)
 
 
 class InOrder:

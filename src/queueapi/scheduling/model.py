@@ -194,6 +194,8 @@ class Group:
     quota_cpu_minutes: float | None = None  # per rolling 30 days; None = unlimited
     max_running_per_user: int | None = None  # jobs; None = Config.max_running_per_user
     max_running: int | None = None  # jobs of the whole group; None = no limit
+    parent_id: int | None = None  # the group above it in Fair Tree; None = the root
+    shares: int | None = 1  # against its siblings in Fair Tree; None = as if its parent's members
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,9 +203,47 @@ class GroupUsage:
     """What a group has used, without what its running jobs are committed to."""
 
     group_id: int
-    decayed_cpu_minutes: float  # recent use as it stood at as_of
+    decayed_cpu_minutes: float  # recent use as it stood at as_of, as are the last two
     as_of: float  # epoch seconds
     window_cpu_minutes: float  # settled use in the rolling 30-day window
+    decayed_gpu_minutes: float = 0.0
+    decayed_memory_gb_minutes: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class UserUsage:
+    """The part of its group's recent use that one user had, without what runs."""
+
+    group_id: int
+    user_id: int
+    decayed_cpu_minutes: float  # as it stood at as_of, as are the last two
+    as_of: float  # epoch seconds
+    decayed_gpu_minutes: float = 0.0
+    decayed_memory_gb_minutes: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """What a minute of each resource counts as recent use. Source: Slurm's TRESBillingWeights.
+
+    Raises ValueError for a negative weight, or if nothing counts.
+    """
+
+    cpu: float = 1.0  # per CPU
+    gpu: float = 0.0  # per GPU
+    memory_gb: float = 0.0  # per GB of 1024 MB
+
+    def __post_init__(self) -> None:
+        weights = (self.cpu, self.gpu, self.memory_gb)
+        if not all(0 <= weight < math.inf for weight in weights) or not any(weights):
+            raise ValueError("weights of resources must not be negative, and one must be above 0")
+
+
+class Fairness(StrEnum):
+    """What a job's fair share is."""
+
+    FORMULA = "formula"  # its group's quota over its recent use, and its user's part in it
+    FAIR_TREE = "fair_tree"  # its user's rank in Slurm's Fair Tree
 
 
 class Order(StrEnum):
@@ -230,6 +270,9 @@ class Config:
     max_running_per_user_ceiling: int = 10  # jobs; no group setting lifts a user above this
     fair_share_min: float = 0.5
     fair_share_max: float = 2.0
+    fairness: Fairness = Fairness.FORMULA
+    user_share_max: float = 2.0  # bounds a user's part of the fair share, down too; 1 = no part
+    weights: Weights = Weights()
     half_life: float = 7 * SECONDS_PER_DAY  # seconds
     wait_boost_slope: float = 1.0  # boost gained per hour of waiting
     wait_boost_cap: float | None = None  # highest boost; None = no cap
@@ -243,6 +286,8 @@ class Config:
     def __post_init__(self) -> None:
         if not 0 < self.fair_share_min <= self.fair_share_max < math.inf:
             raise ValueError("fair share needs 0 < min <= max")
+        if not 1 <= self.user_share_max < math.inf:
+            raise ValueError("a user's part of the fair share needs a bound of at least 1")
         if not self.half_life > 0:
             raise ValueError("half-life must be above 0 s")
         if not 0 <= self.wait_boost_slope < math.inf:

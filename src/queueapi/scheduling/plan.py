@@ -11,16 +11,17 @@ from queueapi.scheduling.model import Placement
 
 @dataclass(frozen=True, slots=True)
 class Priority:
-    """The three factors of a job's priority at one instant."""
+    """The factors of a job's priority at one instant."""
 
     base: int
     fair_share: float
     wait_boost: float
+    queue_factor: float = 1.0
 
     @property
     def final(self) -> float:
-        """base × fair share × wait boost (the formula of the design, section 5)."""
-        return self.base * self.fair_share * self.wait_boost
+        """base × queue factor × fair share × wait boost (the formula of the design, section 5)."""
+        return self.base * self.queue_factor * self.fair_share * self.wait_boost
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,9 @@ class ReasonCode(StrEnum):
     USER_RUNNING_LIMIT = "UserRunningLimit"
     GROUP_RUNNING_LIMIT = "GroupRunningLimit"
     SYSTEM_RUNNING_LIMIT = "SystemRunningLimit"
+    QUEUE_USER_LIMIT = "QOSMaxJobsPerUserLimit"
+    QUEUE_GROUP_LIMIT = "MaxJobsPerAccount"
+    ARRAY_TASK_LIMIT = "JobArrayTaskLimit"
     GROUP_QUOTA = "GroupQuota"
     REQ_NODE_NOT_AVAIL = "ReqNodeNotAvail"
     DEPENDENCY = "Dependency"

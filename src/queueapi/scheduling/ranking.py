@@ -6,10 +6,12 @@ from bisect import bisect_left
 from collections.abc import Collection, Sequence
 from heapq import heapify, heappop, heapreplace
 
+from queueapi.scheduling.fair_tree import Owner
 from queueapi.scheduling.formula import WaitBoost
 from queueapi.scheduling.model import WaitingJob
 from queueapi.scheduling.plan import Priority, QueueEntry, RankKey
 from queueapi.scheduling.state import State
+from queueapi.scheduling.usage import Shares
 from queueapi.scheduling.waiting import Run, Ticket
 
 _Rank = tuple[float, float, int]  # (-final, queued_at, job_id): sorts best first
@@ -25,12 +27,13 @@ class Ranking:
         self._state = state
         self._now = now
         self._boost = WaitBoost.at(now, state.config)
-        self._shares: dict[int, float] = {}
+        self._shares: Shares | None = None
+        self._weights: dict[tuple[Owner, str, int], float] = {}
 
     def position(self, job_id: int) -> QueueEntry | None:
         """The job's line, or None if it does not wait or is not eligible yet."""
         job = self._state.waiting.jobs.get(job_id)
-        if job is None or job.eligible_at > self._now:
+        if job is None or job.eligible_at > self._now or job.depends_on:
             return None
         self._state.waiting.advance(self._now)
         priority = self._priority(job)
@@ -66,15 +69,11 @@ class Ranking:
 
     def _runs(self, groups: Collection[int] | None, users: Collection[int] | None) -> list[Run]:
         """Sorted runs that together hold each job to be shown once."""
-        waiting = self._state.waiting
+        lanes = self._state.waiting.lanes.values()
         if groups is None and users is None:
-            return list(waiting.lanes.values())
-        shown = frozenset(groups or ())
-        runs = [lane for (group_id, _), lane in waiting.lanes.items() if group_id in shown]
-        for user_id in frozenset(users or ()):
-            classes = waiting.by_user.get(user_id, {})
-            runs.extend(each for each in classes.values() if each.group_id not in shown)
-        return runs
+            return list(lanes)
+        of_groups, of_users = frozenset(groups or ()), frozenset(users or ())
+        return [run for run in lanes if run.group_id in of_groups or run.user_id in of_users]
 
     def _merge(self, runs: list[Run], limit: int, after: RankKey | None) -> list[int]:
         """The first `limit` job ids of all runs behind `after`, in order of rank."""
@@ -137,15 +136,24 @@ class Ranking:
         return (-(self._weight(run) * self._boost.of(ticket[0])), ticket[0], ticket[1])
 
     def _weight(self, run: Run) -> float:
-        return run.base_priority * self._share(run.group_id)
+        """All factors but the wait boost, in the order of `Priority.final`."""
+        key = (run.owner, run.queue, run.base_priority)
+        weight = self._weights.get(key)
+        if weight is None:
+            factor = self._state.accounts.queue_factor(run.queue)
+            weight = run.base_priority * factor * self._share(*run.owner)
+            self._weights[key] = weight
+        return weight
 
-    def _share(self, group_id: int) -> float:
-        share = self._shares.get(group_id)
-        if share is None:
-            share = self._state.accounts.fair_share(group_id, 0, self._now)
-            self._shares[group_id] = share
-        return share
+    def _share(self, group_id: int, user_id: int) -> float:
+        if self._shares is None:
+            self._shares = self._state.accounts.shares(self._now, self._state.waiting.classes)
+        return self._shares(group_id, user_id)
 
     def _priority(self, job: WaitingJob) -> Priority:
-        share = self._share(job.group_id)
-        return Priority(job.base_priority, share, self._boost.of(job.queued_at))
+        return Priority(
+            job.base_priority,
+            self._share(job.group_id, job.user_id),
+            self._boost.of(job.queued_at),
+            self._state.accounts.queue_factor(job.queue),
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from queueapi.scheduling.aftermath import Aftermath
 from queueapi.scheduling.board import enough
-from queueapi.scheduling.formula import TICKS_PER_MINUTE, commitment
+from queueapi.scheduling.limits import limit_message
 from queueapi.scheduling.model import AdvanceReservation, Request, WaitingJob
 from queueapi.scheduling.plan import Plan, Reason, ReasonCode, Reservation
 from queueapi.scheduling.ranking import Ranking
@@ -12,7 +12,7 @@ from queueapi.scheduling.remedy import remedy
 from queueapi.scheduling.state import State
 from queueapi.scheduling.timeline import Opening
 from queueapi.scheduling.windows import admits
-from queueapi.scheduling.wording import amount, asked, clock, counted
+from queueapi.scheduling.wording import asked, clock, counted
 
 
 class Explanation:
@@ -51,7 +51,7 @@ class Explanation:
         if not self._board.could_ever_hold(job):
             return self._impossible(job)
         if (refusal := self._accounts.refusal(job)) is not None:
-            return Reason(refusal, self._limit_message(refusal, job), None)
+            return Reason(refusal, limit_message(refusal, job, self._accounts), None)
         if self._accounts.system_full():
             return self._system_full(job)
         if not enough(self._board.fitting(job), job.request):
@@ -100,30 +100,6 @@ class Explanation:
             f"from {start} to {end}; {self._queue_ahead(job)}"
         )
         return Reason(ReasonCode.RESERVATION, message, None)
-
-    def _limit_message(self, refusal: ReasonCode, job: WaitingJob) -> str:
-        accounts = self._accounts
-        if refusal is ReasonCode.USER_RUNNING_LIMIT:
-            runs, limit = accounts.running_by_user[job.user_id], accounts.user_limit(job.group_id)
-            return (
-                f"user {job.user_id} already runs {runs} of {counted(limit, 'job')}; "
-                "it can start when one of them ends"
-            )
-        group = accounts.group(job.group_id)
-        if refusal is ReasonCode.GROUP_RUNNING_LIMIT:
-            runs = accounts.running_by_group[job.group_id]
-            return (
-                f"group {job.group_id} already runs {runs} of "
-                f"{counted(group.max_running or 0, 'job')}; it can start when one of them ends"
-            )
-        asks = commitment(job.request, job.time_limit) / TICKS_PER_MINUTE
-        return (
-            f"asks for {amount(asks)} CPU-minutes, but group {job.group_id} has used "
-            f"{amount(accounts.window_usage(job.group_id))} of "
-            f"{amount(group.quota_cpu_minutes or 0)} in 30 days, and its running jobs may use "
-            f"{amount(accounts.committed(job.group_id))} more; ask for fewer CPUs or a shorter "
-            "time limit, or have the group's quota raised"
-        )
 
     def _system_full(self, job: WaitingJob) -> Reason:
         runs, limit = self._accounts.running, self._accounts.config.max_running

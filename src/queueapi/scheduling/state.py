@@ -14,12 +14,14 @@ from queueapi.scheduling.events import (
     JobQueued,
     JobRemoved,
     JobStarted,
+    MembersChanged,
     NodeChanged,
     NodeRemoved,
     QueueChanged,
     ReservationChanged,
     ReservationRemoved,
     Reserved,
+    UserUsageChanged,
 )
 from queueapi.scheduling.model import Backfill, Config, Order, RunningJob, WaitingJob
 from queueapi.scheduling.plan import Plan, Reservation
@@ -82,7 +84,11 @@ class State:
             case GroupChanged(group):
                 self.accounts.groups[group.group_id] = group
             case GroupUsageChanged(usage):
-                self.accounts.usages[usage.group_id] = usage
+                self.accounts.usage.set_group(usage)
+            case UserUsageChanged(usage=of_user):
+                self.accounts.usage.set_user(of_user)
+            case MembersChanged(group_id, shares):
+                self.accounts.usage.members[group_id] = shares
             case QueueChanged(queue):
                 self.accounts.queues[queue.name] = queue
             case ReservationChanged(reservation):

@@ -1,77 +1,116 @@
 """The jobs that wait, indexed so that neither a plan nor a rank ever passes over all of them.
 
 Jobs that differ only in when they were queued (and for how long they would run) form one class,
-sorted by time: the wait boost never reorders it, and the fair share multiplies all of a group
-alike. Jobs of one group and base priority form a lane, sorted the same way: the place of any job
-in the whole queue is then a few bisects, one for each lane.
+sorted by time: the wait boost never reorders it, and all other factors are the same for all of
+it. Jobs of one group, user, queue and base priority form a lane, sorted the same way: the place of
+any job in the whole queue is then a few bisects, one for each lane.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from operator import attrgetter
 from typing import NamedTuple
 
-from queueapi.scheduling.model import Order, Request, WaitingJob
+from queueapi.scheduling.fair_tree import Owner
+from queueapi.scheduling.model import Order, Placement, Request, WaitingJob
 
 Ticket = tuple[float, int]  # (queued_at, job_id)
 
 
-class ClassKey(NamedTuple):
-    """What jobs of one class share."""
+class LaneKey(NamedTuple):
+    """What jobs of one lane share: all factors of their priority but the wait boost."""
 
     group_id: int
     user_id: int
-    request: Request
+    queue: str
     base_priority: int
 
 
+class ClassKey(NamedTuple):
+    """What jobs of one class share. A limit that refuses one refuses all, save for the quota."""
+
+    group_id: int
+    user_id: int
+    queue: str
+    base_priority: int
+    request: Request
+    array_id: int | None  # with array_limit, where there is one
+    array_limit: int | None
+    reservation: str | None
+    resume_on: Placement | None
+
+    @property
+    def owner(self) -> Owner:
+        return self.group_id, self.user_id
+
+
+_shared = attrgetter(*ClassKey._fields)
+
+
 class Run:
-    """Jobs of one group and base priority, first come first."""
+    """Jobs of one lane, first come first."""
 
-    __slots__ = ("base_priority", "group_id", "tickets")
+    __slots__ = ("base_priority", "group_id", "queue", "tickets", "user_id")
 
-    def __init__(self, group_id: int, base_priority: int) -> None:
+    def __init__(self, group_id: int, user_id: int, queue: str, base_priority: int) -> None:
         self.group_id = group_id
+        self.user_id = user_id
+        self.queue = queue
         self.base_priority = base_priority
         self.tickets: list[Ticket] = []
 
+    @property
+    def owner(self) -> Owner:
+        return self.group_id, self.user_id
+
     def add(self, ticket: Ticket) -> None:
         insort(self.tickets, ticket)
+
+    def add_all(self, tickets: list[Ticket]) -> None:
+        """As `add` for each of these, which are sorted."""
+        if not tickets:
+            return
+        if len(tickets) == 1:
+            insort(self.tickets, tickets[0])
+            return
+        in_order = not self.tickets or self.tickets[-1] < tickets[0]
+        self.tickets += tickets
+        if not in_order:
+            self.tickets.sort()  # two sorted runs: a merge
 
     def remove(self, ticket: Ticket) -> None:
         del self.tickets[bisect_left(self.tickets, ticket)]
 
 
 class JobClass(Run):
-    """Jobs of one group, user, request and base priority, first come first."""
+    """Jobs of one class, first come first."""
 
-    __slots__ = ("request", "user_id")
+    __slots__ = ("key",)
 
     def __init__(self, key: ClassKey) -> None:
-        super().__init__(key.group_id, key.base_priority)
-        self.user_id = key.user_id
-        self.request = key.request
+        super().__init__(key.group_id, key.user_id, key.queue, key.base_priority)
+        self.key = key
 
     @property
-    def weight(self) -> float:
-        return self.base_priority
+    def request(self) -> Request:
+        return self.key.request
 
 
 class WaitingJobs:
     """All jobs that wait. Those not yet eligible stay out of classes and lanes until their time.
 
-    `advance` moves the line between the two to any `now`, forth or back; it changes which jobs
-    are indexed, never what is known.
+    So do those that wait for other jobs. `advance` moves the line between the eligible and the
+    others to any `now`, forth or back; it changes which jobs are indexed, never what is known.
     """
 
     def __init__(self, order: Order = Order.FAIR_SHARE) -> None:
-        self._arrivals: list[Ticket] | None = [] if order is Order.ARRIVAL else None
+        self._arrivals: Run | None = Run(0, 0, "", 0) if order is Order.ARRIVAL else None
         self.jobs: dict[int, WaitingJob] = {}
-        self.lanes: dict[tuple[int, int], Run] = {}
-        self.classes: dict[int, dict[ClassKey, JobClass]] = {}  # by group
-        self.by_user: dict[int, dict[ClassKey, JobClass]] = {}
+        self.lanes: dict[LaneKey, Run] = {}
+        self.classes: dict[Owner, dict[ClassKey, JobClass]] = {}
         self.count_by_group: Counter[int] = Counter()
         self._timed: list[Ticket] = []  # (eligible_at, job_id) of all jobs with such a time
         self._line = float("-inf")  # jobs eligible at this time (epoch seconds) are indexed
@@ -80,13 +119,20 @@ class WaitingJobs:
         """Add a job that is not known yet. O(log n), but for moving the ends of sorted lists."""
         self.jobs[job.job_id] = job
         self.count_by_group[job.group_id] += 1
-        if job.depends_on:
-            return
-        if job.eligible_at > 0:
+        if job.eligible_at > 0 and not job.depends_on:
             insort(self._timed, (job.eligible_at, job.job_id))
-            if job.eligible_at > self._line:
-                return
-        self._index(job)
+        if self._takes_part(job):
+            self._index([job])
+
+    def add_all(self, jobs: Iterable[WaitingJob]) -> None:
+        """As `add` for each of these: many at once, sorted together."""
+        many = list(jobs)
+        self.jobs.update((job.job_id, job) for job in many)
+        self.count_by_group.update(map(attrgetter("group_id"), many))
+        timed = [(j.eligible_at, j.job_id) for j in many if j.eligible_at > 0 and not j.depends_on]
+        if timed:
+            self._timed = sorted(self._timed + timed)
+        self._index([job for job in many if self._takes_part(job)])
 
     def remove(self, job_id: int) -> None:
         """Forget a job; one that is not known is forgotten already."""
@@ -96,13 +142,10 @@ class WaitingJobs:
         self.count_by_group[job.group_id] -= 1
         if not self.count_by_group[job.group_id]:
             del self.count_by_group[job.group_id]
-        if job.depends_on:
-            return
-        if job.eligible_at > 0:
+        if job.eligible_at > 0 and not job.depends_on:
             del self._timed[bisect_left(self._timed, (job.eligible_at, job_id))]
-            if job.eligible_at > self._line:
-                return
-        self._unindex(job)
+        if self._takes_part(job):
+            self._unindex(job)
 
     def advance(self, now: float) -> None:
         """Make exactly the jobs eligible at `now` (epoch seconds) take part."""
@@ -110,8 +153,7 @@ class WaitingJobs:
             return
         old = bisect_right(self._timed, self._line, key=_time)
         new = bisect_right(self._timed, now, key=_time)
-        for _, job_id in self._timed[old:new]:
-            self._index(self.jobs[job_id])
+        self._index([self.jobs[job_id] for _, job_id in self._timed[old:new]])
         for _, job_id in self._timed[new:old]:
             self._unindex(self.jobs[job_id])
         self._line = now
@@ -129,45 +171,66 @@ class WaitingJobs:
     def by_arrival(self) -> Iterator[WaitingJob]:
         """The eligible jobs, first come first. Only for Order.ARRIVAL."""
         assert self._arrivals is not None
-        return (self.jobs[job_id] for _, job_id in self._arrivals)
+        return (self.jobs[job_id] for _, job_id in self._arrivals.tickets)
 
-    def _index(self, job: WaitingJob) -> None:
-        ticket = (job.queued_at, job.job_id)
+    def _takes_part(self, job: WaitingJob) -> bool:
+        return not job.depends_on and (job.eligible_at <= 0 or job.eligible_at <= self._line)
+
+    def _index(self, jobs: list[WaitingJob]) -> None:
+        alike: dict[tuple[object, ...], list[Ticket]] = {}
+        for job in jobs:
+            shared = _shared(job)
+            tickets = alike.get(shared)
+            if tickets is None:
+                tickets = alike[shared] = []
+            tickets.append((job.queued_at, job.job_id))
+        for shared, tickets in alike.items():
+            tickets.sort()
+            key = _class_key(ClassKey._make(shared))
+            self._class(key).add_all(tickets)
+            self._lane(key).add_all(tickets)
+
         if self._arrivals is not None:
-            insort(self._arrivals, ticket)
-        lane_key = (job.group_id, job.base_priority)
-        lane = self.lanes.get(lane_key)
-        if lane is None:
-            lane = self.lanes[lane_key] = Run(*lane_key)
-        lane.add(ticket)
-        key = ClassKey(job.group_id, job.user_id, job.request, job.base_priority)
-        of_group = self.classes.setdefault(job.group_id, {})
-        job_class = of_group.get(key)
-        if job_class is None:
-            job_class = of_group[key] = JobClass(key)
-            self.by_user.setdefault(job.user_id, {})[key] = job_class
-        job_class.add(ticket)
+            self._arrivals.add_all(sorted((job.queued_at, job.job_id) for job in jobs))
 
     def _unindex(self, job: WaitingJob) -> None:
         ticket = (job.queued_at, job.job_id)
         if self._arrivals is not None:
-            del self._arrivals[bisect_left(self._arrivals, ticket)]
-        lane = self.lanes[job.group_id, job.base_priority]
+            self._arrivals.remove(ticket)
+        key = _class_key(ClassKey._make(_shared(job)))
+        lane_key = LaneKey(*key[:4])
+        lane = self.lanes[lane_key]
         lane.remove(ticket)
         if not lane.tickets:
-            del self.lanes[job.group_id, job.base_priority]
-        key = ClassKey(job.group_id, job.user_id, job.request, job.base_priority)
-        job_class = self.classes[job.group_id][key]
+            del self.lanes[lane_key]
+        of_owner = self.classes[key.owner]
+        job_class = of_owner[key]
         job_class.remove(ticket)
         if not job_class.tickets:
-            _drop(self.classes, job.group_id, key)
-            _drop(self.by_user, job.user_id, key)
+            del of_owner[key]
+            if not of_owner:
+                del self.classes[key.owner]
+
+    def _class(self, key: ClassKey) -> JobClass:
+        of_owner = self.classes.setdefault(key.owner, {})
+        job_class = of_owner.get(key)
+        if job_class is None:
+            job_class = of_owner[key] = JobClass(key)
+        return job_class
+
+    def _lane(self, key: ClassKey) -> Run:
+        lane_key = LaneKey(*key[:4])
+        lane = self.lanes.get(lane_key)
+        if lane is None:
+            lane = self.lanes[lane_key] = Run(*lane_key)
+        return lane
 
 
-def _drop(index: dict[int, dict[ClassKey, JobClass]], owner: int, key: ClassKey) -> None:
-    del index[owner][key]
-    if not index[owner]:
-        del index[owner]
+def _class_key(key: ClassKey) -> ClassKey:
+    """Arrays without a limit do not set jobs apart."""
+    if key.array_id is None or key.array_limit is not None:
+        return key
+    return key._replace(array_id=None)
 
 
 def _time(timed: Ticket) -> float:

@@ -1,0 +1,186 @@
+"""Recent use of groups and of users within them, and the fair share that follows from it.
+
+Each job that starts or ends changes a few whole numbers, so an end undoes a start exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from queueapi.scheduling import fair_tree
+from queueapi.scheduling.fair_tree import Owner
+from queueapi.scheduling.formula import (
+    TICKS_PER_MINUTE,
+    after,
+    billed,
+    commitment,
+    decayed,
+    fair_share,
+    spent,
+    user_part,
+    weighted,
+)
+from queueapi.scheduling.model import (
+    Config,
+    Group,
+    GroupUsage,
+    Request,
+    RunningJob,
+    UserUsage,
+)
+
+Shares = Callable[[int, int], float]  # (group id, user id) to the multiplier of their jobs
+
+
+class Tally:
+    """Recent use, each resource by its weight, of one user within a group."""
+
+    __slots__ = ("as_of", "committed", "past", "running")
+
+    def __init__(self) -> None:
+        self.running = 0  # jobs
+        self.committed = 0  # ticks that running jobs may still use
+        self.past = 0.0  # minutes as they stood at as_of
+        self.as_of = 0.0  # epoch seconds
+
+    def recent(self, now: float, half_life: float) -> float:
+        """Decayed use at `now`, plus the commitments of running jobs (minutes)."""
+        committed = self.committed / TICKS_PER_MINUTE
+        if not self.past:
+            return committed
+        return decayed(self.past, now - self.as_of, half_life) + committed
+
+    @property
+    def counts(self) -> bool:
+        """Whether the user is one of those who share the group's use."""
+        return self.running > 0 or self.past > 0
+
+    def take_from(self, other: Tally) -> None:
+        self.running, self.committed = other.running, other.committed
+        self.past, self.as_of = other.past, other.as_of
+
+
+class GroupTally(Tally):
+    """The same of a whole group, and what its quota looks at."""
+
+    __slots__ = ("cpu_committed", "users", "window")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.users = 0  # who share its use: they have recent use of their own, or run a job
+        self.cpu_committed = 0  # CPU-microseconds that running jobs may still use
+        self.window = 0.0  # CPU-minutes of settled use in the rolling window
+
+    def copy(self) -> GroupTally:
+        twin = GroupTally()
+        twin.take_from(self)
+        twin.users, twin.cpu_committed, twin.window = self.users, self.cpu_committed, self.window
+        return twin
+
+
+_NOTHING = GroupTally()  # never written to
+
+
+class Usage:
+    """What each group and user has used and is committed to."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self.members: dict[int, Mapping[int, int | None]] = {}  # shares by user id, by group id
+        self._groups: dict[int, GroupTally] = {}
+        self._users: dict[Owner, Tally] = {}
+        self._settled: dict[int, GroupUsage] = {}
+        self._settled_by_user: dict[Owner, UserUsage] = {}
+
+    def copy(self) -> Usage:
+        twin = Usage(self._config)
+        twin.members = dict(self.members)
+        twin._groups = {group_id: tally.copy() for group_id, tally in self._groups.items()}
+        for owner, tally in self._users.items():
+            twin._users[owner] = Tally()
+            twin._users[owner].take_from(tally)
+        twin._settled = dict(self._settled)
+        twin._settled_by_user = dict(self._settled_by_user)
+        return twin
+
+    def commit(
+        self, group_id: int, user_id: int, request: Request, time_limit: float, sign: int
+    ) -> None:
+        """Count a job with all of its time limit (seconds) as use; with sign -1 undo that."""
+        ticks = sign * billed(request, time_limit, self._config.weights)
+        group = self._group(group_id)
+        group.running += sign
+        group.committed += ticks
+        group.cpu_committed += sign * commitment(request, time_limit)
+        user = self._user((group_id, user_id))
+        counted = user.counts
+        user.running += sign
+        user.committed += ticks
+        group.users += user.counts - counted
+
+    def set_group(self, usage: GroupUsage) -> None:
+        """The group's settled use is so."""
+        self._settled[usage.group_id] = usage
+        group = self._group(usage.group_id)
+        group.past, group.as_of = weighted(usage, self._config.weights), usage.as_of
+        group.window = usage.window_cpu_minutes
+
+    def set_user(self, usage: UserUsage) -> None:
+        """The user's settled use within the group is so."""
+        owner = (usage.group_id, usage.user_id)
+        self._settled_by_user[owner] = usage
+        user = self._user(owner)
+        counted = user.counts
+        user.past, user.as_of = weighted(usage, self._config.weights), usage.as_of
+        self._group(usage.group_id).users += user.counts - counted
+
+    def settled(self, job: RunningJob, now: float) -> tuple[GroupUsage, UserUsage]:
+        """The use of its group and user once all that the job is committed to has become use."""
+        owner = (job.group_id, job.user_id)
+        group = self._settled.get(job.group_id) or GroupUsage(job.group_id, 0.0, now, 0.0)
+        user = self._settled_by_user.get(owner) or UserUsage(*owner, 0.0, now)
+        more, half_life = spent(job.request, job.time_limit), self._config.half_life
+        return after(group, more, now, half_life), after(user, more, now, half_life)
+
+    def of_group(self, group_id: int) -> GroupTally:
+        """What is known of the group's use; read only."""
+        return self._groups.get(group_id, _NOTHING)
+
+    def fair_share(self, group_id: int, user_id: int, quota: float, now: float) -> float:
+        """By the formula: the group's multiplier at `now` times the user's part, clamped again."""
+        config = self._config
+        group = self._groups.get(group_id)
+        if group is None:
+            return config.fair_share_max
+        of_group = group.recent(now, config.half_life)
+        user = self._users.get((group_id, user_id))
+        if user is None or not user.counts:
+            part = user_part(of_group, group.users + 1, 0.0, config)
+        elif group.users < 2:
+            part = 1.0
+        else:
+            of_user = user.recent(now, config.half_life)
+            part = user_part(of_group, group.users, of_user, config)
+        share = fair_share(quota, of_group, config) * part
+        return min(max(share, config.fair_share_min), config.fair_share_max)
+
+    def fair_tree(self, groups: Mapping[int, Group], owners: Iterable[Owner], now: float) -> Shares:
+        """By Fair Tree: the rank of each member, each user with recent use, and these owners."""
+        recent = dict.fromkeys(owners, 0.0)
+        for owner, tally in self._users.items():
+            if tally.counts:
+                recent[owner] = tally.recent(now, self._config.half_life)
+        factors = fair_tree.factors(fair_tree.grow(groups, self.members, recent))
+        return lambda group_id, user_id: factors.get((group_id, user_id), 1.0)
+
+    def _group(self, group_id: int) -> GroupTally:
+        tally = self._groups.get(group_id)
+        if tally is None:
+            tally = self._groups[group_id] = GroupTally()
+        return tally
+
+    def _user(self, owner: Owner) -> Tally:
+        tally = self._users.get(owner)
+        if tally is None:
+            tally = self._users[owner] = Tally()
+        return tally
