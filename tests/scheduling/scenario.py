@@ -223,5 +223,13 @@ class Scenario:
 def started(job: WaitingJob, start: Start, now: float) -> RunningJob:
     """The running job that a plan's start makes of a waiting one."""
     return RunningJob(
-        job.job_id, job.user_id, job.group_id, job.request, start.placement, job.time_limit, now
+        job.job_id,
+        job.user_id,
+        job.group_id,
+        job.request,
+        start.placement,
+        job.time_limit,
+        now,
+        queue=job.queue,
+        array_id=job.array_id,
     )
