@@ -78,9 +78,9 @@ def slurms_tree() -> tuple[Account, dict[str, Account | User]]:
             parent.children.append(account)
     for row in USERS:
         user = nodes[row["user"]] = User(row["user"], shares(row), float(row["raw_usage"]))
-        account = nodes[row["account"]]
-        assert isinstance(account, Account)
-        account.children.append(user)
+        holder = nodes[row["account"]]
+        assert isinstance(holder, Account)
+        holder.children.append(user)
     root = nodes["root"]
     assert isinstance(root, Account)
     return root, nodes
