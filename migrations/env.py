@@ -6,6 +6,7 @@ from alembic import context
 from sqlalchemy import Connection
 
 import queueapi.auth.models
+import queueapi.clusters.models
 import queueapi.controller.models
 import queueapi.db.inbox
 import queueapi.groups.models

@@ -162,3 +162,9 @@ def test_secrets_are_not_shown() -> None:
     shown = repr(settings) + str(settings.model_dump()) + settings.model_dump_json()
     assert secret not in shown
     assert token not in shown
+
+
+@pytest.mark.parametrize("words", ["a b", "a,,b", "a&b", "x" * 51])
+def test_features_that_no_constraint_could_name_are_refused(words: str) -> None:
+    with pytest.raises(ValidationError, match="is not a word"):
+        Settings(_env_file=None, local_features=words)

@@ -1,6 +1,7 @@
 """Settings, from the environment or a `.env` file. `.env.example` lists them all."""
 
 import os
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -25,6 +26,16 @@ def _rate(text: str) -> str:
     return text
 
 
+def _words(text: str) -> str:
+    for word in text.split(","):
+        if text and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,49}", word.strip()):
+            raise ValueError(
+                f"{word.strip()!r} is not a word of letters, digits, dots, dashes and underscores"
+            )
+    return text
+
+
+Words = Annotated[str, AfterValidator(_words)]  # with commas
 Rate = Annotated[str, AfterValidator(_rate)]
 Count = Annotated[int, Field(ge=1)]
 
@@ -106,6 +117,7 @@ class Settings(BaseSettings):
     local_memory_gb: float | None = Field(None, gt=0)
     local_reserve_cpus: int | None = Field(None, ge=0)  # an eighth of them if not set
     local_reserve_memory_gb: float = Field(0.5, ge=0)
+    local_features: Words = ""
     local_account: str = ""
     local_sandbox: Literal["auto", "bwrap", "none"] = "auto"
     local_grace_seconds: float = Field(10.0, ge=0)

@@ -41,13 +41,19 @@ def local_config(settings: Settings) -> LocalConfig:
         reserve_memory_mb=int(settings.local_reserve_memory_gb * MEBIBYTES_PER_GIB),
         cpus=settings.local_cpus,
         memory_mb=int(memory_gb * MEBIBYTES_PER_GIB) if memory_gb is not None else None,
+        features=local_features(settings),
     )
+
+
+def local_features(settings: Settings) -> tuple[str, ...]:
+    return tuple(filter(None, (word.strip() for word in settings.local_features.split(","))))
 
 
 def make_executors(settings: Settings) -> Mapping[str, Executor]:
     """The clusters that jobs can run on, by name."""
     if settings.executor == "null":
-        node = NodeInventory("null", settings.local_cpus or 64, 256 * MEBIBYTES_PER_GIB, ())
+        cpus, features = settings.local_cpus or 64, local_features(settings)
+        node = NodeInventory("null", cpus, 256 * MEBIBYTES_PER_GIB, (), features)
         return {"local": NullExecutor([node])}
     return {"local": LocalExecutor(local_config(settings))}
 

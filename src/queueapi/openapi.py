@@ -29,6 +29,7 @@ TAGS = [
     {"name": "health", "description": "Liveness, readiness, version, metrics"},
     {"name": "jobs", "description": "Submit, watch and control jobs"},
     {"name": "logs", "description": "What jobs wrote"},
+    {"name": "nodes", "description": "What nodes have, what is free on them, and their state"},
     {"name": "queue", "description": "The waiting jobs in the scheduler's order"},
     {"name": "users", "description": "Administration of accounts"},
 ]
@@ -118,6 +119,7 @@ LINKS: dict[tuple[str, str], tuple[str, str, str]] = {
     ),
     ("list_jobs", "200"): ("cursor", "$response.body#/next", "list_jobs"),
     ("get_queue", "200"): ("cursor", "$response.body#/next", "get_queue"),
+    ("list_nodes", "200"): ("cursor", "$response.body#/next", "list_nodes"),
     ("list_users", "200"): ("cursor", "$response.body#/next", "list_users"),
     ("list_groups", "200"): ("cursor", "$response.body#/next", "list_groups"),
     ("list_members", "200"): ("cursor", "$response.body#/next", "list_members"),

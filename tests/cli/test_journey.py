@@ -139,3 +139,22 @@ def test_administration(server: Server, root: Cli, new_cli: Callable[..., Cli]) 
     ada.run("list", expect=1)
     root.run("admin", "user", "activate", email)
     assert "no group named" in root.run("admin", "group", "set", "x", *changed, expect=1).stderr
+
+
+def test_nodes(root: Cli, ada: Cli) -> None:
+    [node] = ada.json("nodes")
+    name = node["name"]
+    assert (node["state"], node["total"]["cpus"]) == ("up", 8)
+    try:
+        [drained] = root.json("admin", "node", "drain", name, "--reason", "new disks")
+        assert (drained["state"], drained["reason"]) == ("drain", "new disks")
+        assert root.json("admin", "node", "features", name, "IB", "X")["features"] == ["IB", "X"]
+        shown = ada.run("nodes").stdout
+        assert f"{name}  " in shown and "IB,X" in shown and "new disks" in shown
+    finally:
+        [resumed] = root.json("admin", "node", "resume", name)
+    assert (resumed["state"], resumed["reason"]) == ("up", None)
+    assert root.json("admin", "node", "features", name)["features"] == []
+    refused = ada.run("admin", "node", "drain", name, "--reason", "mine", expect=1)
+    assert "Only administrators" in refused.stderr
+    assert "There is no node" in root.run("admin", "node", "resume", "n9", expect=1).stderr

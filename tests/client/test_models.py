@@ -5,6 +5,7 @@ from pydantic import BaseModel
 
 from queueapi.auth import schemas as auth
 from queueapi.client import models
+from queueapi.clusters import schemas as clusters
 from queueapi.groups import schemas as groups
 from queueapi.jobs import schemas as jobs
 
@@ -26,6 +27,8 @@ PAIRS: list[tuple[type[BaseModel], type[BaseModel]]] = [
     (models.GroupSummary, groups.GroupSummary),
     (models.Group, groups.GroupView),
     (models.Member, groups.Member),
+    (models.Amounts, clusters.Amounts),
+    (models.Node, clusters.NodeDocument),
 ]
 
 

@@ -54,6 +54,7 @@ COMMANDS = {
     "priority": Lazy("queueapi.cli.jobs:priority", "Change the priority of a waiting job."),
     "events": Lazy("queueapi.cli.jobs:events", "Show what happened to a job, in order."),
     "queue": Lazy("queueapi.cli.jobs:queue", "Show the waiting jobs in the scheduler's order."),
+    "nodes": Lazy("queueapi.cli.nodes:nodes", "Show the nodes, and what is free on them."),
 }
 ADMIN = {
     "create": Lazy(
@@ -66,6 +67,14 @@ GROUP = {
     "set": Lazy("queueapi.cli.admin:set_group", "Change a group; what is not named stays."),
     "list": Lazy("queueapi.cli.admin:list_groups", "List all groups."),
     "add": Lazy("queueapi.cli.admin:add_member", "Put someone into a group, or approve who asked."),
+}
+NODE = {
+    "drain": Lazy("queueapi.cli.nodes:drain", "Let nodes take no new jobs; what runs goes on."),
+    "down": Lazy("queueapi.cli.nodes:down", "Likewise, for nodes that are broken."),
+    "resume": Lazy("queueapi.cli.nodes:resume", "Let nodes take jobs again."),
+    "features": Lazy(
+        "queueapi.cli.nodes:features", "Give a node features beside those that it reports."
+    ),
 }
 USER = {
     "list": Lazy("queueapi.cli.admin:list_users", "List all accounts."),
@@ -98,6 +107,7 @@ def _nothing() -> None:
 app = _group(COMMANDS, "Run jobs fairly on whatever you have.")
 admin = _group(ADMIN, "Administration: the first administrator, groups, people.")
 admin.add_typer(_group(GROUP, "Groups: create, change, list, add members."), name="group")
+admin.add_typer(_group(NODE, "Nodes: drain, resume, features."), name="node")
 admin.add_typer(_group(USER, "Accounts: list, roles, deactivate."), name="user")
 app.add_typer(admin, name="admin")
 

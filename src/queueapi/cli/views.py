@@ -10,6 +10,7 @@ from queueapi.client.models import (
     GroupSummary,
     Job,
     JobDetail,
+    Node,
     Priority,
     QueuePage,
     User,
@@ -139,3 +140,21 @@ def users(found: Iterable[User]) -> Table:
         for u in found
     ]
     return Table(("ID", "EMAIL", "ROLE", "ACTIVE", "SINCE"), rows)
+
+
+def nodes(found: Iterable[Node]) -> Table:
+    headers = ("CLUSTER", "NAME", "STATE", "CPUS FREE", "MEMORY FREE", "GPUS FREE", "FEATURES")
+    rows = [
+        (
+            n.cluster,
+            n.name,
+            n.state,
+            f"{n.free.cpus} of {n.total.cpus}",
+            f"{n.free.memory_gb:g}G of {n.total.memory_gb:g}G",
+            f"{len(n.free.gpus)} of {len(n.total.gpus)}",
+            ",".join(n.features),
+            n.reason or "",
+        )
+        for n in found
+    ]
+    return Table((*headers, "REASON"), rows)

@@ -16,6 +16,7 @@ from queueapi.client.models import (
     LogChunk,
     LogPart,
     Member,
+    Node,
     Profile,
     QueuePage,
     Registered,
@@ -161,3 +162,14 @@ class AsyncClient(AsyncDriver):
 
     async def change_user(self, user_id: int, **changes: Any) -> User:
         return await self._do(_requests.change_user(user_id, changes))
+
+    # Nodes
+
+    def nodes(self, cluster: str | None = None) -> AsyncGenerator[Node, None]:
+        """All nodes, or those of a cluster, with what is free on them."""
+        params = {"cluster": cluster} if cluster else {}
+        return self._iterate(_flows.pages("/api/nodes", params, _requests.as_nodes, self.patience))
+
+    async def change_node(self, cluster: str, name: str, **changes: Any) -> Node:
+        """For administrators: `state` (up, drain, down), `reason`, `features`."""
+        return await self._do(_requests.change_node(cluster, name, changes))

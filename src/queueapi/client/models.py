@@ -240,3 +240,23 @@ class LogChunk:
     attempt: int
     offset: int
     data: bytes
+
+
+class Amounts(Document):
+    cpus: int
+    memory_gb: float
+    gpus: list[str]  # the type of each
+
+
+class Node(Document):
+    """`state`: up, drain or down. What is free is what no job holds, whatever the state."""
+
+    cluster: str
+    name: str
+    state: str
+    reason: str | None
+    changed_at: datetime | None
+    changed_by: str | None  # shown to administrators
+    features: list[str]
+    total: Amounts
+    free: Amounts

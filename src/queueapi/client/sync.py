@@ -16,6 +16,7 @@ from queueapi.client.models import (
     LogChunk,
     LogPart,
     Member,
+    Node,
     Profile,
     QueuePage,
     Registered,
@@ -159,3 +160,14 @@ class Client(SyncDriver):
 
     def change_user(self, user_id: int, **changes: Any) -> User:
         return self._do(_requests.change_user(user_id, changes))
+
+    # Nodes
+
+    def nodes(self, cluster: str | None = None) -> Iterator[Node]:
+        """All nodes, or those of a cluster, with what is free on them."""
+        params = {"cluster": cluster} if cluster else {}
+        return self._iterate(_flows.pages("/api/nodes", params, _requests.as_nodes, self.patience))
+
+    def change_node(self, cluster: str, name: str, **changes: Any) -> Node:
+        """For administrators: `state` (up, drain, down), `reason`, `features`."""
+        return self._do(_requests.change_node(cluster, name, changes))

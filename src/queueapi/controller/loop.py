@@ -172,6 +172,7 @@ class _Turn:
         async with self._database.transaction() as session:
             await self._lead.fence(session)
             await self._mirror.load_groups(session, time.time())
+            await self._mirror.load_nodes(session)
             await self._mirror.load_active(session)
 
     async def sweep(self) -> None:
@@ -183,18 +184,20 @@ class _Turn:
                 log.warning("executor_unavailable", cluster=cluster, error=str(error))
         async with self._database.transaction() as session:
             await self._mirror.load_groups(session, time.time())
+            await self._mirror.load_nodes(session)
 
     async def take_inbox(self) -> None:
         taken = INBOX_BATCH
         while taken == INBOX_BATCH:
             async with self._database.transaction() as session:
                 await self._lead.fence(session)  # or it would take what the next leader needs
-                ids, groups_changed, taken = await inbox.take(session, INBOX_BATCH)
+                ids, others_changed, taken = await inbox.take(session, INBOX_BATCH)
                 ordered = sorted(ids)
                 if ordered:
                     await self._mirror.load_jobs(session, ordered[:RELOAD_BATCH])
-                if groups_changed:
+                if others_changed:
                     await self._mirror.load_groups(session, time.time())
+                    await self._mirror.load_nodes(session)
             for start in range(RELOAD_BATCH, len(ordered), RELOAD_BATCH):
                 await asyncio.sleep(0)
                 async with self._database.transaction() as session:
@@ -301,7 +304,7 @@ class _Turn:
     def _new(self, start: Start) -> attempts.NewAttempt:
         first, *others = start.placement.shares
         shares = [attempts.NodeShare(s.node, s.gpu_indices) for s in start.placement.shares]
-        nodes = self._mirror.nodes_of(start.placement)
+        nodes = self._mirror.nodes.of(start.placement)
         return attempts.NewAttempt(
             start.job_id,
             start.placement.cluster,

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from queueapi.clock import from_epoch
 from queueapi.config import Settings
+from queueapi.controller.nodes import KnownNodes
 from queueapi.executors.base import NodeInventory
 from queueapi.groups import usage
 from queueapi.groups.models import Group as GroupRow
@@ -27,9 +28,6 @@ from queueapi.scheduling import (
     JobQueued,
     JobRemoved,
     JobStarted,
-    Node,
-    NodeChanged,
-    NodeRemoved,
     Placement,
     Request,
     RunningJob,
@@ -107,7 +105,7 @@ class Mirror:
         self.placed: dict[str, Placed] = {}  # by launch key
         self._keys: dict[int, str] = {}  # of placed jobs, by job id
         self._requests: dict[tuple[Any, ...], Request] = {}  # shared by equals
-        self._nodes: dict[tuple[str, str], Node] = {}
+        self.nodes = KnownNodes()
         self._usage: dict[int, GroupUsage] = {}
         self.group_names: dict[int, str] = {}
 
@@ -158,22 +156,13 @@ class Mirror:
         self.scheduler.apply(GroupUsageChanged(used))
 
     def set_nodes(self, cluster: str, inventory: Iterable[NodeInventory]) -> None:
-        nodes = {
-            (cluster, n.name): Node(n.name, n.cpus, n.memory_mb, n.gpus, cluster=cluster)
-            for n in inventory
-        }
-        gone = [key for key in self._nodes if key[0] == cluster and key not in nodes]
-        for key in gone:
-            del self._nodes[key]
-            self.scheduler.apply(NodeRemoved(*key))
-        for key, node in nodes.items():
-            if self._nodes.get(key) != node:
-                self._nodes[key] = node
-                self.scheduler.apply(NodeChanged(node))
+        for event in self.nodes.report(cluster, inventory):
+            self.scheduler.apply(event)
 
-    def nodes_of(self, placement: Placement) -> list[Node]:
-        """The nodes of a placement of the latest plan."""
-        return [self._nodes[placement.cluster, name] for name in placement.nodes]
+    async def load_nodes(self, session: AsyncSession) -> None:
+        """What operators want of the nodes."""
+        for event in await self.nodes.load(session):
+            self.scheduler.apply(event)
 
     def remember_remote_ids(self, remote_ids: Mapping[str, str]) -> None:
         for key, remote_id in remote_ids.items():

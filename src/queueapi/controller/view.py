@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 from queueapi import metrics
 from queueapi.clock import from_epoch
+from queueapi.clusters.nodes import NodeKey, NodeStatus
 from queueapi.controller.mirror import Mirror
 from queueapi.jobs import schemas
 from queueapi.jobs.models import JobState
@@ -19,7 +20,7 @@ FORECAST_SHARE = 0.01  # of the time, at the most, goes into forecasts
 
 
 class SchedulerView:
-    """Implements jobs.queue.QueueView on the leader's mirror."""
+    """Implements jobs.queue.QueueView and clusters.nodes.NodeView on the leader's mirror."""
 
     def __init__(self) -> None:
         self._mirror: Mirror | None = None
@@ -59,6 +60,13 @@ class SchedulerView:
             return 0, 0
         scheduler = self._mirror.scheduler
         return sum(scheduler.waiting_by_group.values()), sum(scheduler.running_by_group.values())
+
+    def nodes(self) -> dict[NodeKey, NodeStatus]:
+        if self._mirror is None:
+            return {}
+        free = self._mirror.scheduler.free
+        reported = self._mirror.nodes.reported
+        return {key: NodeStatus(has, free[key]) for key, has in reported.items() if key in free}
 
     def outlook(self, job_id: int) -> Outlook | None:
         if self._mirror is None:

@@ -1,6 +1,6 @@
 """The inbox: committed changes that the leading scheduler has not taken in yet.
 
-Whoever changes a job or a group writes here in the same transaction. A trigger of the table
+Whoever changes a job, a group or a node writes here in the same transaction. A trigger of the table
 notifies with the ids: the notification wakes, the row is what can't be lost.
 """
 
@@ -17,7 +17,7 @@ EVERYTHING = "*"  # the payload for more ids than fit
 
 
 class InboxEntry(Base):
-    """Ids of the jobs that a transaction changed; none of them means: a group changed."""
+    """Ids of the jobs that a transaction changed; none: a group or a node changed."""
 
     __tablename__ = "inbox"
 
@@ -35,13 +35,19 @@ async def post_group_change(session: AsyncSession) -> None:
     await post(session, [])
 
 
+async def post_node_change(session: AsyncSession) -> None:
+    """Tell the scheduler that operators want something else of a node."""
+    await post(session, [])
+
+
 async def post(session: AsyncSession, job_ids: Sequence[int]) -> None:
     """Tell the scheduler that these jobs changed."""
     await session.execute(insert(InboxEntry).values(job_ids=list(job_ids)))
 
 
 async def take(session: AsyncSession, most: int) -> tuple[set[int], bool, int]:
-    """Remove up to `most` entries: ids of changed jobs, whether a group changed, entries taken.
+    """Remove up to `most` entries: ids of changed jobs, whether something else changed, and
+    how many entries were taken.
 
     To be called in a transaction of its own: it need not be durable, since after a crash the
     rows are there again, and taking them in twice is harmless.

@@ -95,6 +95,7 @@ class NodeInventory:
     cpus: int  # cores
     memory_mb: int  # MiB
     gpus: tuple[str, ...]  # a type per device, such as "a100", in the order of their indices
+    features: tuple[str, ...] = ()  # words that a job's constraint may ask for
 
 
 class Executor(Protocol):

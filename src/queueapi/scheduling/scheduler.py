@@ -120,6 +120,8 @@ class Scheduler:
                 max(space.memory_mb, 0),
                 tuple(space.node.gpus[index] for index in indices(space.gpus)),
             )
+            if not space.whole
+            else FreeCapacity(0, 0, ())
             for key, space in self._state.board.spaces.items()
             if space.node is not None
         }

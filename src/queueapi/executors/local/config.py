@@ -31,6 +31,7 @@ class LocalConfig:
     reserve_memory_mb: int = 0  # MiB kept back for the server
     cpus: int | None = None  # cores, instead of what was discovered
     memory_mb: int | None = None  # MiB, instead of what was discovered
+    features: tuple[str, ...] = ()  # words that a job's constraint may ask for
     node: str = field(default_factory=socket.gethostname)  # the node's name
 
     @property

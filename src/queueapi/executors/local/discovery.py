@@ -25,7 +25,7 @@ def discover_node(config: LocalConfig) -> NodeInventory:
     cpus = config.cpus or max(_cpus(folders) - config.reserve_cpus, 1)
     found = _memory_bytes(folders) // _MIB
     memory = config.memory_mb or max(found - config.reserve_memory_mb, 1)
-    return NodeInventory(config.node, cpus, memory, _gpus())
+    return NodeInventory(config.node, cpus, memory, _gpus(), config.features)
 
 
 def parse_gpus(listing: str) -> tuple[str, ...]:

@@ -1,0 +1,1 @@
+"""The nodes of clusters: what operators want of them."""
