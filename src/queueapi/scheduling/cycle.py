@@ -11,10 +11,9 @@ from queueapi.scheduling.board import enough
 from queueapi.scheduling.draft import Draft
 from queueapi.scheduling.formula import WaitBoost
 from queueapi.scheduling.lineup import ByPriority, Head, InOrder, Lineup
-from queueapi.scheduling.model import Backfill, Order, WaitingJob
+from queueapi.scheduling.model import Backfill, Order, Request, WaitingJob
 from queueapi.scheduling.plan import Plan, ReasonCode
 from queueapi.scheduling.state import State
-from queueapi.scheduling.waiting import JobClass
 
 
 class Cycle:
@@ -30,7 +29,7 @@ class Cycle:
         self._accounts = state.accounts
         self._draft = Draft(state, now)
         self._lineup = self._first_lineup()
-        self._too_long: dict[JobClass, float] = {}  # time limit (s) refused in this class
+        self._refused: dict[Request, float] = {}  # the shortest expected time (s) refused
         self._looks = 0
         self._looks_behind = 0  # the first reservation
         self._passed_over = 0
@@ -76,33 +75,43 @@ class Cycle:
 
     def _consider(self, head: Head) -> None:
         job, may_reserve = head.job, self._may_reserve()
-        if job.request.cpus > self._draft.most_cpus and not may_reserve:
+        if not may_reserve and job.request.cpus > self._draft.most_cpus:
             self._lineup.set_class_aside()
-        elif self._is_too_long(head):
+        elif not may_reserve and job.expected_time >= self._refused.get(job.request, inf):
             self._pass_over(head)
         elif (refusal := self._accounts.refusal(job)) is not None:
             self._respect(refusal, head)
-        elif self._started(head):
+        elif not self._breaks_promise(job) and (placement := self._draft.place(job)) is not None:
+            backfilled = bool(self._draft.promises)
+            self._draft.start(job, placement, head.priority, backfilled=backfilled)
             self._lineup.started()
         elif may_reserve:
             self._reserve(job)
-        elif head.job_class is None or enough(self._state.board.fitting(job), job.request):
+        else:
+            self._refuse(head)
+
+    def _breaks_promise(self, job: WaitingJob) -> bool:
+        """Whether it would keep a reserved job from starting by a limit that both count for."""
+        promises = self._draft.promises
+        ends_at = self._now + job.time_limit
+        return bool(promises) and not promises.survive(job, ends_at, self._accounts)
+
+    def _refuse(self, head: Head) -> None:
+        """It does not fit, or it would delay a reservation; remember for all that ask the same.
+
+        Within a plan room only shrinks: what is refused for some time is refused for longer.
+        """
+        job = head.job
+        has_room = enough(self._state.board.fitting(job), job.request)
+        if job.reservation is None and job.resume_on is None and job.planned_time is None:
+            if not has_room:
+                self._refused[job.request] = 0.0
+            elif not self._breaks_promise(job):
+                self._refused[job.request] = job.time_limit
+        if has_room:
             self._pass_over(head)
         else:
             self._lineup.set_class_aside()
-
-    def _started(self, head: Head) -> bool:
-        """Start the job, if nodes and promises allow."""
-        job, promises = head.job, self._draft.promises
-        if promises:
-            ends_at = self._now + job.time_limit
-            if not promises.survive(job, ends_at, self._accounts):
-                return False
-        placement = self._draft.place(job)
-        if placement is None:
-            return False
-        self._draft.start(job, placement, head.priority, backfilled=bool(promises))
-        return True
 
     def _reserve(self, job: WaitingJob) -> None:
         opening = self._draft.timeline.earliest(job)
@@ -111,7 +120,7 @@ class Cycle:
             return
         self._draft.reserve(job, opening)
         if not self._may_reserve():
-            self._lineup.narrow(self._draft.most_cpus)
+            self._lineup.narrow(self._refused)
         self._lineup.next_in_class()
         if self._config.shortest_first and len(self._draft.promises) == 1:
             self._lineup = InOrder(sorted(self._rest(), key=_by_length))
@@ -133,21 +142,14 @@ class Cycle:
         else:
             self._lineup.set_class_aside()
 
-    def _is_too_long(self, head: Head) -> bool:
-        if head.job_class is None:
-            return False
-        return head.job.time_limit >= self._too_long.get(head.job_class, inf)
-
     def _pass_over(self, head: Head) -> None:
-        """The job would run too long; a shorter one of its class may do, within the depth."""
-        if head.job_class is not None:
-            known = self._too_long.get(head.job_class, inf)
-            self._too_long[head.job_class] = min(head.job.time_limit, known)
+        """It would run too long; a shorter one of its class may do, within the depth."""
         self._passed_over += 1
-        if self._passed_over < self._config.backfill_depth:
-            self._lineup.next_in_class()
-        else:
+        hopeless = self._refused.get(head.job.request) == 0.0
+        if hopeless or self._passed_over >= self._config.backfill_depth:
             self._lineup.set_class_aside()
+        else:
+            self._lineup.next_in_class()
 
 
 def _by_length(job: WaitingJob) -> tuple[float, float, int]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from heapq import heapify, heappop, heapreplace
-from math import inf
 from typing import NamedTuple, Protocol
 
 from queueapi.scheduling.accounts import Accounts
 from queueapi.scheduling.formula import WaitBoost
-from queueapi.scheduling.model import WaitingJob
+from queueapi.scheduling.model import Request, WaitingJob
 from queueapi.scheduling.plan import Priority
 from queueapi.scheduling.waiting import JobClass, WaitingJobs
 
@@ -45,8 +44,8 @@ class Lineup(Protocol):
     def set_group_aside(self) -> None:
         """Look at no more jobs of the head's group."""
 
-    def narrow(self, cpus: int) -> None:
-        """Jobs that ask for more CPUs than so many on a node may be left out from now on."""
+    def narrow(self, refused: Mapping[Request, float]) -> None:
+        """Jobs that ask what was refused, for as long (s), may be left out from now on."""
 
 
 class ByPriority:
@@ -102,7 +101,7 @@ class ByPriority:
     def set_group_aside(self) -> None:
         heappop(self._groups)
 
-    def narrow(self, cpus: int) -> None:
+    def narrow(self, refused: Mapping[Request, float]) -> None:
         pass  # the heads of its classes are quickly set aside
 
     def _head_heap(self) -> list[_Entry]:
@@ -160,7 +159,7 @@ class InOrder:
     def __init__(self, jobs: Iterable[WaitingJob]) -> None:
         self._jobs: Iterator[WaitingJob] = iter(jobs)
         self._aside: set[int] = set()  # groups
-        self._widest: float = inf  # CPUs
+        self._refused: Mapping[Request, float] = {}
         self._job: WaitingJob | None = None
         self.next_in_class()
 
@@ -171,9 +170,12 @@ class InOrder:
         return Head(job, None, _base_alone(job.base_priority))
 
     def next_in_class(self) -> None:
-        widest, aside = self._widest, self._aside
+        refused, aside = self._refused, self._aside
         for job in self._jobs:
-            if job.request.cpus <= widest and job.group_id not in aside:
+            refused_for = refused.get(job.request)
+            if refused_for is not None and job.expected_time >= refused_for:
+                continue
+            if job.group_id not in aside:
                 self._job = job
                 return
         self._job = None
@@ -185,8 +187,8 @@ class InOrder:
             self._aside.add(self._job.group_id)
         self.next_in_class()
 
-    def narrow(self, cpus: int) -> None:
-        self._widest = cpus
+    def narrow(self, refused: Mapping[Request, float]) -> None:
+        self._refused = refused
 
 
 @cache
