@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from queueapi.scheduling.fair_tree import Owner
 from queueapi.scheduling.formula import TICKS_PER_MINUTE, commitment
-from queueapi.scheduling.model import Config, Fairness, Group, Queue, RunningJob, WaitingJob
+from queueapi.scheduling.model import Config, Fairness, Group, Order, Queue, RunningJob, WaitingJob
 from queueapi.scheduling.plan import ReasonCode
 from queueapi.scheduling.usage import Shares, Usage
 
@@ -23,6 +23,7 @@ class Accounts:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        self._counts = config.limits or config.order is Order.FAIR_SHARE
         self.groups: dict[int, Group] = {}
         self.queues: dict[str, Queue] = {}
         self.usage = Usage(config)
@@ -48,11 +49,13 @@ class Accounts:
 
     def start(self, job: WaitingJob | RunningJob) -> None:
         """Count the job as running; its whole time limit counts as use from now on."""
-        self._count(job, 1)
+        if self._counts:
+            self._count(job, 1)
 
     def end(self, job: WaitingJob | RunningJob) -> None:
         """Undo `start`."""
-        self._count(job, -1)
+        if self._counts:
+            self._count(job, -1)
 
     def _count(self, job: WaitingJob | RunningJob, sign: int) -> None:
         group_id, user_id = job.group_id, job.user_id
@@ -112,7 +115,7 @@ class Accounts:
 
     def system_full(self) -> bool:
         """Whether the system-wide limit on running jobs is reached."""
-        return self.running >= self.config.max_running
+        return self.config.limits and self.running >= self.config.max_running
 
     def refusal(self, job: WaitingJob) -> ReasonCode | None:
         """The limit of its user, group, queue or array that keeps the job from starting, if any.
@@ -120,6 +123,8 @@ class Accounts:
         Only GROUP_QUOTA depends on the job's own time limit: a shorter job may pass it. All others
         hold for its whole class, and GROUP_RUNNING_LIMIT for its whole group, until a job ends.
         """
+        if not self.config.limits:
+            return None
         return self.running_refusal(job) or self.quota_refusal(job)
 
     def running_refusal(self, job: WaitingJob) -> ReasonCode | None:

@@ -6,7 +6,7 @@ from queueapi.scheduling.capacity import Space
 from queueapi.scheduling.model import WaitingJob
 from queueapi.scheduling.plan import Plan, Reservation
 from queueapi.scheduling.promises import Promises
-from queueapi.scheduling.state import State
+from queueapi.scheduling.state import State, reserves_once
 from queueapi.scheduling.timeline import Opening, Timeline
 
 
@@ -24,7 +24,9 @@ class Aftermath:
             self.board.hold(job.job_id, job.request, start.placement, plan.now + job.expected_time)
             self.accounts.start(job)
         # What will end when, with the reservations and without.
-        self.timeline = Timeline(self.board, self.windows, plan.now)
+        self.timeline = Timeline(
+            self.board, self.windows, plan.now, single=reserves_once(state.config)
+        )
         self.without_reservations = Timeline(self.board, self.windows, plan.now)
         self._promises = Promises()
         for reservation in plan.reservations:
@@ -38,7 +40,7 @@ class Aftermath:
         if self.accounts.system_full() or self.accounts.refusal(job) is not None:
             return False
         ends_at = self.now + job.time_limit
-        if self._promises and not self._promises.survive(job, ends_at, self.accounts):
+        if not self._promises.survive(job, ends_at, self.accounts):
             return False
         clusters: dict[str, int] = {}
         for space in self.board.fitting(job):

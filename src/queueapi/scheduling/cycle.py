@@ -28,6 +28,7 @@ class Cycle:
         self._config = state.config
         self._accounts = state.accounts
         self._draft = Draft(state, now)
+        self._promised = self._draft.promises.reservations  # grows
         self._lineup = self._first_lineup()
         self._refused: dict[Request, float] = {}  # the shortest expected time (s) refused
         self._looks = 0
@@ -46,9 +47,9 @@ class Cycle:
         try:
             while not self._finished() and (head := self._lineup.head()) is not None:
                 self._looks += 1
-                self._looks_behind += bool(self._draft.promises)
+                self._looks_behind += bool(self._promised)
                 self._consider(head)
-            return self._draft.plan(self._looks, self._draft.promises.reservations)
+            return self._draft.plan(self._looks, self._promised)
         finally:
             self._draft.undo()
 
@@ -62,7 +63,7 @@ class Cycle:
     def _finished(self) -> bool:
         if self._accounts.system_full():
             return True
-        if not self._draft.promises:
+        if not self._promised:
             return False
         if self._config.backfill is Backfill.NONE:
             return True
@@ -71,7 +72,7 @@ class Cycle:
         return self._looks_behind >= self._config.backfill_depth
 
     def _may_reserve(self) -> bool:
-        return len(self._draft.promises) < self._most_promises
+        return len(self._promised) < self._most_promises
 
     def _consider(self, head: Head) -> None:
         job, may_reserve = head.job, self._may_reserve()
@@ -82,7 +83,7 @@ class Cycle:
         elif (refusal := self._accounts.refusal(job)) is not None:
             self._respect(refusal, head)
         elif not self._breaks_promise(job) and (placement := self._draft.place(job)) is not None:
-            backfilled = bool(self._draft.promises)
+            backfilled = bool(self._promised)
             self._draft.start(job, placement, head.priority, backfilled=backfilled)
             self._lineup.started()
         elif may_reserve:
@@ -92,9 +93,10 @@ class Cycle:
 
     def _breaks_promise(self, job: WaitingJob) -> bool:
         """Whether it would keep a reserved job from starting by a limit that both count for."""
-        promises = self._draft.promises
+        if not self._promised:
+            return False
         ends_at = self._now + job.time_limit
-        return bool(promises) and not promises.survive(job, ends_at, self._accounts)
+        return not self._draft.promises.survive(job, ends_at, self._accounts)
 
     def _refuse(self, head: Head) -> None:
         """It does not fit, or it would delay a reservation; remember for all that ask the same.
@@ -120,9 +122,9 @@ class Cycle:
             return
         self._draft.reserve(job, opening)
         if not self._may_reserve():
-            self._lineup.narrow(self._refused)
+            self._lineup.narrow(self._draft, self._refused)
         self._lineup.next_in_class()
-        if self._config.shortest_first and len(self._draft.promises) == 1:
+        if self._config.shortest_first and len(self._promised) == 1:
             self._lineup = InOrder(sorted(self._rest(), key=_by_length))
 
     def _rest(self) -> list[WaitingJob]:

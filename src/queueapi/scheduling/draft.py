@@ -8,7 +8,7 @@ from queueapi.scheduling.capacity import Space, indices
 from queueapi.scheduling.model import Placement, Share, WaitingJob
 from queueapi.scheduling.plan import Effort, Plan, Priority, Reservation, Start
 from queueapi.scheduling.promises import Promises
-from queueapi.scheduling.state import State
+from queueapi.scheduling.state import State, reserves_once
 from queueapi.scheduling.timeline import Opening, Timeline
 
 
@@ -21,7 +21,9 @@ class Draft:
         self._board = state.board
         self._scans = state.board.scans
         self._starts: list[Start] = []
-        self.timeline = Timeline(state.board, state.windows, now)
+        self.timeline = Timeline(
+            state.board, state.windows, now, single=reserves_once(state.config)
+        )
         self.promises = Promises()
         self.most_cpus = self._board.shelves.most_cpus()  # free on one node
 

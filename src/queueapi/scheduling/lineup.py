@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from heapq import heapify, heappop, heapreplace
+from math import inf
 from typing import NamedTuple, Protocol
 
 from queueapi.scheduling.accounts import Accounts
@@ -26,6 +27,12 @@ class Head(NamedTuple):
     priority: Priority
 
 
+class Room(Protocol):
+    """What is free."""
+
+    most_cpus: int  # on one node
+
+
 class Lineup(Protocol):
     """Heads, best first. Every method but `head` is about the present head."""
 
@@ -44,8 +51,9 @@ class Lineup(Protocol):
     def set_group_aside(self) -> None:
         """Look at no more jobs of the head's group."""
 
-    def narrow(self, refused: Mapping[Request, float]) -> None:
-        """Jobs that ask what was refused, for as long (s), may be left out from now on."""
+    def narrow(self, room: Room, refused: Mapping[Request, float]) -> None:
+        """Jobs may be left out from now on that ask for more CPUs on a node than there are, or
+        for what was refused, and for as long (s)."""
 
 
 class ByPriority:
@@ -101,7 +109,7 @@ class ByPriority:
     def set_group_aside(self) -> None:
         heappop(self._groups)
 
-    def narrow(self, refused: Mapping[Request, float]) -> None:
+    def narrow(self, room: Room, refused: Mapping[Request, float]) -> None:
         pass  # the heads of its classes are quickly set aside
 
     def _head_heap(self) -> list[_Entry]:
@@ -159,6 +167,7 @@ class InOrder:
     def __init__(self, jobs: Iterable[WaitingJob]) -> None:
         self._jobs: Iterator[WaitingJob] = iter(jobs)
         self._aside: set[int] = set()  # groups
+        self._room: Room | None = None
         self._refused: Mapping[Request, float] = {}
         self._job: WaitingJob | None = None
         self.next_in_class()
@@ -171,11 +180,12 @@ class InOrder:
 
     def next_in_class(self) -> None:
         refused, aside = self._refused, self._aside
+        most_cpus = self._room.most_cpus if self._room else inf
         for job in self._jobs:
-            refused_for = refused.get(job.request)
-            if refused_for is not None and job.expected_time >= refused_for:
+            if job.request.cpus > most_cpus or job.group_id in aside:
                 continue
-            if job.group_id not in aside:
+            refused_for = refused.get(job.request)
+            if refused_for is None or job.expected_time < refused_for:
                 self._job = job
                 return
         self._job = None
@@ -187,8 +197,8 @@ class InOrder:
             self._aside.add(self._job.group_id)
         self.next_in_class()
 
-    def narrow(self, refused: Mapping[Request, float]) -> None:
-        self._refused = refused
+    def narrow(self, room: Room, refused: Mapping[Request, float]) -> None:
+        self._room, self._refused = room, refused
 
 
 @cache

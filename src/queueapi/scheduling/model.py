@@ -280,6 +280,7 @@ class Config:
     backfill: Backfill = Backfill.RESERVATIONS
     reservations: int = 1  # 1 is EASY backfill (Lifka 1995)
     shortest_first: bool = False  # backfill looks at the shortest jobs first (SJBF)
+    limits: bool = True  # False: nobody is limited, and nothing is counted for it
     backfill_depth: int = 1000  # jobs looked at behind the first reservation, per cycle
     default_quota_cpu_minutes: float = 10_000.0  # fair share of a group without a quota
 

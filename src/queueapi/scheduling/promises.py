@@ -18,9 +18,6 @@ class Promises:
         self.reservations: list[Reservation] = []
         self._jobs: list[tuple[WaitingJob, float]] = []
 
-    def __len__(self) -> int:
-        return len(self.reservations)
-
     def add(self, job: WaitingJob, reservation: Reservation) -> None:
         self.reservations.append(reservation)
         self._jobs.append((job, reservation.start))
@@ -33,6 +30,8 @@ class Promises:
         The first reserved job needs no slot of its own under the system-wide limit: it waits for
         a running job to end, and with that end comes a slot. Each further one does.
         """
+        if not (self._jobs and accounts.config.limits):
+            return True
         spare = accounts.config.max_running - accounts.running
         if spare < len(self._jobs):
             return False

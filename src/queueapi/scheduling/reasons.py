@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from queueapi.scheduling.aftermath import Aftermath
+from queueapi.scheduling.arrival import ArrivalRanking
 from queueapi.scheduling.board import enough
 from queueapi.scheduling.limits import limit_message
 from queueapi.scheduling.model import AdvanceReservation, Request, WaitingJob
@@ -18,7 +19,7 @@ from queueapi.scheduling.wording import asked, clock, counted
 class Explanation:
     """Reads reasons off one plan. What the plan is about to start counts as running."""
 
-    def __init__(self, state: State, plan: Plan, ranking: Ranking) -> None:
+    def __init__(self, state: State, plan: Plan, ranking: Ranking | ArrivalRanking) -> None:
         self._plan = plan
         self._now = plan.now
         self._after = Aftermath(state, plan)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from queueapi.scheduling.arrival import ArrivalRanking
 from queueapi.scheduling.board import enough
 from queueapi.scheduling.capacity import indices
 from queueapi.scheduling.events import Event
 from queueapi.scheduling.forecast import Forecast
-from queueapi.scheduling.model import Config, WaitingJob
+from queueapi.scheduling.model import Config, Order, WaitingJob
 from queueapi.scheduling.plan import FreeCapacity, Plan, QueueEntry, RankKey, Reason
 from queueapi.scheduling.planning import plan_of
 from queueapi.scheduling.ranking import Ranking
@@ -126,7 +127,9 @@ class Scheduler:
             if space.node is not None
         }
 
-    def _rank(self, now: float) -> Ranking:
+    def _rank(self, now: float) -> Ranking | ArrivalRanking:
+        if self.config.order is Order.ARRIVAL:
+            return ArrivalRanking(self._state, now)
         return Ranking(self._state, now)
 
     def _plan(self, now: float) -> Plan:

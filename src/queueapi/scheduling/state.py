@@ -38,6 +38,17 @@ def keeps_reservations(config: Config) -> bool:
     return config.backfill is Backfill.CONSERVATIVE and config.order is Order.ARRIVAL
 
 
+def reserves_once(config: Config) -> bool:
+    """Whether a plan makes one reservation at the most."""
+    match config.backfill:
+        case Backfill.NONE:
+            return True
+        case Backfill.RESERVATIONS:
+            return config.reservations <= 1
+        case Backfill.CONSERVATIVE:
+            return False
+
+
 class State:
     """Jobs, nodes and accounts. Each fact replaces what was known; repeating one changes nothing.
 

@@ -12,6 +12,7 @@ from queueapi.scheduling.capacity import Hold, NodeKey, Space, indices, mask_of
 from queueapi.scheduling.model import Placement, Share, WaitingJob
 from queueapi.scheduling.plan import Reservation
 from queueapi.scheduling.profile import Profile
+from queueapi.scheduling.shadow import Shadow
 from queueapi.scheduling.windows import Stretch, Windows
 
 
@@ -34,11 +35,13 @@ class Timeline:
     a Profile.
     """
 
-    def __init__(self, board: Board, windows: Windows, now: float) -> None:
+    def __init__(self, board: Board, windows: Windows, now: float, *, single: bool = False) -> None:
+        """`single`: no node is booked twice, and none is asked for after it was booked."""
+        self._single = single
         self._board = board
         self._windows = windows
         self._now = now
-        self._profiles: dict[NodeKey, Profile] = {}
+        self._profiles: dict[NodeKey, Profile | Shadow] = {}
         self._booked: dict[int, _Booking] = {}  # by job
 
     def gpus_now(self, job: WaitingJob, space: Space) -> int | None:
@@ -91,14 +94,16 @@ class Timeline:
         request, end = job.request, opening.start + job.expected_time
         holds, shares = [], []
         for space in opening.spaces:
-            profile = self._profile(space)
             gpus = 0
             if request.gpu_count:
-                free = profile.gpus_between(opening.start, end)
-                gpus = space.choose_gpus(request, free)
+                gpus = space.choose_gpus(request, self._free_gpus(space, opening.start, end))
             hold = Hold(end, job.job_id, request.cpus, request.memory_mb, gpus, request.exclusive)
-            profile.book(opening.start, hold)
-            holds.append((profile, hold))
+            if self._single:
+                self._profiles[space.key] = Shadow(space, opening.start, hold)
+            else:
+                profile = self._profile(space)
+                profile.book(opening.start, hold)
+                holds.append((profile, hold))
             shares.append(Share(space.key.name, indices(gpus) if gpus else ()))
         placement = Placement(opening.spaces[0].key.cluster, tuple(shares))
         reservation = Reservation(job.job_id, placement, opening.start)
@@ -119,10 +124,12 @@ class Timeline:
                 by_space.setdefault(space.key, []).append((reservation.start, hold))
                 holds.append((reservation, space, hold))
         for reservation, space, hold in holds:
-            if space.key not in self._profiles:
-                self._profiles[space.key] = Profile(space, self._now, by_space[space.key])
+            profile = self._profiles.get(space.key)
+            if not isinstance(profile, Profile):
+                profile = Profile(space, self._now, by_space[space.key])
+                self._profiles[space.key] = profile
             booking = self._booked.setdefault(reservation.job_id, _Booking(reservation, []))
-            booking.holds.append((self._profiles[space.key], hold))
+            booking.holds.append((profile, hold))
 
     def unbook(self, job_id: int) -> _Booking:
         """Undo `book`."""
@@ -139,9 +146,14 @@ class Timeline:
 
     def _profile(self, space: Space) -> Profile:
         profile = self._profiles.get(space.key)
-        if profile is None:
+        if not isinstance(profile, Profile):
             profile = self._profiles[space.key] = Profile(space, self._now)
         return profile
+
+    def _free_gpus(self, space: Space, start: float, end: float) -> int:
+        return (
+            space.gpus_at(start) if self._single else self._profile(space).gpus_between(start, end)
+        )
 
     def _earliest_meeting(self, job: WaitingJob) -> Opening | None:
         """The first moment at which enough nodes of one cluster fit the job."""
@@ -170,7 +182,7 @@ class Timeline:
 
     def _free_stretches(self, space: Space, job: WaitingJob, horizon: float) -> Iterator[Stretch]:
         profile = self._profiles.get(space.key)
-        if profile is None:
+        if not isinstance(profile, Profile):
             start = space.fits_when(job.request, horizon)
             if start is not None:
                 yield max(start, self._now), inf

@@ -107,7 +107,8 @@ class WaitingJobs:
     """
 
     def __init__(self, order: Order = Order.FAIR_SHARE) -> None:
-        self._arrivals: Run | None = Run(0, 0, "", 0) if order is Order.ARRIVAL else None
+        self._in_order = order is Order.ARRIVAL
+        self.arrivals: list[Ticket] = []  # of eligible jobs; in order of arrival just this is kept
         self.jobs: dict[int, WaitingJob] = {}
         self.lanes: dict[LaneKey, Run] = {}
         self.classes: dict[Owner, dict[ClassKey, JobClass]] = {}
@@ -170,13 +171,17 @@ class WaitingJobs:
 
     def by_arrival(self) -> Iterator[WaitingJob]:
         """The eligible jobs, first come first. Only for Order.ARRIVAL."""
-        assert self._arrivals is not None
-        return (self.jobs[job_id] for _, job_id in self._arrivals.tickets)
+        jobs = self.jobs
+        return (jobs[job_id] for _, job_id in self.arrivals)
 
     def _takes_part(self, job: WaitingJob) -> bool:
         return not job.depends_on and (job.eligible_at <= 0 or job.eligible_at <= self._line)
 
     def _index(self, jobs: list[WaitingJob]) -> None:
+        if self._in_order:
+            for job in jobs:
+                insort(self.arrivals, (job.queued_at, job.job_id))
+            return
         alike: dict[tuple[object, ...], list[Ticket]] = {}
         for job in jobs:
             shared = _shared(job)
@@ -190,13 +195,11 @@ class WaitingJobs:
             self._class(key).add_all(tickets)
             self._lane(key).add_all(tickets)
 
-        if self._arrivals is not None:
-            self._arrivals.add_all(sorted((job.queued_at, job.job_id) for job in jobs))
-
     def _unindex(self, job: WaitingJob) -> None:
         ticket = (job.queued_at, job.job_id)
-        if self._arrivals is not None:
-            self._arrivals.remove(ticket)
+        if self._in_order:
+            del self.arrivals[bisect_left(self.arrivals, ticket)]
+            return
         key = _class_key(ClassKey._make(_shared(job)))
         lane_key = LaneKey(*key[:4])
         lane = self.lanes[lane_key]
