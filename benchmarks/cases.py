@@ -98,10 +98,10 @@ def _left(http: httpx.Client, status: str) -> bool:
 
 FILL = """
 INSERT INTO jobs (user_id, group_id, name, tags, script, cpu_cores, memory_mb, gpu_count,
-    time_limit, base_priority, max_retries, estimated_cost, state, created_at, queued_at,
+    time_limit, queue, base_priority, max_retries, estimated_cost, state, created_at, queued_at,
     started_at, ended_at, exit_code)
-SELECT (SELECT max(id) FROM users), 1, '', '{}', 'true', 64, 1024 + i % 50, 0, 3600, 1 + i % 10,
-    1, 0, CASE WHEN i <= $1 - $2 THEN 'completed' ELSE 'queued' END, t, t,
+SELECT (SELECT max(id) FROM users), 1, '', '{}', 'true', 64, 1024 + i % 50, 0, 3600, 'normal',
+    1 + i % 10, 1, 0, CASE WHEN i <= $1 - $2 THEN 'completed' ELSE 'queued' END, t, t,
     CASE WHEN i <= $1 - $2 THEN t END, CASE WHEN i <= $1 - $2 THEN t END,
     CASE WHEN i <= $1 - $2 THEN 0 END
 FROM generate_series(1, $1::int) AS i,

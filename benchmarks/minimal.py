@@ -13,8 +13,8 @@ from pydantic import BaseModel
 KEY = os.environ.get("BENCH_KEY", "")
 INSERT = """
 INSERT INTO jobs (user_id, group_id, name, tags, script, cpu_cores, memory_mb, gpu_count,
-                  time_limit, base_priority, max_retries, estimated_cost)
-VALUES ($1, 1, $2, '{}', $3, 1, 102, 0, 36, 1, 1, 0) RETURNING id
+                  time_limit, queue, base_priority, max_retries, estimated_cost)
+VALUES ($1, 1, $2, '{}', $3, 1, 102, 0, 36, 'express', 1, 1, 0) RETURNING id
 """
 
 

@@ -39,7 +39,9 @@ EMPTY = """
 DELETE FROM inbox; DELETE FROM idempotency_keys; DELETE FROM job_events; DELETE FROM attempts;
 DELETE FROM jobs; DELETE FROM submitted_counts; DELETE FROM usage_ledger; DELETE FROM usage_days;
 DELETE FROM node_settings; DELETE FROM users; DELETE FROM groups; DELETE FROM leadership;
-INSERT INTO groups (name, join_policy) VALUES ('default', 'open');
+INSERT INTO groups (name, join_policy) VALUES ('default', 'open'); DELETE FROM queues;
+INSERT INTO queues (name, time_limit, is_routed)
+VALUES ('express', 300, true), ('normal', 86400, true), ('long', 604800, true);
 """
 NODE = NodeInventory("stage", 64, 256 * 1024, ("a100", "a100"))
 

@@ -25,7 +25,7 @@ LAYERS = (
     # liveness. Beside it the scheduler's loop.
     {"api", "openapi", "access", "health", "controller"},
     # The domains.
-    {"jobs", "groups", "clusters"},
+    {"jobs", "groups", "clusters", "queues"},
     # Who asks, and what they may do.
     {"auth"},
     # The scheduler's mind. The adapters to clusters.

@@ -22,6 +22,7 @@ from queueapi.groups import account_routes, member_routes
 from queueapi.groups import routes as groups
 from queueapi.jobs import log_routes, queue_routes
 from queueapi.jobs import routes as jobs
+from queueapi.queues import routes as queues
 
 log = structlog.get_logger(__name__)
 FOREIGN_KEY = "23503"  # PostgreSQL's code for a row that refers to nothing
@@ -111,6 +112,7 @@ def mount_routers(app: FastAPI) -> None:
         jobs,
         log_routes,
         queue_routes,
+        queues,
         auth,
         account_routes,
         token_routes,

@@ -97,6 +97,7 @@ class Settings(BaseSettings):
     max_estimated_hours: float = Field(720, gt=0)
     max_script_bytes: Count = 1024**2
     max_batch_jobs: Count = 10_000
+    max_priority_factor: float = Field(2.0, gt=0, allow_inf_nan=False)
     idempotency_hours: Count = 24
 
     # The scheduler

@@ -43,9 +43,10 @@ Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=
 PageSize = Annotated[int, Field(ge=1, le=200), BeforeValidator(from_text)]
 # One line of text for people: any language, no control characters.
 Name = Annotated[str, Field(min_length=1, max_length=100, pattern=PRINTABLE)]
-# One line of text that may be empty.
 # A group's name: it may become an account or a label elsewhere, and is never taken for an id.
 GroupName = Annotated[str, Field(max_length=100, pattern=GROUP_NAME)]
+# A queue's name; it stands in paths.
+QueueName = Annotated[str, Field(max_length=50, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 # Where a page of a list begins, as an earlier page's `next` gave it.
 Cursor = Annotated[str, Field(max_length=200, pattern=r"^[A-Za-z0-9_=-]*$")]
 

@@ -31,6 +31,7 @@ TAGS = [
     {"name": "logs", "description": "What jobs wrote"},
     {"name": "nodes", "description": "What nodes have, what is free on them, and their state"},
     {"name": "queue", "description": "The waiting jobs in the scheduler's order"},
+    {"name": "queues", "description": "Queues: their limits, and their administration"},
     {"name": "users", "description": "Administration of accounts"},
 ]
 NULL = {"type": "null"}
@@ -96,6 +97,7 @@ PROBLEM_HEADERS = {
 ANSWER_HEADERS = {
     "register": {"201": ["Location"]},
     "create_group": {"201": ["Location"]},
+    "create_queue": {"201": ["Location"]},
     "submit_job": {"201": ["ETag", "Location", "Idempotency-Replayed"]},
     "submit_jobs": {"201": ["Idempotency-Replayed"]},
     "get_job": {"200": ["ETag"], "304": ["ETag"]},
@@ -120,10 +122,16 @@ LINKS: dict[tuple[str, str], tuple[str, str, str]] = {
     ("list_jobs", "200"): ("cursor", "$response.body#/next", "list_jobs"),
     ("get_queue", "200"): ("cursor", "$response.body#/next", "get_queue"),
     ("list_nodes", "200"): ("cursor", "$response.body#/next", "list_nodes"),
+    ("list_queues", "200"): ("cursor", "$response.body#/next", "list_queues"),
     ("list_users", "200"): ("cursor", "$response.body#/next", "list_users"),
     ("list_groups", "200"): ("cursor", "$response.body#/next", "list_groups"),
     ("list_members", "200"): ("cursor", "$response.body#/next", "list_members"),
     ("create_api_token", "201"): ("token_id", "$response.body#/id", "revoke_api_token"),
+    ("create_queue", "201"): (
+        "queue_name",
+        "$response.body#/name",
+        "get_queue_limits change_queue delete_queue",
+    ),
     ("create_group", "201"): (
         "group_id",
         "$response.body#/id",

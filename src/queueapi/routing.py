@@ -35,7 +35,8 @@ class StrictRequest(Request):
 class StrictRoute(APIRoute):
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         match, child = super().matches(scope)
-        if not WORDS.isdisjoint(child.get("path_params", {}).values()):
+        places = child.get("path_params", {}).items()
+        if any(name.endswith("_id") and value in WORDS for name, value in places):
             return Match.NONE, {}
         return match, child
 

@@ -145,6 +145,7 @@ class World:
                 memory_mb=1024,
                 gpu_count=0,
                 time_limit=3600,
+                queue="normal",
                 base_priority=5,
                 max_retries=0,
                 estimated_cost=0,

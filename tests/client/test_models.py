@@ -8,6 +8,7 @@ from queueapi.client import models
 from queueapi.clusters import schemas as clusters
 from queueapi.groups import schemas as groups
 from queueapi.jobs import schemas as jobs
+from queueapi.queues import schemas as queues
 
 PAIRS: list[tuple[type[BaseModel], type[BaseModel]]] = [
     (models.Job, jobs.Job),
@@ -19,6 +20,7 @@ PAIRS: list[tuple[type[BaseModel], type[BaseModel]]] = [
     (models.Event, jobs.Event),
     (models.QueueEntry, jobs.QueueEntry),
     (models.QueuePage, jobs.QueuePage),
+    (models.Queue, queues.QueueDocument),
     (models.TokenPair, auth.TokenPair),
     (models.User, auth.UserView),
     (models.Membership, groups.MembershipView),

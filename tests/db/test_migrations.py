@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from alembic import command
@@ -127,9 +128,11 @@ async def test_migrating_again_changes_nothing(database: Database) -> None:
 async def test_the_history_is_one_line() -> None:
     scripts = ScriptDirectory.from_config(alembic_config())
     assert len(scripts.get_heads()) == 1
-    revisions = [script.revision for script in scripts.walk_revisions()][::-1]
-    assert revisions[0] == "0001"
-    assert all(re.fullmatch(r"\d{4}", revision) for revision in revisions)
+    found = list(scripts.walk_revisions())
+    assert not any(script.is_branch_point or script.is_merge_point for script in found)
+    # Each file's name begins with its revision, a number of four digits.
+    assert {script.revision for script in found} == {Path(s.path).name[:4] for s in found}
+    assert all(re.fullmatch(r"\d{4}", script.revision) for script in found)
 
 
 async def test_a_postgresql_that_is_too_old_is_refused(empty_database_url: str) -> None:

@@ -18,8 +18,8 @@ Make = Callable[..., Any]
 ADD = text("""
 WITH g AS (SELECT id FROM groups WHERE name = 'default')
 INSERT INTO jobs (user_id, group_id, name, tags, script, cpu_cores, memory_mb, gpu_count,
-    time_limit, base_priority, max_retries, estimated_cost, state, held, intent)
-SELECT :user, g.id, '', '{}', 'true', 1, 1, 0, 60, 1, 1, 0, :state, :held, :intent FROM g
+    time_limit, queue, base_priority, max_retries, estimated_cost, state, held, intent)
+SELECT :user, g.id, '', '{}', 'true', 1, 1, 0, 60, 'express', 1, 1, 0, :state, :held, :intent FROM g
 RETURNING id
 """)
 COUNT = text("""

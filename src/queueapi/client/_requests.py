@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
+from urllib.parse import quote
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
@@ -19,6 +20,7 @@ from queueapi.client.models import (
     Member,
     Node,
     Profile,
+    Queue,
     QueuePage,
     Registered,
     TokenPair,
@@ -230,6 +232,29 @@ def queue(limit: int, cursor: str | None) -> Request[QueuePage]:
     return Request("GET", "/api/queue", _reader(QueuePage), params=params, repeatable=True)
 
 
+# Queues
+
+
+def get_queue(name: str) -> Request[Queue]:
+    return Request("GET", _queue_path(name), _reader(Queue), repeatable=True)
+
+
+def create_queue(fields: Mapping[str, Any]) -> Request[Queue]:
+    return Request("POST", "/api/queues", _reader(Queue), body=fields)
+
+
+def change_queue(name: str, changes: Mapping[str, Any]) -> Request[Queue]:
+    return Request("PATCH", _queue_path(name), _reader(Queue), body=changes, repeatable=True)
+
+
+def delete_queue(name: str) -> Request[None]:
+    return Request("DELETE", _queue_path(name), _nothing)
+
+
+def _queue_path(name: str) -> str:
+    return f"/api/queues/{quote(name, safe='')}"
+
+
 # Logs
 
 
@@ -308,6 +333,10 @@ def as_jobs(found: Page) -> list[Job]:
 
 def as_groups(found: Page) -> list[GroupSummary]:
     return [GroupSummary.model_validate(item) for item in found.items or ()]
+
+
+def as_queues(found: Page) -> list[Queue]:
+    return [Queue.model_validate(item) for item in found.items or ()]
 
 
 def as_users(found: Page) -> list[User]:

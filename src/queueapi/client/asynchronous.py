@@ -18,6 +18,7 @@ from queueapi.client.models import (
     Member,
     Node,
     Profile,
+    Queue,
     QueuePage,
     Registered,
     TokenPair,
@@ -80,7 +81,8 @@ class AsyncClient(AsyncDriver):
         return await self._run(_flows.wait(job_id, timeout, self.patience))
 
     def list(self, **filters: Any) -> AsyncGenerator[Job, None]:
-        """Jobs, newest first. Filters: status, group, name, tag, created_after, created_before."""
+        """Jobs, newest first. Filters: status, group, queue, name, tag, created_after,
+        created_before."""
         return self._iterate(_flows.pages("/api/jobs", filters, _requests.as_jobs, self.patience))
 
     async def cancel(self, job_id: int) -> Job:
@@ -104,6 +106,25 @@ class AsyncClient(AsyncDriver):
 
     async def queue(self, *, limit: int = 50, cursor: str | None = None) -> QueuePage:
         return await self._do(_requests.queue(limit, cursor))
+
+    # Queues
+
+    def queues(self) -> AsyncGenerator[Queue, None]:
+        """Those that you may use, the shortest time limit first."""
+        return self._iterate(_flows.pages("/api/queues", {}, _requests.as_queues, self.patience))
+
+    async def get_queue(self, name: str) -> Queue:
+        return await self._do(_requests.get_queue(name))
+
+    async def create_queue(self, name: str, max_estimated_hours: float, **fields: Any) -> Queue:
+        body = {"name": name, "max_estimated_hours": max_estimated_hours, **fields}
+        return await self._do(_requests.create_queue(body))
+
+    async def change_queue(self, name: str, **changes: Any) -> Queue:
+        return await self._do(_requests.change_queue(name, changes))
+
+    async def delete_queue(self, name: str) -> None:
+        await self._do(_requests.delete_queue(name))
 
     # Logs
 

@@ -28,6 +28,7 @@ class Job(Document):
     held: bool
     user: str
     group: str
+    queue: str
     job_type: str | None
     tags: list[str]
     nodes: int
@@ -134,6 +135,7 @@ class QueueEntry(Document):
     name: str
     user: str
     group: str
+    queue: str
     nodes: int
     cpu_cores: int  # on each node
     memory_gb: float
@@ -155,6 +157,24 @@ class QueuePage(Document):
     running: int
     entries: list[QueueEntry]
     next: str | None
+
+
+class Queue(Document):
+    """A class of jobs. A limit that is None means: none."""
+
+    name: str
+    state: str  # up, down, drain or inactive
+    max_estimated_hours: float
+    is_routed: bool  # takes jobs that name no queue
+    priority_factor: float
+    max_running_per_user: int | None
+    max_running_per_group: int | None
+    max_submitted_per_user: int | None
+    groups: list[str] | None  # None = all
+    clusters: list[str] | None  # None = all
+    waiting: int
+    running: int
+    created_at: datetime
 
 
 class TokenPair(Document):

@@ -18,6 +18,7 @@ from queueapi.client.models import (
     Member,
     Node,
     Profile,
+    Queue,
     QueuePage,
     Registered,
     TokenPair,
@@ -78,7 +79,8 @@ class Client(SyncDriver):
         return self._run(_flows.wait(job_id, timeout, self.patience))
 
     def list(self, **filters: Any) -> Iterator[Job]:
-        """Jobs, newest first. Filters: status, group, name, tag, created_after, created_before."""
+        """Jobs, newest first. Filters: status, group, queue, name, tag, created_after,
+        created_before."""
         return self._iterate(_flows.pages("/api/jobs", filters, _requests.as_jobs, self.patience))
 
     def cancel(self, job_id: int) -> Job:
@@ -102,6 +104,25 @@ class Client(SyncDriver):
 
     def queue(self, *, limit: int = 50, cursor: str | None = None) -> QueuePage:
         return self._do(_requests.queue(limit, cursor))
+
+    # Queues
+
+    def queues(self) -> Iterator[Queue]:
+        """Those that you may use, the shortest time limit first."""
+        return self._iterate(_flows.pages("/api/queues", {}, _requests.as_queues, self.patience))
+
+    def get_queue(self, name: str) -> Queue:
+        return self._do(_requests.get_queue(name))
+
+    def create_queue(self, name: str, max_estimated_hours: float, **fields: Any) -> Queue:
+        body = {"name": name, "max_estimated_hours": max_estimated_hours, **fields}
+        return self._do(_requests.create_queue(body))
+
+    def change_queue(self, name: str, **changes: Any) -> Queue:
+        return self._do(_requests.change_queue(name, changes))
+
+    def delete_queue(self, name: str) -> None:
+        self._do(_requests.delete_queue(name))
 
     # Logs
 

@@ -173,6 +173,7 @@ class _Turn:
             await self._lead.fence(session)
             await self._mirror.load_groups(session, time.time())
             await self._mirror.load_nodes(session)
+            await self._mirror.load_queues(session)
             await self._mirror.load_active(session)
 
     async def sweep(self) -> None:
@@ -192,12 +193,13 @@ class _Turn:
             async with self._database.transaction() as session:
                 await self._lead.fence(session)  # or it would take what the next leader needs
                 ids, others_changed, taken = await inbox.take(session, INBOX_BATCH)
-                ordered = sorted(ids)
-                if ordered:
-                    await self._mirror.load_jobs(session, ordered[:RELOAD_BATCH])
                 if others_changed:
                     await self._mirror.load_groups(session, time.time())
                     await self._mirror.load_nodes(session)
+                    ids |= await self._mirror.load_queues(session)
+                ordered = sorted(ids)
+                if ordered:
+                    await self._mirror.load_jobs(session, ordered[:RELOAD_BATCH])
             for start in range(RELOAD_BATCH, len(ordered), RELOAD_BATCH):
                 await asyncio.sleep(0)
                 async with self._database.transaction() as session:

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from queueapi.clock import from_epoch
 from queueapi.config import Settings
 from queueapi.controller.nodes import KnownNodes
+from queueapi.controller.queues import KnownQueues
 from queueapi.executors.base import NodeInventory
 from queueapi.groups import usage
 from queueapi.groups.models import Group as GroupRow
@@ -29,6 +30,7 @@ from queueapi.scheduling import (
     JobRemoved,
     JobStarted,
     Placement,
+    QueueChanged,
     Request,
     RunningJob,
     Scheduler,
@@ -41,7 +43,7 @@ DAY = 86_400  # seconds
 _COLUMNS = """
 SELECT j.id, j.user_id, j.group_id, j.state, j.held, j.intent, j.cpu_cores, j.memory_mb,
        j.gpu_count, j.gpu_type, j.nodes, j."constraint", j.exclusive,
-       j.time_limit, j.base_priority, j.retries, j.max_retries,
+       j.time_limit, j.queue, j.base_priority, j.retries, j.max_retries,
        extract(epoch FROM j.queued_at)::float8 AS queued_at,
        coalesce(extract(epoch FROM j.eligible_at), 0)::float8 AS eligible_at,
        a.id AS attempt_id, a.launch_key,
@@ -108,6 +110,7 @@ class Mirror:
         self.nodes = KnownNodes()
         self._usage: dict[int, GroupUsage] = {}
         self.group_names: dict[int, str] = {}
+        self._queues = KnownQueues(settings.max_priority_factor)
 
     async def load_active(self, session: AsyncSession) -> None:
         self._take(await session.execute(_ACTIVE))
@@ -135,6 +138,13 @@ class Mirror:
             used = GroupUsage(group.id, decayed.get(group.id, 0.0), now, window.get(group.id, 0.0))
             self._use(used)
         self.group_names = {group.id: group.name for group in groups}
+
+    async def load_queues(self, session: AsyncSession) -> set[int]:
+        """Factors, limits and states; returns the ids of jobs to be loaded anew for it."""
+        queues, job_ids = await self._queues.load(session)
+        for queue in queues:
+            self.scheduler.apply(QueueChanged(queue))
+        return job_ids
 
     def charge(self, charges: Iterable[usage.Charge], now: float) -> None:
         """What was just added to the ledger, without reading it again."""
@@ -171,7 +181,7 @@ class Mirror:
 
     def _take(self, rows: Iterable[Row[Any]]) -> None:
         for row in rows:
-            if row.state == JobState.QUEUED and not row.held:
+            if row.state == JobState.QUEUED and not row.held and self._queues.starts(row.queue):
                 self._unplace(row.id)
                 self.scheduler.apply(JobQueued(self._waiting(row)))
             elif row.state in PLACED_STATES and row.attempt_id is not None:
@@ -198,15 +208,17 @@ class Mirror:
             time_limit=row.time_limit,
             queued_at=row.queued_at,
             eligible_at=row.eligible_at,
+            queue=row.queue,
         )
 
     def _request(self, row: Row[Any]) -> Request:
         asked = (row.cpu_cores, row.memory_mb, row.gpu_count, row.gpu_type, row.nodes)
-        kind = (*asked, row.constraint, row.exclusive)
+        clusters = self._queues.clusters(row.queue)
+        kind = (*asked, row.constraint, row.exclusive, clusters)
         request = self._requests.get(kind)
         if request is None:
             wanted = parse_constraint(row.constraint)
-            request = Request(*asked, constraint=wanted, exclusive=row.exclusive)
+            request = Request(*asked, constraint=wanted, exclusive=row.exclusive, clusters=clusters)
             self._requests[kind] = request
         return request
 
@@ -243,6 +255,7 @@ class Mirror:
             placement=_placement(row),
             time_limit=row.time_limit,
             started_at=since.timestamp(),
+            queue=row.queue,
         )
         self.scheduler.apply(JobStarted(running))
 

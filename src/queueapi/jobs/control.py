@@ -12,9 +12,11 @@ from queueapi.clock import utc_now
 from queueapi.config import Settings
 from queueapi.errors import Conflict, PreconditionFailed
 from queueapi.jobs.lifecycle import Transition, amend, transition
-from queueapi.jobs.limits import check_count
+from queueapi.jobs.limits import check_count, check_queue_count
 from queueapi.jobs.models import PLACED_STATES, TERMINAL_STATES, Intent, Job, JobState
 from queueapi.jobs.query import not_found
+from queueapi.jobs.submit import active_in_queues
+from queueapi.queues.admission import check_taking, load_rules
 
 HELD_REASON = "JobHeldUser"
 _COUNT = text("""
@@ -85,6 +87,12 @@ async def _check_submission(session: AsyncSession, settings: Settings, job: Job)
         )
     own = row.max_submitted_per_user
     check_count(settings.max_submitted_per_user if own is None else own, row.active, 1)
+    queues = [queue for queue in await load_rules(session) if queue.name == job.queue]
+    if not queues:
+        raise Conflict(f"The queue {job.queue} of job {job.id} is gone. Submit the job anew.")
+    check_taking(job.queue, queues[0].state)
+    active = await active_in_queues(session, queues, [job.user_id])
+    check_queue_count(queues[0], active.get((job.user_id, job.queue), 0), 1)
 
 
 async def _intend(session: AsyncSession, job: Job, intent: Intent, kind: str, message: str) -> None:

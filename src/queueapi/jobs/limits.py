@@ -1,11 +1,13 @@
 """What a user may submit: pure checks on figures that the caller has read."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from queueapi.config import Settings
 from queueapi.errors import Conflict, FieldError, Invalid, LimitExceeded, NotFound, Problem
 from queueapi.jobs.schemas import JobSubmission, Provider
+from queueapi.queues.admission import Applicant, Rules, choose
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +20,21 @@ class Membership:
     max_submitted: int  # jobs that have not ended, per user
 
 
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """Where a new job belongs: who is charged, and the queue that takes it."""
+
+    group: Membership
+    queue: Rules
+
+
 @dataclass(slots=True)
 class Allowance:
     """One user's: how many of their jobs have not ended, and the groups they may charge."""
 
     active: int
     memberships: dict[str, Membership] = field(default_factory=dict)
+    in_queue: Counter[str] = field(default_factory=Counter)  # of `active`, where that is limited
 
     def add(self, membership: Membership) -> None:
         self.memberships[membership.name] = membership
@@ -49,9 +60,12 @@ class Allowance:
 
 
 def check(
-    settings: Settings, allowance: Allowance, jobs: Sequence[JobSubmission]
-) -> list[Membership]:
-    """The group that each job charges. Raises a Problem that names the first job refused.
+    settings: Settings,
+    allowance: Allowance,
+    queues: Sequence[Rules],
+    jobs: Sequence[JobSubmission],
+) -> list[Admission]:
+    """The group and the queue of each job. Raises a Problem that names the first job refused.
 
     On success the jobs count: a later submission of the same user meets the higher figure.
     """
@@ -64,21 +78,28 @@ def check(
             used=0,
             requested=len(jobs),
         )
-    groups = []
+    admissions = []
     for index, job in enumerate(jobs):
         try:
             _check_size(settings, job)
             group = allowance.group(job.group)
+            wanted = Applicant(job.queue, job.time_limit, group.group_id, group.name)
+            queue = choose(queues, wanted)
             _check_quota(group, job)
         except Problem as problem:
             if len(jobs) > 1:
                 problem.detail = f"Job {index} of the batch: {problem.detail}"
                 problem.members["index"] = index
             raise
-        groups.append(group)
-    check_count(min(group.max_submitted for group in groups), allowance.active, len(jobs))
+        admissions.append(Admission(group, queue))
+    check_count(min(a.group.max_submitted for a in admissions), allowance.active, len(jobs))
+    limited = Counter(a.queue for a in admissions if a.queue.max_submitted_per_user is not None)
+    for queue, more in limited.items():
+        check_queue_count(queue, allowance.in_queue[queue.name], more)
     allowance.active += len(jobs)
-    return groups
+    for queue, more in limited.items():
+        allowance.in_queue[queue.name] += more
+    return admissions
 
 
 def check_count(limit: int, active: int, more: int) -> None:
@@ -89,6 +110,21 @@ def check_count(limit: int, active: int, more: int) -> None:
             f"of {limit}. Wait for some to end, cancel some, or ask an administrator to raise "
             "max_submitted_per_user.",
             limit_name="max_submitted_per_user",
+            limit=limit,
+            used=active,
+            requested=more,
+        )
+
+
+def check_queue_count(queue: Rules, active: int, more: int) -> None:
+    """Whether a user with so many jobs in the queue that have not ended may have `more` there."""
+    limit = queue.max_submitted_per_user
+    if limit is not None and active + more > limit:
+        raise LimitExceeded(
+            f"{active} of your jobs in the queue {queue.name} have not ended; with {more} more "
+            f"they would pass its limit of {limit}. Wait for some to end, cancel some, or name "
+            "another queue.",
+            limit_name="queue_max_submitted_per_user",
             limit=limit,
             used=active,
             requested=more,

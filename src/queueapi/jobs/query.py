@@ -18,8 +18,11 @@ from queueapi.jobs import schemas
 from queueapi.jobs.models import Attempt, Job, JobEvent, JobState
 from queueapi.jobs.submit import Accepted
 from queueapi.paging import decode_cursor, encode_cursor
+from queueapi.queues.models import STARTING, Queue, QueueState
 
 _TEXTS = {"script", "env", "input_data"}
+# Why a job waits whose queue starts none, in Slurm's words for a partition.
+_CLOSED = {QueueState.DOWN: "PartitionDown", QueueState.INACTIVE: "PartitionInactive"}
 _COLUMNS = [c for c in Job.__table__.columns if c.name not in _TEXTS]
 
 
@@ -29,6 +32,7 @@ class JobFilter:
     group: str | None = None
     name: str | None = None
     tag: str | None = None
+    queue: str | None = None
     created_after: datetime | None = None
     created_before: datetime | None = None
 
@@ -43,6 +47,8 @@ class JobFilter:
             found.append((Job.name == self.name) & (Job.name != ""))
         if self.tag is not None:
             found.append(Job.tags.contains([self.tag]) & (Job.tags != []))
+        if self.queue is not None:
+            found.append(Job.queue == self.queue)
         if self.created_after is not None:
             found.append(Job.created_at >= self.created_after)
         if self.created_before is not None:
@@ -67,25 +73,33 @@ def not_found(job_id: int) -> NotFound:
 
 def _documents(where: ColumnElement[bool]) -> Select[Any]:
     return (
-        select(*_COLUMNS, User.email, Group.name.label("group_name"))
+        select(
+            *_COLUMNS,
+            User.email,
+            Group.name.label("group_name"),
+            Queue.state.label("queue_state"),
+        )
         .join(User, User.id == Job.user_id)
         .join(Group, Group.id == Job.group_id)
+        .outerjoin(Queue, Queue.name == Job.queue)
         .where(where)
     )
 
 
 def document_fields(row: Row[Any]) -> dict[str, Any]:
     """A job row as the fields of schemas.Job."""
+    reason, message = _reason(row)
     seconds = (row.ended_at - row.started_at).total_seconds() if _ran(row) else None
     return {
         "id": row.id,
         "name": row.name,
         "status": row.state,
-        "reason": row.reason,
-        "reason_message": row.reason_message,
+        "reason": reason,
+        "reason_message": message,
         "held": row.held,
         "user": row.email,
         "group": row.group_name,
+        "queue": row.queue,
         "job_type": row.job_type,
         "tags": row.tags,
         **_shape(row.nodes, row.tasks, row.cpu_cores, row.memory_mb, row.gpu_count),
@@ -125,6 +139,15 @@ def _shape(nodes: int, tasks: int, cpus: int, memory_mb: int, gpus: int) -> dict
     }
 
 
+def _reason(row: Row[Any]) -> tuple[str | None, str | None]:
+    """Of a job in a queue that starts none, that; the scheduler does not look at it."""
+    waits = row.state == JobState.QUEUED and not row.held
+    if not waits or row.queue_state is None or row.queue_state in STARTING:
+        return row.reason, row.reason_message
+    code = _CLOSED[QueueState(row.queue_state)]
+    return code, f"the queue {row.queue} starts no jobs at present; its state is {row.queue_state}"
+
+
 def _ran(row: Row[Any]) -> bool:
     return row.started_at is not None and row.ended_at is not None
 
@@ -149,6 +172,7 @@ def new_document(
         held=False,
         user=principal.email,
         group=accepted.groups[0],
+        queue=accepted.queues[0],
         job_type=body.job_type,
         tags=body.tags,
         gpu_type=body.gpu_type,

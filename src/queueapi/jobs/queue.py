@@ -109,6 +109,7 @@ def _entry(outlook: Outlook, job: schemas.Job) -> schemas.QueueEntry:
         name=job.name,
         user=job.user,
         group=job.group,
+        queue=job.queue,
         nodes=job.nodes,
         cpu_cores=job.cpu_cores,
         memory_gb=job.memory_gb,

@@ -21,7 +21,7 @@ from queueapi.errors import (
     Unavailable,
 )
 from queueapi.executors.base import Stream
-from queueapi.fields import Id, Word
+from queueapi.fields import Id, QueueName, Word
 from queueapi.jobs import control, query, queue, schemas
 from queueapi.jobs.changes import ChangeFeed
 from queueapi.jobs.group_commit import GroupCommit
@@ -168,6 +168,7 @@ async def list_jobs(
     group: Annotated[schemas.Line | None, Query(description="A group's name")] = None,
     name: Annotated[schemas.Line | None, Query(description="A job's exact name")] = None,
     tag: Annotated[Word | None, Query(description="One of a job's tags")] = None,
+    queue: Annotated[QueueName | None, Query(description="A queue's name")] = None,
     created_after: Annotated[
         schemas.Instant | None, Query(description="Or at that instant")
     ] = None,
@@ -181,6 +182,7 @@ async def list_jobs(
         group=group,
         name=name,
         tag=tag,
+        queue=queue,
         created_after=created_after,
         created_before=created_before,
     )

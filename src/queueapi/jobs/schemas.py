@@ -20,7 +20,7 @@ from pydantic_core import to_json
 
 from queueapi.executors.base import LaunchRefused
 from queueapi.executors.environment import SHELL_NAMES, check_environment
-from queueapi.fields import Real, Whole, Word
+from queueapi.fields import QueueName, Real, Whole, Word
 from queueapi.jobs.models import JobState
 from queueapi.jobs.shape import Shape
 
@@ -148,6 +148,9 @@ class JobSubmission(Shape):
     group: Line | None = Field(
         None, min_length=1, description="The group that is charged; your default group if absent"
     )
+    queue: QueueName | None = Field(
+        None, description="A queue's name (GET /api/queues); if absent the time limit decides"
+    )
     estimated_hours: Real = Field(
         1.0,
         gt=0,
@@ -219,6 +222,7 @@ class Job(BaseModel):
     held: bool
     user: str = Field(description="The owner's e-mail address")
     group: str
+    queue: str
     job_type: str | None
     tags: list[str]
     nodes: int
@@ -325,6 +329,7 @@ class QueueEntry(BaseModel):
     name: str
     user: str
     group: str
+    queue: str
     nodes: int
     cpu_cores: int = Field(description="On each node")
     memory_gb: float

@@ -18,9 +18,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from queueapi.auth.principal import Principal
 from queueapi.config import Settings
 from queueapi.errors import IdempotencyKeyReused, Problem
-from queueapi.jobs.limits import Allowance, Membership, check
+from queueapi.jobs.limits import Admission, Allowance, Membership, check
 from queueapi.jobs.pricing import cost
 from queueapi.jobs.schemas import JobSubmission
+from queueapi.queues.admission import Rules, load_rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,22 +42,29 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """`groups` and `costs` are those of each new job; empty for a replay."""
+    """`groups`, `queues` and `costs` are those of each new job; empty for a replay."""
 
     job_ids: list[int]
     created_at: datetime
     groups: list[str]
+    queues: list[str]
     costs: list[Decimal]
     replayed: bool = False
 
 
-_APART = {"input_data"}
+_APART = {"input_data", "queue"}
 _MEMBERSHIPS = text("""
 SELECT m.user_id, m.group_id, g.name, m.is_default, g.quota_cpu_minutes, g.max_submitted_per_user,
        (SELECT coalesce(sum(u.cpu_minutes), 0) FROM usage_days u
         WHERE u.group_id = g.id AND u.day > (now() AT TIME ZONE 'UTC')::date - 30) AS used
 FROM memberships m JOIN groups g ON g.id = m.group_id
 WHERE m.user_id = ANY(:users) AND m.approved_at IS NOT NULL
+""")
+_IN_QUEUES = text("""
+SELECT user_id, queue, count(*) AS active FROM jobs
+WHERE user_id = ANY(:users) AND queue = ANY(:queues)
+  AND state IN ('queued', 'starting', 'running', 'suspended')
+GROUP BY user_id, queue
 """)
 _COUNTS = text("""
 SELECT user_id, active FROM submitted_counts WHERE user_id = ANY(:users) ORDER BY user_id
@@ -78,17 +86,17 @@ WITH new AS MATERIALIZED (
         user_id bigint, group_id bigint, cost numeric, submission int,
         name text, job_type text, tags text[], script text, env jsonb,
         node_count int, task_count int, cpus int, memory_mb int, gpus smallint, gpu_type text,
-        "constraint" text, exclusive boolean, time_limit int,
+        "constraint" text, exclusive boolean, time_limit int, queue text,
         priority smallint, max_retries smallint, provider text, instance_type text
     ), unnest(CAST(:inputs AS text[]))) WITH ORDINALITY AS r
 ), stored AS (
     INSERT INTO jobs (id, user_id, group_id, estimated_cost, name, job_type, tags, script, env,
         input_data, nodes, tasks, cpu_cores, memory_mb, gpu_count, gpu_type, "constraint",
-        exclusive, time_limit, base_priority,
+        exclusive, time_limit, queue, base_priority,
         max_retries, provider, instance_type)
     SELECT id, user_id, group_id, cost, name, job_type, tags, script, env,
         CAST(unnest AS json), node_count, task_count, cpus, memory_mb, gpus, gpu_type,
-        "constraint", exclusive, time_limit, priority,
+        "constraint", exclusive, time_limit, queue, priority,
         max_retries, provider, instance_type
     FROM new
 ), counted AS (
@@ -127,22 +135,23 @@ async def submit(
     """
     users = sorted({s.principal.user_id for s in submissions})
     # 1. What each user may do, with the counts locked, so that nobody passes between.
-    allowances = await _allowances(session, settings, users)
+    queues = await load_rules(session)
+    allowances = await _allowances(session, settings, queues, users)
     # 2. What was answered before is answered again. After the lock: whoever sent the same key
     #    at the same time has committed then, and its jobs must not count against this one.
     answers = await _replays(session, settings, submissions, users)
     # 3. Accept or refuse.
-    groups: dict[int, list[Membership]] = {}
+    admitted: dict[int, list[Admission]] = {}
     for index, submission in enumerate(submissions):
         if index not in answers:
             allowance = allowances[submission.principal.user_id]
             try:
-                groups[index] = check(settings, allowance, submission.jobs)
+                admitted[index] = check(settings, allowance, queues, submission.jobs)
             except Problem as problem:
                 answers[index] = problem
     # 4. One statement stores the rest.
-    if groups:
-        answers |= await _store(session, settings, submissions, groups)
+    if admitted:
+        answers |= await _store(session, settings, submissions, admitted)
     return [answers[index] for index in range(len(submissions))]
 
 
@@ -164,7 +173,7 @@ async def _replays(
         if index is None:
             continue
         if submissions[index].body_hash() == row.body_hash:
-            answers[index] = Accepted(row.job_ids, row.created_at, [], [], replayed=True)
+            answers[index] = Accepted(row.job_ids, row.created_at, [], [], [], replayed=True)
         else:
             answers[index] = IdempotencyKeyReused(
                 f"The Idempotency-Key {row.key!r} came with another body before. "
@@ -174,7 +183,7 @@ async def _replays(
 
 
 async def _allowances(
-    session: AsyncSession, settings: Settings, users: list[int]
+    session: AsyncSession, settings: Settings, queues: Sequence[Rules], users: list[int]
 ) -> dict[int, Allowance]:
     counts = {r.user_id: r.active for r in await session.execute(_COUNTS, {"users": users})}
     missing = [user for user in users if user not in counts]
@@ -193,7 +202,20 @@ async def _allowances(
                 max_submitted=_or(row.max_submitted_per_user, settings.max_submitted_per_user),
             )
         )
+    for (user, queue), active in (await active_in_queues(session, queues, users)).items():
+        allowances[user].in_queue[queue] = active
     return allowances
+
+
+async def active_in_queues(
+    session: AsyncSession, queues: Sequence[Rules], users: Sequence[int]
+) -> dict[tuple[int, str], int]:
+    """Jobs that have not ended, by user and queue, of the queues that limit them."""
+    limited = [queue.name for queue in queues if queue.max_submitted_per_user is not None]
+    if not limited:
+        return {}
+    rows = await session.execute(_IN_QUEUES, {"users": users, "queues": limited})
+    return {(row.user_id, row.queue): row.active for row in rows}
 
 
 _N = TypeVar("_N", int, float)
@@ -207,22 +229,23 @@ async def _store(
     session: AsyncSession,
     settings: Settings,
     submissions: Sequence[Submission],
-    groups: dict[int, list[Membership]],
+    admitted: dict[int, list[Admission]],
 ) -> dict[int, Accepted | Problem]:
     rows: list[str] = []
     inputs: list[str | None] = []  # apart, since json_to_recordset() can't take in "\u0000"
     keys: list[dict[str, Any]] = []
     costs: dict[int, list[Decimal]] = {}
-    for index, memberships in groups.items():
+    for index, admissions in admitted.items():
         submission = submissions[index]
         user_id = submission.principal.user_id
         costs[index] = [
             job.needs.nodes * cost(settings, job.time_limit, job.needs.cpus, job.needs.gpus)
             for job in submission.jobs
         ]
-        for job, group, price in zip(submission.jobs, memberships, costs[index], strict=True):
+        for job, place, price in zip(submission.jobs, admissions, costs[index], strict=True):
             rows.append(
-                f'{job.model_dump_json(exclude=_APART)[:-1]},"user_id":{user_id},"group_id":{group.group_id},'
+                f'{job.model_dump_json(exclude=_APART)[:-1]},"user_id":{user_id},'
+                f'"group_id":{place.group.group_id},"queue":"{place.queue.name}",'
                 f'"cost":{price},"submission":{index}}}'
             )
             inputs.append(None if job.input_data is None else to_json(job.input_data).decode())
@@ -244,10 +267,11 @@ async def _store(
     ids = iter(stored.ids)
     return {
         index: Accepted(
-            [next(ids) for _ in memberships],
+            [next(ids) for _ in admissions],
             stored.created_at,
-            [m.name for m in memberships],
+            [a.group.name for a in admissions],
+            [a.queue.name for a in admissions],
             costs[index],
         )
-        for index, memberships in groups.items()
+        for index, admissions in admitted.items()
     }
