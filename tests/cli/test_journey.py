@@ -158,3 +158,34 @@ def test_nodes(root: Cli, ada: Cli) -> None:
     refused = ada.run("admin", "node", "drain", name, "--reason", "mine", expect=1)
     assert "Only administrators" in refused.stderr
     assert "There is no node" in root.run("admin", "node", "resume", "n9", expect=1).stderr
+
+
+def test_queues(root: Cli, ada: Cli) -> None:
+    listed = ada.run("queues").stdout.splitlines()
+    assert [line.split()[:3] for line in listed[1:]] == [
+        ["express", "up", "0:05:00"],
+        ["normal", "up", "1-0:00:00"],
+        ["long", "up", "7-0:00:00"],
+    ]
+    made = root.json("admin", "queue", "create", "viz", "--time", "90m", "--groups", "default")
+    assert (made["max_estimated_hours"], made["groups"], made["is_routed"]) == (
+        1.5, ["default"], False,
+    )  # fmt: skip
+    job = ada.json("submit", "-c", "true", "--queue", "viz")
+    assert job["queue"] == "viz"
+    assert re.search(r"^queue +viz$", ada.run("status", job["id"]).stdout, re.MULTILINE)
+    ada.run("wait", job["id"])
+    assert [found["id"] for found in ada.json("list", "--queue", "viz")] == [job["id"]]
+    changes = ("--state", "inactive", "--max-running-per-user", 3, "--groups", "all", "--routed")
+    changed = root.json("admin", "queue", "set", "viz", *changes)
+    assert changed == made | {
+        "state": "inactive", "max_running_per_user": 3, "groups": None, "is_routed": True,
+    }  # fmt: skip
+    cleared = root.json("admin", "queue", "set", "viz", "--max-running-per-user", "none")
+    assert cleared["max_running_per_user"] is None
+    refused = ada.run("submit", "-c", "true", "--queue", "viz", expect=1)
+    assert "takes no new jobs at present" in refused.stderr
+    assert "Only administrators" in ada.run("admin", "queue", "delete", "viz", expect=1).stderr
+    assert root.run("admin", "queue", "delete", "viz").stdout == "The queue viz is deleted.\n"
+    for wrong in (("set", "viz"), ("create", "x"), ("set", "x", "--max-running-per-user", "many")):
+        root.run("admin", "queue", *wrong, expect=2)

@@ -46,6 +46,21 @@ def test_control(sdk: Client) -> None:
     assert len(sdk.wait(second.id).attempts) == 2
 
 
+def test_queues(sdk: Client) -> None:
+    assert [queue.name for queue in sdk.queues()] == ["express", "normal", "long"]
+    express = sdk.get_queue("express")
+    assert (express.state, express.max_estimated_hours, express.groups) == ("up", 5 / 60, None)
+    assert sdk.submit("true", estimated_hours=0.01).queue == "express"
+    assert [job.queue for job in sdk.list(queue="express", limit=1)] == ["express"]
+    for refused in (
+        lambda: sdk.create_queue("gpu", 48, is_routed=True),
+        lambda: sdk.change_queue("express", state="down"),
+        lambda: sdk.delete_queue("express"),
+    ):
+        with pytest.raises(QueueApiError, match="Only administrators"):
+            refused()
+
+
 def test_list_goes_through_all_pages(sdk: Client) -> None:
     ids = sdk.submit_many([{"script": "true", "tags": ["many"], "memory_gb": 0.1}] * 7)
     found = [job.id for job in sdk.list(tag="many", limit=3)]

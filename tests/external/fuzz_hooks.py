@@ -21,6 +21,8 @@ SAYS_HOW_MUCH = {
     *("memory_gb", "memory_per_node_gb", "memory_per_cpu_gb"),
     *("gpu_count", "gpus_per_node", "gpus_per_task"),
 }
+CHANGES_QUEUES = {"change_queue", "delete_queue"}
+KEPT_QUEUES = {"express", "normal", "long"}  # or submits would find none
 LONGEST_WAIT = 0.05  # seconds
 ENDED = ("completed", "failed", "cancelled")
 
@@ -54,6 +56,8 @@ def before_call(context: HookContext, case: Any, kwargs: dict[str, Any]) -> None
         place["user_id"] = SPARE_USER
     if operation in CHANGES_GROUPS and str(place.get("group_id")) == KEPT_GROUP:
         place["group_id"] = SPARE_GROUP
+    if operation in CHANGES_QUEUES and place.get("queue_name") in KEPT_QUEUES:
+        place["queue_name"] = "spare"
     if operation in ("submit_job", "submit_jobs"):
         renew_key(case)
     if operation in ("get_job", "get_job_logs"):

@@ -72,7 +72,7 @@ def create_group(
     )
     with connection.client() as client:
         group = client.create_group(name, **fields)
-    connection.out.result(group, views.group(group))
+    connection.out.result(group, views.document(group))
 
 
 def set_group(
@@ -101,7 +101,7 @@ def set_group(
         raise typer.BadParameter("Name something to change; --help lists what can be.")
     with connection.client() as client:
         group = client.change_group(_find_group(client, name).id, **changes)
-    connection.out.result(group, views.group(group))
+    connection.out.result(group, views.document(group))
 
 
 def list_groups(connection: Connection) -> None:

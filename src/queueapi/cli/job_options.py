@@ -62,6 +62,7 @@ class JobOptions:
     ] = None
     priority: Annotated[int | None, typer.Option("--priority", "-p", help="1 to 10")] = None
     group: Annotated[str | None, typer.Option("--group", "-g", help="Who is charged")] = None
+    queue: Annotated[str | None, typer.Option("--queue", help="One of `queueapi queues`")] = None
     tag: Annotated[list[str] | None, typer.Option("--tag", help="May be repeated")] = None
     env: Annotated[
         list[str] | None, typer.Option("--env", "-e", metavar="K=V", help="May be repeated")
@@ -99,6 +100,7 @@ class JobOptions:
             "estimated_hours": _read("--time", _hours, self.time),
             "priority": self.priority,
             "group": self.group,
+            "queue": self.queue,
             "tags": self.tag or None,
             "env": _read("--env", _environment, self.env or None),
             "job_type": self.job_type,

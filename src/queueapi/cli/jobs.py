@@ -23,6 +23,7 @@ def list_jobs(
         list[str] | None, typer.Option("--status", "-s", help="May be repeated")
     ] = None,
     group: Annotated[str | None, typer.Option("--group", "-g", help="A group's name")] = None,
+    queue: Annotated[str | None, typer.Option("--queue", help="A queue's name")] = None,
     name: Annotated[str | None, typer.Option("--name", "-n", help="The exact name")] = None,
     tag: Annotated[str | None, typer.Option("--tag")] = None,
     after: Annotated[str | None, typer.Option(help="Submitted at this time or later")] = None,
@@ -34,6 +35,7 @@ def list_jobs(
     filters: dict[str, Any] = {
         "status": status,
         "group": group,
+        "queue": queue,
         "name": name,
         "tag": tag,
         "created_after": _moment("--after", after),

@@ -53,6 +53,9 @@ COMMANDS = {
     "requeue": Lazy("queueapi.cli.jobs:requeue", "Run jobs anew, from the start."),
     "priority": Lazy("queueapi.cli.jobs:priority", "Change the priority of a waiting job."),
     "events": Lazy("queueapi.cli.jobs:events", "Show what happened to a job, in order."),
+    "queues": Lazy(
+        "queueapi.cli.queues:queues", "List the queues that you may use, with their limits."
+    ),
     "queue": Lazy("queueapi.cli.jobs:queue", "Show the waiting jobs in the scheduler's order."),
     "nodes": Lazy("queueapi.cli.nodes:nodes", "Show the nodes, and what is free on them."),
 }
@@ -74,6 +77,13 @@ NODE = {
     "resume": Lazy("queueapi.cli.nodes:resume", "Let nodes take jobs again."),
     "features": Lazy(
         "queueapi.cli.nodes:features", "Give a node features beside those that it reports."
+    ),
+}
+QUEUE = {
+    "create": Lazy("queueapi.cli.queues:create_queue", "Create a queue."),
+    "set": Lazy("queueapi.cli.queues:set_queue", "Change a queue; what is not named stays."),
+    "delete": Lazy(
+        "queueapi.cli.queues:delete_queue", "Delete a queue in which all jobs have ended."
     ),
 }
 USER = {
@@ -105,9 +115,10 @@ def _nothing() -> None:
 
 
 app = _group(COMMANDS, "Run jobs fairly on whatever you have.")
-admin = _group(ADMIN, "Administration: the first administrator, groups, people.")
+admin = _group(ADMIN, "Administration: the first administrator, groups, nodes, queues, people.")
 admin.add_typer(_group(GROUP, "Groups: create, change, list, add members."), name="group")
 admin.add_typer(_group(NODE, "Nodes: drain, resume, features."), name="node")
+admin.add_typer(_group(QUEUE, "Queues: create, change, delete."), name="queue")
 admin.add_typer(_group(USER, "Accounts: list, roles, deactivate."), name="user")
 app.add_typer(admin, name="admin")
 

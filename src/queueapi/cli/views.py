@@ -5,13 +5,14 @@ from collections.abc import Iterable, Sequence
 from queueapi.cli.output import Table
 from queueapi.cli.quantities import local_time, span
 from queueapi.client.models import (
+    Document,
     Event,
-    Group,
     GroupSummary,
     Job,
     JobDetail,
     Node,
     Priority,
+    Queue,
     QueuePage,
     User,
 )
@@ -67,6 +68,7 @@ def job(found: JobDetail) -> Table:
         ("exit code", "" if found.exit_code is None else str(found.exit_code)),
         ("user", found.user),
         ("group", found.group),
+        ("queue", found.queue),
         ("tags", ", ".join(found.tags)),
         ("nodes", str(found.nodes) if found.nodes > 1 else ""),
         ("tasks", str(found.tasks) if found.tasks > 1 else ""),
@@ -127,7 +129,26 @@ def groups(found: Iterable[GroupSummary]) -> Table:
     return Table(("ID", "NAME", "JOIN POLICY", "YOUR ROLE", "STATUS"), rows)
 
 
-def group(found: Group) -> Table:
+def queues(found: Iterable[Queue]) -> Table:
+    headers = ("NAME", "STATE", "LIMIT", "ROUTED", "FACTOR", "WAITING", "RUNNING", "GROUPS")
+    rows = [
+        (
+            queue.name,
+            queue.state,
+            span(queue.max_estimated_hours * 3600),
+            "yes" if queue.is_routed else "no",
+            f"{queue.priority_factor:g}",
+            str(queue.waiting),
+            str(queue.running),
+            "all" if queue.groups is None else ", ".join(queue.groups),
+        )
+        for queue in found
+    ]
+    return Table(headers, rows)
+
+
+def document(found: Document) -> Table:
+    """All fields that have a value, for what has no view of its own."""
     values = found.model_dump(mode="json")
     return Table(
         (), [(name.replace("_", " "), str(v)) for name, v in values.items() if v is not None]
