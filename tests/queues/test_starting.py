@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from queueapi.auth.models import Role
 from queueapi.db.session import Database
-from tests.staging import NODE, Caller, Puppet, Stage, fetch, until
+from tests.staging import NODE, Caller, Json, Puppet, Stage, fetch, until
 
 Make = Callable[..., Any]
 QUIET = {"scheduler_interval_seconds": 600}  # nothing is noticed by chance
@@ -90,6 +92,57 @@ async def test_a_job_of_a_queue_that_is_down_can_be_controlled(
         assert (await caller.job(job_id))["reason"] == "PartitionDown"
         await caller.ask("DELETE", f"/api/jobs/{job_id}")
         assert (await caller.job(job_id))["status"] == "cancelled"
+
+
+async def reason(caller: Caller, job_id: int, wanted: str) -> Json:
+    async def has() -> Json | None:
+        found = await caller.job(job_id)
+        return found if found["reason"] == wanted else None
+
+    return dict(await until(has, wanted))
+
+
+async def test_a_queue_limits_the_running_jobs_of_a_user_and_of_a_group(
+    stage: Stage, make_person: Make
+) -> None:
+    puppet = Puppet(NODE)
+    async with stage(puppet, **QUIET) as (_, client):
+        admin = Caller(client, await make_person(role=Role.ADMIN, group=None))
+        ann, bob = [Caller(client, await make_person(group="chem")) for _ in range(2)]
+        limits = {"max_running_per_user": 1, "max_running_per_group": 1}
+        await admin.ask("PATCH", "/api/queues/long", json=limits)
+        key = await puppet.begun(await ann.submit(queue="long"))
+        mine, theirs = await ann.submit(queue="long"), await bob.submit(queue="long")
+        await puppet.launched(await ann.submit())  # the limit is the queue's own
+        await reason(ann, mine, "QOSMaxJobsPerUserLimit")
+        await reason(bob, theirs, "MaxJobsPerAccount")
+        await admin.ask("PATCH", "/api/queues/long", json={"max_running_per_group": 2})
+        await puppet.launched(theirs)
+        puppet.end(key)
+        await puppet.launched(mine)
+
+
+async def test_a_factor_moves_waiting_jobs_at_once_and_is_shown(
+    stage: Stage, make_person: Make
+) -> None:
+    async with stage(Puppet(), **QUIET) as (_, client):
+        admin = Caller(client, await make_person(role=Role.ADMIN))
+        first, second = await admin.submit(), await admin.submit(queue="long")
+
+        async def order(*wanted: int) -> bool:
+            entries = (await admin.get("/api/queue")).json()["entries"]
+            return [entry["job_id"] for entry in entries] == list(wanted)
+
+        await until(lambda: order(first, second), "both in the queue")
+        before = (await admin.job(second))["priority_factors"]
+        assert before["queue_factor"] == 1
+        await admin.ask("PATCH", "/api/queues/long", json={"priority_factor": 2})
+        await until(lambda: order(second, first), "the new order")
+        after = (await admin.job(second))["priority_factors"]
+        assert after["queue_factor"] == 2
+        assert after["final"] == pytest.approx(
+            2 * after["base"] * after["fair_share"] * after["wait_boost"], rel=1e-12
+        )
 
 
 async def test_the_scheduler_is_told_factors_limits_and_clusters(

@@ -49,8 +49,9 @@ def _gpus(count: int, kind: str | None) -> str:
 def _factors(priority: Priority | None) -> str:
     if priority is None:
         return ""
+    factor = "" if priority.queue_factor == 1 else f"× {priority.queue_factor:g} "
     return (
-        f"{priority.final:.3f} = {priority.base} × {priority.fair_share:.3f} "
+        f"{priority.final:.3f} = {priority.base} {factor}× {priority.fair_share:.3f} "
         f"× {priority.wait_boost:.3f}"
     )
 

@@ -97,10 +97,11 @@ class Usage(Document):
 
 
 class Priority(Document):
-    """final = base × fair_share × wait_boost"""
+    """final = base × queue_factor × fair_share × wait_boost"""
 
     final: float
     base: int
+    queue_factor: float
     fair_share: float
     wait_boost: float
 

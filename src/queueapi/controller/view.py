@@ -139,6 +139,7 @@ def _priority(priority: Priority) -> schemas.Priority:
     return schemas.Priority(
         final=priority.final,
         base=priority.base,
+        queue_factor=priority.queue_factor,
         fair_share=priority.fair_share,
         wait_boost=priority.wait_boost,
     )

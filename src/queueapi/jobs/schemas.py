@@ -205,10 +205,11 @@ class PriorityChange(BaseModel):
 
 
 class Priority(BaseModel):
-    """final = base × fair_share × wait_boost"""
+    """final = base × queue_factor × fair_share × wait_boost"""
 
     final: float
     base: int
+    queue_factor: float
     fair_share: float
     wait_boost: float
 
