@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from queueapi.scheduling import Config
+from queueapi.scheduling import Config, JobRemoved
 from tests.scheduling.scenario import HOUR, NOON, Scenario
 
 
@@ -64,3 +64,30 @@ def test_a_forecast_changes_nothing(scenario: Scenario) -> None:
     hours(scenario)
     after = scenario.plan(), scenario.scheduler.ranking(NOON, limit=9), scenario.scheduler.free
     assert before == after
+
+
+def test_a_job_that_waits_for_another_is_estimated_after_it(scenario: Scenario) -> None:
+    scenario.checked = True
+    scenario.node(cpus=8).running(9, cpus=8, ends_in=2).job(1, cpus=8, hours=3)
+    scenario.job(2, depends_on=(1,), hours=1).job(3, depends_on=(1, 2)).job(4, depends_on=(77,))
+    starts = scenario.scheduler.forecast(NOON)
+    assert starts == {1: NOON + 2 * HOUR, 2: NOON + 5 * HOUR, 3: NOON + 6 * HOUR}
+
+
+def test_the_end_of_a_maintenance_window_is_foreseen(scenario: Scenario) -> None:
+    scenario.checked = True
+    scenario.node().closed("upgrade", 1, 4).job(1, hours=2)
+    assert scenario.scheduler.forecast(NOON) == {1: NOON + 4 * HOUR}
+
+
+def test_what_one_more_job_would_delay_can_be_foreseen(scenario: Scenario) -> None:
+    scenario.checked = True
+    scenario.node(cpus=8).running(9, cpus=8, ends_in=1).job(1, cpus=8, base=2, hours=1)
+    scenario.job(2, cpus=8, base=9, hours=5)
+    extra = scenario.waiting.pop(2)
+    scenario.scheduler.apply(JobRemoved(2))
+    assert scenario.scheduler.foresee(NOON, extra=extra).run(99) == {
+        2: NOON + HOUR,
+        1: NOON + 6 * HOUR,
+    }
+    assert scenario.scheduler.forecast(NOON) == {1: NOON + HOUR}

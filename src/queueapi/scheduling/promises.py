@@ -38,7 +38,7 @@ class Promises:
         near = [
             (reserved, start)
             for reserved, start in self._jobs
-            if reserved.user_id == job.user_id or reserved.group_id == job.group_id
+            if _share_a_limit(reserved, job)
         ]
         if not near:
             return True
@@ -46,6 +46,12 @@ class Promises:
         kept = all(_stays_within(reserved, start, ends_at, accounts) for reserved, start in near)
         accounts.end(job)
         return kept
+
+
+def _share_a_limit(one: WaitingJob, other: WaitingJob) -> bool:
+    if one.user_id == other.user_id or one.group_id == other.group_id:
+        return True
+    return one.array_id is not None and one.array_id == other.array_id
 
 
 def _stays_within(reserved: WaitingJob, start: float, ends_at: float, accounts: Accounts) -> bool:

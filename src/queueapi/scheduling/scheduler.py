@@ -84,13 +84,23 @@ class Scheduler:
     def forecast(self, now: float, depth: int = 1000, *, steps: int = 1000) -> dict[int, float]:
         """Estimated starts (epoch seconds) of the first `depth` waiting jobs, by job id.
 
-        The plan is run forward as if jobs ran to their limits, for at most `steps` plans; a job
-        that would not start by then has no estimate.
+        A job that would not start within so many plans has no estimate.
+        """
+        return self.foresee(now, depth).run(steps)
+
+    def foresee(
+        self, now: float, depth: int = 1000, *, extra: WaitingJob | None = None
+    ) -> Forecast:
+        """The forecast of the first `depth` waiting jobs, and of one more, to be run in steps.
+
+        First come those that are eligible, by rank, then those whose time has not come, then
+        those that wait for other jobs. Independent of this object from now on.
         """
         waiting = self._state.waiting
-        jobs = [waiting.jobs[e.job_id] for e in self.ranking(now, limit=depth)]
+        jobs = [waiting.jobs[entry.job_id] for entry in self.ranking(now, limit=depth)]
         jobs += waiting.later(depth - len(jobs))
-        return Forecast(self._state, jobs, now).run(steps)
+        jobs += waiting.blocked(depth - len(jobs))
+        return Forecast(self._state, [*jobs, extra] if extra else jobs, now)
 
     @property
     def config(self) -> Config:

@@ -113,6 +113,7 @@ class WaitingJobs:
         self.lanes: dict[LaneKey, Run] = {}
         self.classes: dict[Owner, dict[ClassKey, JobClass]] = {}
         self.count_by_group: Counter[int] = Counter()
+        self._blocked: set[int] = set()  # jobs that wait for other jobs
         self._timed: list[Ticket] = []  # (eligible_at, job_id) of all jobs with such a time
         self._line = float("-inf")  # jobs eligible at this time (epoch seconds) are indexed
 
@@ -120,6 +121,8 @@ class WaitingJobs:
         """Add a job that is not known yet. O(log n), but for moving the ends of sorted lists."""
         self.jobs[job.job_id] = job
         self.count_by_group[job.group_id] += 1
+        if job.depends_on:
+            self._blocked.add(job.job_id)
         if job.eligible_at > 0 and not job.depends_on:
             insort(self._timed, (job.eligible_at, job.job_id))
         if self._takes_part(job):
@@ -130,6 +133,7 @@ class WaitingJobs:
         many = list(jobs)
         self.jobs.update((job.job_id, job) for job in many)
         self.count_by_group.update(map(attrgetter("group_id"), many))
+        self._blocked.update(job.job_id for job in many if job.depends_on)
         timed = [(j.eligible_at, j.job_id) for j in many if j.eligible_at > 0 and not j.depends_on]
         if timed:
             self._timed = sorted(self._timed + timed)
@@ -143,6 +147,7 @@ class WaitingJobs:
         self.count_by_group[job.group_id] -= 1
         if not self.count_by_group[job.group_id]:
             del self.count_by_group[job.group_id]
+        self._blocked.discard(job_id)
         if job.eligible_at > 0 and not job.depends_on:
             del self._timed[bisect_left(self._timed, (job.eligible_at, job_id))]
         if self._takes_part(job):
@@ -163,6 +168,10 @@ class WaitingJobs:
         """The next `limit` jobs that are not eligible yet, in the order they will be."""
         start = bisect_right(self._timed, self._line, key=_time)
         return [self.jobs[job_id] for _, job_id in self._timed[start : start + limit]]
+
+    def blocked(self, limit: int) -> list[WaitingJob]:
+        """The first `limit` jobs, by id, that wait for other jobs."""
+        return [self.jobs[job_id] for job_id in sorted(self._blocked)[: max(limit, 0)]]
 
     def next_eligible_at(self) -> float | None:
         """When the next job becomes eligible (epoch seconds)."""
