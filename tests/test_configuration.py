@@ -129,6 +129,11 @@ def test_throttles_take_the_words_of_their_library() -> None:
         ("QUEUEAPI_LOG_LEVEL=loud", "log_level"),
         ("QUEUEAPI_WAIT_BOOST_CAP=0.5", "wait_boost_cap"),
         ("QUEUEAPI_FAIR_SHARE_MIN=3", "QUEUEAPI_FAIR_SHARE_MIN"),
+        ("QUEUEAPI_FAIRNESS=equal", "fairness"),
+        ("QUEUEAPI_USER_SHARE_MAX=0.5", "user_share_max"),
+        ("QUEUEAPI_WEIGHT_GPU=-1", "weight_gpu"),
+        ("QUEUEAPI_WEIGHT_MEMORY_GB=inf", "weight_memory_gb"),
+        ("QUEUEAPI_WEIGHT_CPU=0", "QUEUEAPI_WEIGHT_CPU"),
     ],
 )
 def test_a_bad_value_is_refused_by_name(line: str, word: str, tmp_path: Path) -> None:

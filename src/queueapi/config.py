@@ -107,6 +107,11 @@ class Settings(BaseSettings):
     fair_share_min: float = Field(0.5, gt=0)
     fair_share_max: float = Field(2.0, gt=0)
     fair_share_half_life_days: float = Field(7.0, gt=0)
+    fairness: Literal["formula", "fair_tree"] = "formula"
+    user_share_max: float = Field(2.0, ge=1, allow_inf_nan=False)
+    weight_cpu: float = Field(1.0, ge=0, allow_inf_nan=False)
+    weight_gpu: float = Field(0.0, ge=0, allow_inf_nan=False)
+    weight_memory_gb: float = Field(0.0, ge=0, allow_inf_nan=False)
     wait_boost_slope: float = Field(1.0, ge=0)
     wait_boost_cap: float | None = Field(None, ge=1)
     backfill_depth: Count = 1000
@@ -132,6 +137,14 @@ class Settings(BaseSettings):
     def _bounds_are_ordered(self) -> Self:
         if self.fair_share_min > self.fair_share_max:
             raise ValueError("QUEUEAPI_FAIR_SHARE_MIN is above QUEUEAPI_FAIR_SHARE_MAX")
+        return self
+
+    @model_validator(mode="after")
+    def _something_counts(self) -> Self:
+        if not (self.weight_cpu or self.weight_gpu or self.weight_memory_gb):
+            raise ValueError(
+                "QUEUEAPI_WEIGHT_CPU, _GPU and _MEMORY_GB are all 0, so that nothing counts as use"
+            )
         return self
 
     @cached_property

@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 
 from queueapi.clock import utc_now
 from queueapi.groups.models import LedgerEntry, UsageDay
-from queueapi.groups.usage import Charge, charge, decayed_cpu_minutes, window_cpu_minutes
+from queueapi.groups.usage import Charge, Decayed, charge, decayed_use, window_cpu_minutes
 from tests.auth.people import World, ok
 
 NOW = datetime(2030, 3, 31, 12, tzinfo=UTC)
@@ -102,10 +102,28 @@ async def test_use_decays_by_half_lives(world: World) -> None:
         entry(5, group_id=3, ended_at=NOW - timedelta(days=36_500)),
     )
     async with world.database.transaction() as session:
-        decayed = await decayed_cpu_minutes(session, 7, NOW)
+        decayed = {d.group_id: d.cpu_minutes for d in await decayed_use(session, 7, NOW)}
         assert decayed == pytest.approx({1: 17.5, 2: 10.0})
-        tiny = await decayed_cpu_minutes(session, 0.001, NOW)
+        tiny = {d.group_id: d.cpu_minutes for d in await decayed_use(session, 0.001, NOW)}
         assert tiny == pytest.approx({1: 10.0, 2: 10.0})
+
+
+async def test_each_resource_decays_for_each_user_of_each_group(world: World) -> None:
+    week_ago = NOW - timedelta(days=7)
+    await charged(
+        world,
+        entry(1, user_id=7),
+        entry(2, user_id=7, ended_at=week_ago),
+        entry(3, user_id=8, ended_at=week_ago, gpu_minutes=0.0),
+        entry(4, user_id=7, group_id=2, cpu_minutes=1.0),
+    )
+    async with world.database.transaction() as session:
+        decayed = await decayed_use(session, 7, NOW)
+    assert sorted(decayed, key=lambda d: (d.group_id, d.user_id)) == [
+        Decayed(1, 7, 15.0, 1.5, 60.0),
+        Decayed(1, 8, 5.0, 0.0, 20.0),
+        Decayed(2, 7, 1.0, 1.0, 40.0),
+    ]
 
 
 async def test_the_report_for_members_and_for_managers(world: World) -> None:

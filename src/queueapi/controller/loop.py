@@ -171,7 +171,8 @@ class _Turn:
     async def load(self) -> None:
         async with self._database.transaction() as session:
             await self._lead.fence(session)
-            await self._mirror.load_groups(session, time.time())
+            await self._mirror.groups.load_groups(session)
+            await self._mirror.groups.load_usage(session, time.time())
             await self._mirror.load_nodes(session)
             await self._mirror.load_queues(session)
             await self._mirror.load_active(session)
@@ -184,7 +185,8 @@ class _Turn:
             except ExecutorUnavailable as error:
                 log.warning("executor_unavailable", cluster=cluster, error=str(error))
         async with self._database.transaction() as session:
-            await self._mirror.load_groups(session, time.time())
+            await self._mirror.groups.load_groups(session)
+            await self._mirror.groups.load_usage(session, time.time())
             await self._mirror.load_nodes(session)
 
     async def take_inbox(self) -> None:
@@ -194,7 +196,7 @@ class _Turn:
                 await self._lead.fence(session)  # or it would take what the next leader needs
                 ids, others_changed, taken = await inbox.take(session, INBOX_BATCH)
                 if others_changed:
-                    await self._mirror.load_groups(session, time.time())
+                    await self._mirror.groups.load_groups(session)
                     await self._mirror.load_nodes(session)
                     ids |= await self._mirror.load_queues(session)
                 ordered = sorted(ids)
@@ -226,7 +228,7 @@ class _Turn:
                 await attempts.record_running(session, running)
                 charges = await attempts.close_attempts(session, self._settings, closed)
             self._mirror.remember_remote_ids(remote_ids)
-            self._mirror.charge(charges, time.time())
+            self._mirror.groups.charge(charges, time.time())
             for ended in closed:
                 metrics.ENDED.labels(ended.transition.to, ended.reason or "").inc()
                 log.info(

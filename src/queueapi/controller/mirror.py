@@ -8,24 +8,19 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, select, text
+from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from queueapi.clock import from_epoch
 from queueapi.config import Settings
+from queueapi.controller.group_mirror import GroupMirror
 from queueapi.controller.nodes import KnownNodes
 from queueapi.controller.queues import KnownQueues
 from queueapi.executors.base import NodeInventory
-from queueapi.groups import usage
-from queueapi.groups.models import Group as GroupRow
 from queueapi.jobs.models import PLACED_STATES, Intent, JobState
 from queueapi.jobs.shape import parse_constraint
 from queueapi.scheduling import (
     Config,
-    Group,
-    GroupChanged,
-    GroupUsage,
-    GroupUsageChanged,
+    Fairness,
     JobQueued,
     JobRemoved,
     JobStarted,
@@ -36,6 +31,7 @@ from queueapi.scheduling import (
     Scheduler,
     Share,
     WaitingJob,
+    Weights,
 )
 
 DAY = 86_400  # seconds
@@ -92,6 +88,9 @@ def scheduler_config(settings: Settings) -> Config:
         max_running_per_user_ceiling=settings.max_running_per_user_ceiling,
         fair_share_min=settings.fair_share_min,
         fair_share_max=settings.fair_share_max,
+        fairness=Fairness(settings.fairness),
+        user_share_max=settings.user_share_max,
+        weights=Weights(settings.weight_cpu, settings.weight_gpu, settings.weight_memory_gb),
         half_life=settings.fair_share_half_life_days * DAY,
         wait_boost_slope=settings.wait_boost_slope,
         wait_boost_cap=settings.wait_boost_cap,
@@ -108,8 +107,7 @@ class Mirror:
         self._keys: dict[int, str] = {}  # of placed jobs, by job id
         self._requests: dict[tuple[Any, ...], Request] = {}  # shared by equals
         self.nodes = KnownNodes()
-        self._usage: dict[int, GroupUsage] = {}
-        self.group_names: dict[int, str] = {}
+        self.groups = GroupMirror(settings, self.scheduler)
         self._queues = KnownQueues(settings.max_priority_factor)
 
     async def load_active(self, session: AsyncSession) -> None:
@@ -122,48 +120,12 @@ class Mirror:
             self._forget(job_id)
         self._take(rows)
 
-    async def load_groups(self, session: AsyncSession, now: float) -> None:
-        """Quotas, limits and use, afresh from the ledger."""
-        groups = (await session.scalars(select(GroupRow))).all()
-        at = from_epoch(now)
-        window = await usage.window_cpu_minutes(session, [g.id for g in groups], at)
-        half_life = self._settings.fair_share_half_life_days
-        decayed = await usage.decayed_cpu_minutes(session, half_life, at)
-        for group in groups:
-            quota = group.quota_cpu_minutes
-            if quota is None:
-                quota = self._settings.default_quota_cpu_minutes
-            limits = Group(group.id, quota, group.max_running_per_user, group.max_running)
-            self.scheduler.apply(GroupChanged(limits))
-            used = GroupUsage(group.id, decayed.get(group.id, 0.0), now, window.get(group.id, 0.0))
-            self._use(used)
-        self.group_names = {group.id: group.name for group in groups}
-
     async def load_queues(self, session: AsyncSession) -> set[int]:
         """Factors, limits and states; returns the ids of jobs to be loaded anew for it."""
         queues, job_ids = await self._queues.load(session)
         for queue in queues:
             self.scheduler.apply(QueueChanged(queue))
         return job_ids
-
-    def charge(self, charges: Iterable[usage.Charge], now: float) -> None:
-        """What was just added to the ledger, without reading it again."""
-        half_life = self._settings.fair_share_half_life_days * DAY
-        for entry in charges:
-            old = self._usage.get(entry.group_id, GroupUsage(entry.group_id, 0.0, now, 0.0))
-            faded = old.decayed_cpu_minutes * 0.5 ** ((now - old.as_of) / half_life)
-            self._use(
-                GroupUsage(
-                    entry.group_id,
-                    faded + entry.cpu_minutes,
-                    now,
-                    old.window_cpu_minutes + entry.cpu_minutes,
-                )
-            )
-
-    def _use(self, used: GroupUsage) -> None:
-        self._usage[used.group_id] = used
-        self.scheduler.apply(GroupUsageChanged(used))
 
     def set_nodes(self, cluster: str, inventory: Iterable[NodeInventory]) -> None:
         for event in self.nodes.report(cluster, inventory):

@@ -125,7 +125,7 @@ class SchedulerView:
     def publish_metrics(self) -> None:
         if self._mirror is None:
             return
-        names = self._mirror.group_names
+        names = self._mirror.groups.names
         counts = Counter(
             (str(p.state), names.get(p.group_id, str(p.group_id)))
             for p in self._mirror.placed.values()

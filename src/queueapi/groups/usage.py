@@ -59,13 +59,28 @@ ON CONFLICT (group_id, day) DO UPDATE SET
 """)
 
 _DECAYED = text("""
-SELECT group_id, sum(cpu_minutes * power(
-    CAST(0.5 AS float8),
-    greatest(extract(epoch FROM CAST(:now AS timestamptz) - ended_at), 0)::float8
-        / CAST(:half_life AS float8)
-)) AS decayed
-FROM usage_ledger WHERE ended_at > :since GROUP BY group_id
+SELECT group_id, user_id, sum(cpu_minutes * part) AS cpu_minutes,
+       sum(gpu_minutes * part) AS gpu_minutes, sum(memory_gb_minutes * part) AS memory_gb_minutes
+FROM (
+    SELECT group_id, user_id, cpu_minutes, gpu_minutes, memory_gb_minutes, power(
+        CAST(0.5 AS float8),
+        greatest(extract(epoch FROM CAST(:now AS timestamptz) - ended_at), 0)::float8
+            / CAST(:half_life AS float8)
+    ) AS part
+    FROM usage_ledger WHERE ended_at > :since
+) AS recent GROUP BY group_id, user_id
 """)
+
+
+@dataclass(frozen=True, slots=True)
+class Decayed:
+    """What one user used for one group, where old use counts for less."""
+
+    group_id: int
+    user_id: int
+    cpu_minutes: float
+    gpu_minutes: float
+    memory_gb_minutes: float
 
 
 async def charge(session: AsyncSession, entries: Sequence[Charge]) -> None:
@@ -106,14 +121,12 @@ async def window_cpu_minutes(
     return dict.fromkeys(ids, 0.0) | found
 
 
-async def decayed_cpu_minutes(
-    session: AsyncSession, half_life_days: float, now: datetime
-) -> dict[int, float]:
-    """CPU-minutes by group, each entry times 0.5 ** (age / half-life); groups with use only."""
+async def decayed_use(session: AsyncSession, half_life_days: float, now: datetime) -> list[Decayed]:
+    """By group and user, each entry times 0.5 ** (age / half-life); only those with use."""
     half_life = timedelta(days=half_life_days)
     parameters = {
         "now": now,
         "half_life": half_life.total_seconds(),
         "since": now - NEGLIGIBLE_HALF_LIVES * half_life,
     }
-    return {row.group_id: row.decayed for row in await session.execute(_DECAYED, parameters)}
+    return [Decayed(*row) for row in await session.execute(_DECAYED, parameters)]

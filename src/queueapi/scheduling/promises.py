@@ -36,9 +36,7 @@ class Promises:
         if spare < len(self._jobs):
             return False
         near = [
-            (reserved, start)
-            for reserved, start in self._jobs
-            if _share_a_limit(reserved, job)
+            (reserved, start) for reserved, start in self._jobs if _share_a_limit(reserved, job)
         ]
         if not near:
             return True
