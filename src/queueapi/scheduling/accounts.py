@@ -10,7 +10,7 @@ from queueapi.scheduling.fair_tree import Owner
 from queueapi.scheduling.formula import TICKS_PER_MINUTE, commitment
 from queueapi.scheduling.model import Config, Fairness, Group, Order, Queue, RunningJob, WaitingJob
 from queueapi.scheduling.plan import ReasonCode
-from queueapi.scheduling.usage import Shares, Usage
+from queueapi.scheduling.usage import Shares, Usage, UserShares
 
 _Key = TypeVar("_Key", bound=Hashable)
 
@@ -91,21 +91,24 @@ class Accounts:
 
     def fair_share(self, group_id: int, user_id: int, now: float) -> float:
         """By the formula: the multiplier at `now` of a user's jobs for a group. O(1)."""
+        return self._by_formula(group_id, now)(user_id)
+
+    def _by_formula(self, group_id: int, now: float) -> UserShares:
         group = self.groups.get(group_id)
         quota = group.quota_cpu_minutes if group else None
         if quota is None:
             quota = self.config.default_quota_cpu_minutes
-        return self.usage.fair_share(group_id, user_id, quota, now)
+        return self.usage.by_formula(group_id, quota, now)
 
     def shares(self, now: float, owners: Iterable[Owner]) -> Shares:
         """The multipliers at `now`, by the policy, as one plan or one page of the queue sees them.
 
-        By the formula they follow what starts meanwhile. Fair Tree ranks its users once; it must
-        know the `owners` of all jobs whose multiplier will be asked.
+        By the formula they follow what starts meanwhile: ask anew for the group. Fair Tree ranks
+        its users once; it must know the `owners` of all jobs whose multiplier will be asked.
         """
         if self.config.fairness is Fairness.FAIR_TREE:
             return self.usage.fair_tree(self.groups, owners, now)
-        return lambda group_id, user_id: self.fair_share(group_id, user_id, now)
+        return lambda group_id: self._by_formula(group_id, now)
 
     def user_limit(self, group_id: int) -> int:
         """How many jobs a user may run at once when the next one is for this group."""

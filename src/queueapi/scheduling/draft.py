@@ -50,10 +50,12 @@ class Draft:
         self, job: WaitingJob, placement: Placement, priority: Priority, *, backfilled: bool
     ) -> None:
         self._starts.append(Start(job.job_id, placement, priority, backfilled))
+        is_largest = self._board.most_cpus(placement) >= self.most_cpus
         self._board.hold(job.job_id, job.request, placement, self._now + job.expected_time)
         self._state.accounts.start(job)
         self.timeline.started(job)
-        self.most_cpus = self._board.shelves.most_cpus()
+        if is_largest:
+            self.most_cpus = self._board.shelves.most_cpus()
 
     def reserve(self, job: WaitingJob, opening: Opening) -> None:
         self.promises.add(job, self.timeline.book(job, opening))

@@ -124,9 +124,11 @@ class ByPriority:
             heappop(heap)
 
     def _renew_user(self, heap: list[_Entry]) -> None:
-        users = self._users[self._groups[0][3]]
+        group_id = self._groups[0][3]
+        users = self._users[group_id]
         if heap:
-            heapreplace(users, self._account(heap))
+            user_id = users[0][3]
+            heapreplace(users, _account(user_id, heap[0], self._shares(group_id)(user_id)))
         else:
             heappop(users)
         self._renew_group()
@@ -140,7 +142,9 @@ class ByPriority:
             heappop(self._groups)
 
     def _rank_users(self, group_id: int) -> None:
-        users = [self._account(heap) for heap in self._classes[group_id].values() if heap]
+        share = self._shares(group_id)
+        heaps = self._classes[group_id].items()
+        users = [_account(user_id, heap[0], share(user_id)) for user_id, heap in heaps if heap]
         heapify(users)
         self._users[group_id] = users
 
@@ -150,15 +154,14 @@ class ByPriority:
         urgency = weight * self._boost.of(queued_at)
         return (-urgency, queued_at, job_id, index, job_class)
 
-    def _account(self, heap: list[_Entry]) -> _Account:
-        _, queued_at, job_id, _, job_class = heap[0]
-        final = self._priority(job_class, queued_at).final
-        return (-final, queued_at, job_id, job_class.user_id)
-
     def _priority(self, job_class: JobClass, queued_at: float) -> Priority:
-        share = self._shares(job_class.group_id, job_class.user_id)
+        share = self._shares(job_class.group_id)(job_class.user_id)
         factor = self._queue_factor(job_class.queue)
         return Priority(job_class.base_priority, share, self._boost.of(queued_at), factor)
+
+
+def _account(user_id: int, head: _Entry, share: float) -> _Account:
+    return (head[0] * share, head[1], head[2], user_id)
 
 
 class InOrder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import assert_never
 
 from queueapi.scheduling.accounts import Accounts
@@ -114,6 +115,16 @@ class State:
             return
         self._forget(job.job_id)
         self.waiting.add(job)
+
+    def queue_all(self, jobs: Iterable[WaitingJob]) -> None:
+        """As JobQueued for each of them, whose ids differ."""
+        fresh = []
+        for job in jobs:
+            if job.job_id in self.waiting.jobs or job.job_id in self.running:
+                self._queue(job)
+            else:
+                fresh.append(job)
+        self.waiting.add_all(fresh)
 
     def _start(self, job: RunningJob) -> None:
         if self.running.get(job.job_id) == job:

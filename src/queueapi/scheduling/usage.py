@@ -29,7 +29,8 @@ from queueapi.scheduling.model import (
     UserUsage,
 )
 
-Shares = Callable[[int, int], float]  # (group id, user id) to the multiplier of their jobs
+UserShares = Callable[[int], float]  # user id to the multiplier of the user's jobs for one group
+Shares = Callable[[int], UserShares]  # by group id
 
 
 class Tally:
@@ -146,23 +147,29 @@ class Usage:
         """What is known of the group's use; read only."""
         return self._groups.get(group_id, _NOTHING)
 
-    def fair_share(self, group_id: int, user_id: int, quota: float, now: float) -> float:
-        """By the formula: the group's multiplier at `now` times the user's part, clamped again."""
-        config = self._config
+    def by_formula(self, group_id: int, quota: float, now: float) -> UserShares:
+        """By the formula: the group's multiplier at `now` times the user's part, clamped again.
+
+        Valid until one of the group's jobs starts or ends.
+        """
+        config, users = self._config, self._users
         group = self._groups.get(group_id)
         if group is None:
-            return config.fair_share_max
-        of_group = group.recent(now, config.half_life)
-        user = self._users.get((group_id, user_id))
-        if user is None or not user.counts:
-            part = user_part(of_group, group.users + 1, 0.0, config)
-        elif group.users < 2:
-            part = 1.0
-        else:
-            of_user = user.recent(now, config.half_life)
-            part = user_part(of_group, group.users, of_user, config)
-        share = fair_share(quota, of_group, config) * part
-        return min(max(share, config.fair_share_min), config.fair_share_max)
+            return lambda user_id: config.fair_share_max
+        of_group, count = group.recent(now, config.half_life), group.users
+        of_all = fair_share(quota, of_group, config)
+
+        def share(user_id: int) -> float:
+            user = users.get((group_id, user_id))
+            if user is None or not user.counts:
+                part = user_part(of_group, count + 1, 0.0, config)
+            elif count < 2:
+                part = 1.0
+            else:
+                part = user_part(of_group, count, user.recent(now, config.half_life), config)
+            return min(max(of_all * part, config.fair_share_min), config.fair_share_max)
+
+        return share
 
     def fair_tree(self, groups: Mapping[int, Group], owners: Iterable[Owner], now: float) -> Shares:
         """By Fair Tree: the rank of each member, each user with recent use, and these owners."""
@@ -171,7 +178,7 @@ class Usage:
             if tally.counts:
                 recent[owner] = tally.recent(now, self._config.half_life)
         factors = fair_tree.factors(fair_tree.grow(groups, self.members, recent))
-        return lambda group_id, user_id: factors.get((group_id, user_id), 1.0)
+        return lambda group_id: lambda user_id: factors.get((group_id, user_id), 1.0)
 
     def _group(self, group_id: int) -> GroupTally:
         tally = self._groups.get(group_id)
