@@ -57,7 +57,7 @@ openapi: $(VENV)/.installed-dev ## write openapi.json anew
 constraints: ## pin anew what is newest and fits pyproject.toml
 	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && python3 -m venv "$$fresh" && \
 		"$$fresh/bin/pip" install --quiet --upgrade pip && \
-		"$$fresh/bin/pip" install --quiet '.[embedded,redis]' --group dev && \
+		"$$fresh/bin/pip" install --quiet '.[embedded,plot,redis]' --group dev && \
 		{ sed -n '/^#/p' constraints.txt; \
 		"$$fresh/bin/pip" freeze --exclude queueapi; \
 		"$$fresh/bin/pip" list --format=freeze | grep '^pip=='; } > constraints.txt.new && \
@@ -90,7 +90,7 @@ $(VENV)/.installed-demo: $(VENV)/.created pyproject.toml constraints.txt
 
 $(VENV)/.installed-dev: $(VENV)/.created pyproject.toml constraints.txt
 	@echo "Installing queueapi and what its tests need into $(VENV) ..."
-	@$(INSTALL) --editable '.[embedded,redis]' --group dev
+	@$(INSTALL) --editable '.[embedded,plot,redis]' --group dev
 	@touch $@ $(VENV)/.installed-demo
 
 $(DEV_SECRET): $(VENV)/.created

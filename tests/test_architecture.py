@@ -22,8 +22,8 @@ LAYERS = (
     # Puts the parts together; the command line; the demonstration.
     {"main", "cli", "demo", "__main__"},
     # What a client meets: routers and errors, the document, the outermost layer of a request,
-    # liveness. Beside it the scheduler's loop.
-    {"api", "openapi", "access", "health", "controller"},
+    # liveness. Beside it what drives the scheduler: its loop, and the simulator.
+    {"api", "openapi", "access", "health", "controller", "simulate"},
     # The domains.
     {"jobs", "groups", "clusters", "queues"},
     # Who asks, and what they may do.
@@ -42,7 +42,7 @@ RULES = {
     "scheduling": "imports itself, the pure part of the standard library and NumPy",
     "client": "imports nothing else of ours",
 }
-FACES = LAYERS[1] - {"controller"}
+FACES = LAYERS[1] - {"controller", "simulate"}
 STRANGERS = [(FACES, {"controller"}), ({"executors"}, {"scheduling", "db"})]
 ALONE = {"scheduling", "client"}
 # In `executors`, what all kinds share; everything else there is one kind.

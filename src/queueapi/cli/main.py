@@ -21,6 +21,10 @@ COMMANDS = {
         "queueapi.cli.migrate:migrate",
         "Bring the database's schema up to date; `serve` does so too.",
     ),
+    "simulate": Lazy(
+        "queueapi.cli.simulate:simulate",
+        "Replay a trace of jobs through the scheduler, and measure what comes of it.",
+    ),
     "openapi": Lazy("queueapi.cli.openapi:openapi", "Write the API's OpenAPI document."),
     # You
     "login": Lazy("queueapi.cli.account:login", "Log in; later commands use this login."),

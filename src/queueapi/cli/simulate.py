@@ -1,0 +1,110 @@
+"""`simulate`: what would have been, on a trace of a real cluster or on the service's own history."""
+
+from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from queueapi.cli.account import AsJson
+from queueapi.cli.commands import Failure
+from queueapi.cli.exits import USAGE
+from queueapi.cli.output import Output, note
+from queueapi.cli.simulate_view import document, progress, table
+from queueapi.simulate.estimates import ESTIMATES
+from queueapi.simulate.export import write_csv
+from queueapi.simulate.machine import machine_of
+from queueapi.simulate.read import read_trace
+from queueapi.simulate.study import Result, Study
+from queueapi.simulate.trace import Trace, TraceError
+from queueapi.simulate.variant import POLICIES, UnknownVariant, Variant, parse_variant
+
+_POLICY = f"{', '.join(POLICIES)}; with settings as in fair_share+reservations=4"
+
+
+def simulate(
+    trace: Annotated[Path, typer.Argument(metavar="TRACE", help="SWF or CSV, plain or gzip")],
+    policy: Annotated[str, typer.Option("--policy", "-p", help=_POLICY)] = "easy",
+    estimates: Annotated[
+        str, typer.Option(help=f"How long jobs are taken to run: {', '.join(ESTIMATES)}")
+    ] = "user",
+    compare: Annotated[
+        str, typer.Option(metavar="A,B,...", help="Other policies, also as easy:exact")
+    ] = "",
+    nodes: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The machine: NodeName lines as in slurm.conf"),
+    ] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="The first so many only")] = None,
+    fair_starts: Annotated[
+        bool, typer.Option(help="Find unfair starts, which takes one more replay")
+    ] = True,
+    csv: Annotated[
+        Path | None, typer.Option("--csv", metavar="OUT", help="Write a row for each job")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="OUT.png", help="Draw use and waits")
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Replay a trace of jobs through the scheduler, and measure what comes of it."""
+    if plot is not None:
+        _check_plot()
+    try:
+        variants = _variants(policy, estimates, compare)
+        workload = read_trace(trace)
+        if jobs is not None:
+            workload = workload.first(jobs)
+        machine = machine_of(workload, nodes)
+        with progress(len(workload.jobs)) as watch:
+            study = Study(workload, machine, fair_starts=fair_starts, watch=watch)
+            results = [study.simulate(variant) for variant in variants]
+    except UnknownVariant as error:
+        raise Failure(f"{error}.", USAGE) from None
+    except TraceError as error:
+        raise Failure(f"{error}.") from None
+    _remark(workload, results)
+    recorded = study.recorded()
+    shown = [recorded, *results] if recorded else results
+    Output(as_json=json).result([document(result) for result in shown], table(shown))
+    if csv is not None:
+        _write(csv, lambda: write_csv(csv, shown))
+    if plot is not None:
+        draw = import_module("queueapi.simulate.plot").draw
+        _write(plot, lambda: draw(plot, workload.name, machine.cpus, shown))
+
+
+def _variants(policy: str, estimates: str, compare: str) -> list[Variant]:
+    """What to simulate, each once. Raises UnknownVariant."""
+    texts = [policy, *filter(None, (text.strip() for text in compare.split(",")))]
+    variants = {v.name: v for v in (parse_variant(text, estimates) for text in texts)}
+    return list(variants.values())
+
+
+def _check_plot() -> None:
+    """Before anything is simulated in vain."""
+    if find_spec("matplotlib") is None:
+        raise Failure("--plot needs matplotlib: pip install 'queueapi[plot]'", USAGE)
+
+
+def _remark(trace: Trace, results: list[Result]) -> None:
+    """What a reader must know of the figures."""
+    for remark in trace.notes:
+        note(remark)
+    if trace.dropped:
+        left_out = ", ".join(f"{count} {why}" for why, count in trace.dropped.items())
+        note(f"jobs left out: {left_out}")
+    for result in results:
+        if result.never:
+            note(f"{result.name}: {result.never} jobs never started; {result.why_never}")
+
+
+def _write(path: Path, write: Callable[[], None]) -> None:
+    try:
+        write()
+    except OSError as error:
+        raise Failure(f"{path}: {error.strerror or error}") from None
+    except ValueError as error:  # an ending that names no picture format
+        raise Failure(f"{path}: {error}", USAGE) from None

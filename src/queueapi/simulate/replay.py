@@ -1,0 +1,225 @@
+"""A trace replayed: the scheduler of the service, driven by events in the trace's own time.
+
+What happens at one instant, in this order, decides which of several jobs starts first, so it is
+fixed. Jobs end whose end was expected now. Jobs are submitted, in the order of the trace, each
+followed by a plan. Jobs end before they were expected to, in the order they were started, each
+followed by a plan. (Predictsim, the simulator of Gaussier et al., SC'15, does it so.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from heapq import heappop, heappush
+from math import inf
+from operator import attrgetter
+
+from queueapi.scheduling import (
+    Backfill,
+    Config,
+    JobQueued,
+    JobRemoved,
+    JobStarted,
+    NodeChanged,
+    Order,
+    Placement,
+    Reserved,
+    RunningJob,
+    Scheduler,
+    WaitingJob,
+)
+from queueapi.simulate.estimates import Estimates
+from queueapi.simulate.machine import Machine
+from queueapi.simulate.trace import Trace
+from queueapi.simulate.usage import UsageBook
+
+PROGRESS_STEP = 500  # jobs started between two reports
+
+Progress = Callable[[int], None]  # is told how many jobs have started
+_start_of = attrgetter("start")
+
+
+class _Moment(IntEnum):
+    """What the heap of coming events holds. At one instant, in this order."""
+
+    END = 0  # as was expected
+    OVERRUN = 1  # the job was expected to end, and does not
+    EARLY_END = 2  # before it was expected
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When each job of the trace started (None = never), by its place in the trace."""
+
+    starts: tuple[float | None, ...]
+    never: str | None = None  # why the first that never started did not
+
+
+class Replay:
+    """One run of a trace through a scheduler."""
+
+    def __init__(
+        self, trace: Trace, machine: Machine, config: Config, estimates: Estimates
+    ) -> None:
+        self._jobs = trace.jobs
+        self._machine = machine
+        self._estimates = estimates
+        self._scheduler = Scheduler(config)
+        for node in machine.nodes:
+            self._scheduler.apply(NodeChanged(node))
+        self._conservative = config.backfill is Backfill.CONSERVATIVE
+        # A job that can't fit now changes nothing for those before it. A plan must be made for it
+        # only where time alone changes the order, or where each job gets a reservation.
+        self._plan_always = self._conservative or config.order is not Order.ARRIVAL
+        self._usage = UsageBook(config) if config.order is Order.FAIR_SHARE else None
+        self._users = _numbers(job.user for job in trace.jobs)
+        self._groups = _numbers(job.group for job in trace.jobs)
+        self._starts: list[float | None] = [None] * len(trace.jobs)
+        self._waiting: dict[int, WaitingJob] = {}
+        self._running: dict[int, RunningJob] = {}
+        self._coming: list[tuple[float, _Moment, int, int]] = []  # time, what, sequence, job
+        self._arrived = 0  # jobs submitted
+        self._sequence = 0  # of starts
+        self._now = -inf
+        self._free_cpus = machine.cpus
+        self._wake = inf  # when the first reservation begins
+
+    def run(self, progress: Progress | None = None) -> Schedule:
+        """The whole trace. `progress` is called now and then."""
+        jobs, coming, count = self._jobs, self._coming, len(self._jobs)
+        reported = 0
+        while True:
+            now = jobs[self._arrived].submit if self._arrived < count else inf
+            if coming and coming[0][0] < now:
+                now = coming[0][0]
+            if self._wake < now:
+                now = self._wake
+            if now == inf:
+                break
+            self._instant(now)
+            if progress is not None and self._sequence - reported >= PROGRESS_STEP:
+                reported = self._sequence
+                progress(reported)
+        return Schedule(tuple(self._starts), self._why_never())
+
+    def _instant(self, now: float) -> None:
+        """All that happens now."""
+        self._now = now
+        coming = self._coming
+        must_plan = self._wake <= now
+        while coming and coming[0][0] == now and coming[0][1] is not _Moment.EARLY_END:
+            _, moment, _, job_id = heappop(coming)
+            must_plan = True
+            if moment is _Moment.END:
+                self._end(job_id, now)
+            else:
+                self._overrun(job_id)
+        jobs, count = self._jobs, len(self._jobs)
+        while self._arrived < count and jobs[self._arrived].submit == now:
+            if self._submit(self._arrived) or self._plan_always:
+                self._plan(now)
+                must_plan = False
+            self._arrived += 1
+        if must_plan:
+            self._plan(now)
+        while coming and coming[0][0] == now:
+            self._end(heappop(coming)[3], now)
+            self._plan(now)
+
+    def _submit(self, job_id: int) -> bool:
+        """Whether the job may fit now."""
+        job = self._jobs[job_id]
+        request = self._machine.request(job)
+        expected = self._estimates.expect(job)
+        waiting = WaitingJob(
+            job_id,
+            self._users[job.user],
+            self._groups[job.group],
+            job.base_priority,
+            request,
+            job.time_limit,
+            job.submit,
+            planned_time=None if expected == job.time_limit else expected,
+        )
+        self._waiting[job_id] = waiting
+        self._scheduler.apply(JobQueued(waiting))
+        return request.cpus * request.nodes <= self._free_cpus
+
+    def _plan(self, now: float) -> None:
+        """Make a plan and carry it out."""
+        if not self._waiting:
+            return
+        scheduler = self._scheduler
+        plan = scheduler.plan(now)
+        for start in plan.starts:
+            self._start(start.job_id, start.placement, now)
+        if self._conservative:
+            scheduler.apply(Reserved(plan))
+            self._wake = min(map(_start_of, plan.reservations), default=inf)
+
+    def _start(self, job_id: int, placement: Placement, now: float) -> None:
+        job = self._waiting.pop(job_id)
+        running = RunningJob(
+            job_id,
+            job.user_id,
+            job.group_id,
+            job.request,
+            placement,
+            job.time_limit,
+            now,
+            job.planned_time,
+        )
+        self._running[job_id] = running
+        self._starts[job_id] = now
+        self._free_cpus -= job.request.cpus * job.request.nodes
+        self._scheduler.apply(JobStarted(running))
+        self._await(job_id, now, job.planned_time or job.time_limit)
+
+    def _await(self, job_id: int, started: float, expected: float) -> None:
+        """Remember what comes next for a job that was started."""
+        run = self._jobs[job_id].run
+        self._sequence += 1
+        if run < expected:
+            moment, after = _Moment.EARLY_END, run
+        elif run == expected:
+            moment, after = _Moment.END, run
+        else:
+            moment, after = _Moment.OVERRUN, expected
+        heappush(self._coming, (started + after, moment, self._sequence, job_id))
+
+    def _overrun(self, job_id: int) -> None:
+        """The job was expected to end now; it will take longer."""
+        known = self._running[job_id]
+        expected = known.planned_time or known.time_limit
+        longer = self._estimates.extend(self._jobs[job_id], expected)
+        assert longer > expected, f"job {job_id} was to end after {expected} s and did not"
+        running = replace(known, planned_time=longer)
+        self._running[job_id] = running
+        self._scheduler.apply(JobStarted(running))
+        self._await(job_id, known.started_at, longer)
+
+    def _end(self, job_id: int, now: float) -> None:
+        running = self._running.pop(job_id)
+        self._free_cpus += running.request.cpus * running.request.nodes
+        self._scheduler.apply(JobRemoved(job_id))
+        self._estimates.learn(self._jobs[job_id])
+        if self._usage is not None:
+            for event in self._usage.charge(running, now):
+                self._scheduler.apply(event)
+
+    def _why_never(self) -> str | None:
+        """Why the first job that never started did not."""
+        for job_id in self._waiting:
+            reason = self._scheduler.explain(job_id, self._now)
+            message = reason.message if reason else "not known"
+            return f"job {self._jobs[job_id].name}: {message}"
+        return None
+
+
+def _numbers(names: Iterable[str]) -> dict[str, int]:
+    """A number for each name, in the order in which they come."""
+    numbers: dict[str, int] = {}
+    for name in names:
+        numbers.setdefault(name, len(numbers))
+    return numbers
