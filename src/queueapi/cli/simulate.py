@@ -1,4 +1,4 @@
-"""`simulate`: what would have been, on a trace of a real cluster or on the service's own history."""
+"""`simulate`: what would have been, on a real cluster's trace or on the service's own history."""
 
 from collections.abc import Callable
 from importlib import import_module

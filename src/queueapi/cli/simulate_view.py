@@ -21,7 +21,11 @@ class _Line(NamedTuple):
 
 
 def _unfair(result: Result) -> float | None:
-    return result.unfair and 100 * result.unfair.share
+    return 100 * result.unfair.share if result.unfair else None
+
+
+def _unfair_delay(result: Result) -> float | None:
+    return result.unfair.mean_delay if result.unfair else None
 
 
 LINES = (
@@ -36,7 +40,7 @@ LINES = (
     _Line("Jain's index, groups", lambda r: r.groups, 4),
     _Line("Jain's index, users", lambda r: r.users, 4),
     _Line("unfair starts, %", _unfair, 2),
-    _Line("unfair delay, mean s", lambda r: r.unfair and r.unfair.mean_delay, 0),
+    _Line("unfair delay, mean s", _unfair_delay, 0),
     _Line("simulated jobs/s", lambda r: r.jobs_per_second, 0, False),
 )
 

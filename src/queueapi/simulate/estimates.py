@@ -7,6 +7,8 @@ from typing import Protocol
 
 from queueapi.simulate.trace import TraceJob
 
+_SHORTEST = 1.0  # seconds; an estimate is above 0 also for a job that ended at once
+
 
 class Estimates(Protocol):
     """One source of estimates, asked along one replay. All times are seconds."""
@@ -38,7 +40,7 @@ class ExactEstimates(UserEstimates):
     """As if everybody knew: the bound of what better estimates could give."""
 
     def expect(self, job: TraceJob) -> float:
-        return job.run
+        return job.run or _SHORTEST
 
 
 ESTIMATES: Mapping[str, Callable[[], Estimates]] = {

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 from queueapi.simulate.measures import Run
 
-DAY = 86_400.0  # seconds
+HOUR = 3600.0  # seconds
+DAY = 24 * HOUR
+_LONG = 10 * DAY  # a trace that is looked at day by day
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,27 +32,30 @@ def jain(values: Sequence[float]) -> float:
     return 1.0 if squares == 0 else sum(values) ** 2 / (len(values) * squares)
 
 
-def share_index(runs: Iterable[Run], shares: Mapping[str, float] | None = None) -> float | None:
+def share_index(runs: Sequence[Run], shares: Mapping[str, float]) -> float | None:
     """Jain's index of groups' use over their target shares.
 
     Over a whole trace it would say nothing, since in the end everybody got what he asked for. So
-    it is taken day by day, over the groups that had a job waiting on that day (who wanted more than
-    they got), and the days are weighted with the CPU time that these groups used. A group that is
-    not in `shares` has the share 1. None when no two groups ever competed.
+    it is taken day by day (hour by hour if jobs were submitted for less than ten days), over the
+    groups that had a job waiting then, and so wanted more than they got. The days are weighted
+    with the CPU time that these groups used. A group that is not in `shares` has the share 1.
+    None when no two groups ever competed.
     """
-    known = shares or {}
-    return _mean(_days(runs, lambda run: run.job.group, lambda group: known.get(group, 1.0)))
+    return _mean(
+        _spans(runs, _span(runs), lambda run: run.job.group, lambda name: shares.get(name, 1.0))
+    )
 
 
-def user_index(runs: Iterable[Run]) -> float | None:
+def user_index(runs: Sequence[Run]) -> float | None:
     """The same for the users of a group, whose target shares are equal; of all groups together."""
+    span = _span(runs)
     by_group: defaultdict[str, list[Run]] = defaultdict(list)
     for run in runs:
         by_group[run.job.group].append(run)
     return _mean(
         day
         for group in by_group.values()
-        for day in _days(group, lambda run: run.job.user, lambda user: 1.0)
+        for day in _spans(group, span, lambda run: run.job.user, lambda user: 1.0)
     )
 
 
@@ -74,37 +79,39 @@ def unfair_starts(
     return UnfairStarts(late, late / count, sum(delays) / count)
 
 
-_Day = tuple[float, float]  # Jain's index of one day, and its weight
+_Day = tuple[float, float]  # Jain's index of one day or hour, and its weight
 
 
-def _days(
-    runs: Iterable[Run], owner: Callable[[Run], str], share: Callable[[str], float]
-) -> list[_Day]:
+def _span(runs: Sequence[Run]) -> float:
+    """Seconds over which use is summed: the same for all ways to schedule one trace."""
+    submits = [run.job.submit for run in runs]
+    return DAY if max(submits) - min(submits) >= _LONG else HOUR
+
+
+def _spans(
+    runs: Iterable[Run], span: float, owner: Callable[[Run], str], share: Callable[[str], float]
+) -> Iterable[_Day]:
     used: defaultdict[int, defaultdict[str, float]] = defaultdict(lambda: defaultdict(float))
     waiting: defaultdict[int, set[str]] = defaultdict(set)
     for run in runs:
         who = owner(run)
-        for day, seconds in _by_day(run.start, run.end):
+        for day, seconds in _parts(run.start, run.end, span):
             used[day][who] += seconds * run.cpus
-        for day, seconds in _by_day(run.job.submit, run.start):
-            if seconds > 0:
-                waiting[day].add(who)
-    found = []
+        for day, _ in _parts(run.job.submit, run.start, span):
+            waiting[day].add(who)
     for day, owners in waiting.items():
         if len(owners) > 1:
-            use = [used[day][who] for who in sorted(owners)]
-            parts = [used[day][who] / share(who) for who in sorted(owners)]
-            found.append((jain(parts), sum(use)))
-    return found
+            use = {who: used[day][who] for who in sorted(owners)}
+            yield jain([amount / share(who) for who, amount in use.items()]), sum(use.values())
 
 
-def _by_day(begin: float, end: float) -> Iterable[tuple[int, float]]:
-    """The days that a span touches, with the seconds of it in each."""
-    day = int(begin // DAY)
+def _parts(begin: float, end: float, span: float) -> Iterable[tuple[int, float]]:
+    """The days or hours that a time touches, with the seconds of it in each."""
+    number = int(begin // span)
     while begin < end:
-        until = min(end, (day + 1) * DAY)
-        yield day, until - begin
-        begin, day = until, day + 1
+        until = min(end, (number + 1) * span)
+        yield number, until - begin
+        begin, number = until, number + 1
 
 
 def _mean(days: Iterable[_Day]) -> float | None:

@@ -31,8 +31,8 @@ class Machine:
 
     def request(self, job: TraceJob) -> Request:
         """What the job asks of each node; jobs that ask alike share one object."""
-        asked = (job.cpus, job.nodes, job.memory_mb, job.gpu_count, job.gpu_type)
-        asked += (job.constraint, job.exclusive)
+        gpus = (job.gpu_count, job.gpu_type)
+        asked = (job.cpus, job.nodes, job.memory_mb, gpus, job.constraint, job.exclusive)
         request = self._requests.get(asked)
         if request is None:
             request = self._requests[asked] = self._fresh(job)

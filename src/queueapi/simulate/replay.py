@@ -1,19 +1,19 @@
 """A trace replayed: the scheduler of the service, driven by events in the trace's own time.
 
-What happens at one instant, in this order, decides which of several jobs starts first, so it is
-fixed. Jobs end whose end was expected now. Jobs are submitted, in the order of the trace, each
-followed by a plan. Jobs end before they were expected to, in the order they were started, each
-followed by a plan. (Predictsim, the simulator of Gaussier et al., SC'15, does it so.)
+What happens first at one instant decides which of several jobs starts first, so it is fixed. Jobs
+are submitted in the order of the trace, each followed by a plan (but for a job that can't fit now,
+in order of arrival), in which jobs that are expected to end now have ended. Then jobs end, in the
+order in which they were started, each followed by a plan. (So does predictsim, the simulator of
+Gaussier et al., SC'15.)
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from enum import IntEnum
+from enum import Enum
 from heapq import heappop, heappush
 from math import inf
-from operator import attrgetter
 
 from queueapi.scheduling import (
     Backfill,
@@ -37,15 +37,14 @@ from queueapi.simulate.usage import UsageBook
 PROGRESS_STEP = 500  # jobs started between two reports
 
 Progress = Callable[[int], None]  # is told how many jobs have started
-_start_of = attrgetter("start")
 
 
-class _Moment(IntEnum):
-    """What the heap of coming events holds. At one instant, in this order."""
+class _Moment(Enum):
+    """What comes for a job that runs."""
 
-    END = 0  # as was expected
-    OVERRUN = 1  # the job was expected to end, and does not
-    EARLY_END = 2  # before it was expected
+    END = "end"  # as was expected
+    EARLY_END = "early end"  # before it was expected
+    OVERRUN = "overrun"  # it was expected to end, and does not
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +68,8 @@ class Replay:
         for node in machine.nodes:
             self._scheduler.apply(NodeChanged(node))
         self._conservative = config.backfill is Backfill.CONSERVATIVE
-        # A job that can't fit now changes nothing for those before it. A plan must be made for it
-        # only where time alone changes the order, or where each job gets a reservation.
+        # A job that can't fit now changes nothing for those before it, but where time alone changes
+        # the order, or where each job gets a reservation.
         self._plan_always = self._conservative or config.order is not Order.ARRIVAL
         self._usage = UsageBook(config) if config.order is Order.FAIR_SHARE else None
         self._users = _numbers(job.user for job in trace.jobs)
@@ -78,7 +77,9 @@ class Replay:
         self._starts: list[float | None] = [None] * len(trace.jobs)
         self._waiting: dict[int, WaitingJob] = {}
         self._running: dict[int, RunningJob] = {}
-        self._coming: list[tuple[float, _Moment, int, int]] = []  # time, what, sequence, job
+        # When, since when it runs, its place among those; what, which job.
+        self._coming: list[tuple[float, float, int, _Moment, int]] = []
+        self._places = [0] * len(trace.jobs)  # among the starts of one instant
         self._arrived = 0  # jobs submitted
         self._sequence = 0  # of starts
         self._now = -inf
@@ -106,26 +107,41 @@ class Replay:
     def _instant(self, now: float) -> None:
         """All that happens now."""
         self._now = now
-        coming = self._coming
-        must_plan = self._wake <= now
-        while coming and coming[0][0] == now and coming[0][1] is not _Moment.EARLY_END:
-            _, moment, _, job_id = heappop(coming)
-            must_plan = True
-            if moment is _Moment.END:
-                self._end(job_id, now)
-            else:
-                self._overrun(job_id)
-        jobs, count = self._jobs, len(self._jobs)
-        while self._arrived < count and jobs[self._arrived].submit == now:
+        coming, count = self._coming, len(self._jobs)
+        due = []
+        while coming and coming[0][0] == now:
+            due.append(heappop(coming))
+        stale = self._wake <= now  # whether a plan must be made
+        for *_, moment, job_id in due:
+            stale |= self._foresee(job_id, moment, now)
+        while self._arrived < count and self._jobs[self._arrived].submit == now:
             if self._submit(self._arrived) or self._plan_always:
                 self._plan(now)
-                must_plan = False
+                stale = False
             self._arrived += 1
-        if must_plan:
+        for *_, moment, job_id in due:
+            if moment is _Moment.EARLY_END or (moment is _Moment.END and self._conservative):
+                self._end(job_id, now)
+                stale = True
+            if stale:
+                self._plan(now)
+                stale = False
+        if stale:
             self._plan(now)
-        while coming and coming[0][0] == now:
-            self._end(heappop(coming)[3], now)
-            self._plan(now)
+
+    def _foresee(self, job_id: int, moment: _Moment, now: float) -> bool:
+        """Tell the scheduler what it expected, or expected wrongly, before jobs are submitted.
+
+        Whether that may let a job start. Conservative plans foresee ends themselves: a job whose
+        reservation is due starts as soon as the ends have come, and each end moves others forward.
+        """
+        if moment is _Moment.OVERRUN:
+            self._overrun(job_id)
+            return True
+        if moment is _Moment.END and not self._conservative:
+            self._end(job_id, now)
+            return True
+        return False
 
     def _submit(self, job_id: int) -> bool:
         """Whether the job may fit now."""
@@ -156,7 +172,8 @@ class Replay:
             self._start(start.job_id, start.placement, now)
         if self._conservative:
             scheduler.apply(Reserved(plan))
-            self._wake = min(map(_start_of, plan.reservations), default=inf)
+            later = (each.start for each in plan.reservations if each.start > now)
+            self._wake = min(later, default=inf)
 
     def _start(self, job_id: int, placement: Placement, now: float) -> None:
         job = self._waiting.pop(job_id)
@@ -172,6 +189,8 @@ class Replay:
         )
         self._running[job_id] = running
         self._starts[job_id] = now
+        self._sequence += 1
+        self._places[job_id] = job_id if self._conservative else self._sequence
         self._free_cpus -= job.request.cpus * job.request.nodes
         self._scheduler.apply(JobStarted(running))
         self._await(job_id, now, job.planned_time or job.time_limit)
@@ -179,14 +198,13 @@ class Replay:
     def _await(self, job_id: int, started: float, expected: float) -> None:
         """Remember what comes next for a job that was started."""
         run = self._jobs[job_id].run
-        self._sequence += 1
         if run < expected:
             moment, after = _Moment.EARLY_END, run
         elif run == expected:
             moment, after = _Moment.END, run
         else:
             moment, after = _Moment.OVERRUN, expected
-        heappush(self._coming, (started + after, moment, self._sequence, job_id))
+        heappush(self._coming, (started + after, started, self._places[job_id], moment, job_id))
 
     def _overrun(self, job_id: int) -> None:
         """The job was expected to end now; it will take longer."""

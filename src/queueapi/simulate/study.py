@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from time import perf_counter
+from time import process_time
 
 from queueapi.scheduling import Config
 from queueapi.simulate.estimates import ESTIMATES
@@ -29,7 +29,7 @@ class Result:
     groups: float | None  # Jain's index over groups, see share_index
     users: float | None  # likewise over the users of each group
     unfair: UnfairStarts | None  # None = not asked for
-    jobs_per_second: float | None  # simulated; None for what happened in fact
+    jobs_per_second: float | None  # of CPU time; None for what happened in fact
     never: int = 0  # jobs that never started
     why_never: str | None = None  # of the first of them
 
@@ -61,9 +61,9 @@ class Study:
 
     def simulate(self, variant: Variant) -> Result:
         """Replay the trace. Raises TraceError when no job could start."""
-        began = perf_counter()
+        began = process_time()
         schedule = self._replay(variant, variant.name)
-        seconds = perf_counter() - began
+        seconds = process_time() - began
         return self._result(
             variant.name,
             schedule,
@@ -80,9 +80,7 @@ class Study:
     def _result(self, name: str, schedule: Schedule, speed: float | None) -> Result:
         runs = [
             Run(job, cpus, start)
-            for job, cpus, start in zip(
-                self.trace.jobs, self._cpus, schedule.starts, strict=True
-            )
+            for job, cpus, start in zip(self.trace.jobs, self._cpus, schedule.starts, strict=True)
             if start is not None
         ]
         if not runs:

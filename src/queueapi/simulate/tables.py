@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -31,11 +30,12 @@ COLUMNS = {
     "waited": "seconds that it waited in fact",
 }
 # The table of jobs that come with Slurm's simulator, of the University at Buffalo:
-# https://github.com/ubccr-slurm-simulator. Times are seconds, but wall_limit is minutes.
-UBCCR = (
-    "dt;job_id;wall_time;user;wall_limit;n_tasks;ntasks_per_node;account;partition;qos;"
-    "constraint;mem;gres"
-).split(";")
+# https://github.com/ubccr-slurm-simulator. `dt` is the submit; times are seconds, but wall_limit
+# is minutes; a wall_time below 0 means that the job ran until its limit. mem is for each node.
+UBCCR = [
+    *("dt", "job_id", "wall_time", "user", "wall_limit", "n_tasks", "ntasks_per_node"),
+    *("account", "partition", "qos", "constraint", "mem", "gres"),
+]
 _REQUIRED = ("submit", "run", "time_limit")
 _GPU = re.compile(r"gpu(?::([A-Za-z][\w.-]*))?:(\d+)")
 _NAME = re.compile(r"[\w.-]+")
@@ -54,7 +54,6 @@ def read_table(path: Path) -> Trace:
     names = [name.strip().lower() for name in header.strip("\ufeff\r\n ").split(separator)]
     read = _reader_of(names, f"{path}:1")
     jobs: list[TraceJob] = []
-    dropped: Counter[str] = Counter()
     for number, text in lines:
         if not text.strip() or text.startswith("#"):
             continue
@@ -63,12 +62,8 @@ def read_table(path: Path) -> Trace:
         if len(cells) != len(names):
             raise TraceError(f"{where}: {len(cells)} cells; the first line names {len(names)}")
         row = {name: cell.strip() for name, cell in zip(names, cells, strict=True)}
-        job = read(row, where)
-        if job.run <= 0:
-            dropped["without a run time"] += 1
-        else:
-            jobs.append(job)
-    return Trace.of(path.name, jobs, dropped=dropped)
+        jobs.append(read(row, where))
+    return Trace.of(path.name, jobs)
 
 
 def _reader_of(names: list[str], where: str) -> Callable[[Row, str], TraceJob]:
@@ -78,8 +73,8 @@ def _reader_of(names: list[str], where: str) -> Callable[[Row, str], TraceJob]:
     missing = [name for name in _REQUIRED if name not in names]
     if missing == list(_REQUIRED):
         raise TraceError(
-            f"{where}: neither a trace in the Standard Workload Format (.swf, .swf.gz) nor a table "
-            f"with the columns {', '.join(_REQUIRED)} and, if wanted, others of {', '.join(COLUMNS)}"
+            f"{where}: neither a trace in the Standard Workload Format nor a table with the "
+            f"columns {', '.join(_REQUIRED)}; there may also be {', '.join(COLUMNS)}"
         )
     if missing:
         raise TraceError(f"{where}: no column {', '.join(missing)}")
@@ -122,10 +117,11 @@ def _ubccr_job(row: Row, where: str) -> TraceJob:
     if row["gres"] and not gpus:
         raise TraceError(f"{where}: gres must be gpu:COUNT or gpu:TYPE:COUNT, not {row['gres']!r}")
     limit = 60 * _seconds(row, "wall_limit", where, above_zero=True)
+    run = limit if row["wall_time"].startswith("-") else _seconds(row, "wall_time", where)
     return TraceJob(
         name=row["job_id"],
         submit=_seconds(row, "dt", where),
-        run=min(_seconds(row, "wall_time", where), limit),
+        run=min(run, limit),
         time_limit=limit,
         user=row["user"],
         group=row["account"],

@@ -19,7 +19,7 @@ class TraceJob:
 
     name: str  # as the trace calls it
     submit: float
-    run: float  # above 0 and at most the time limit
+    run: float  # at most the time limit
     time_limit: float
     user: str
     group: str
