@@ -91,7 +91,7 @@ def crowded_traces(draw: st.DrawFn) -> Trace:
 
 @pytest.mark.parametrize("name", VARIANTS)
 @given(trace=crowded_traces())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_any_trace_is_scheduled_as_by_the_slow_simulator(trace: Trace, name: str) -> None:
     assert first_difference(trace, replay(trace, name), expected(trace, name)) is None
 

@@ -91,6 +91,10 @@ def _plain_job(row: Row, where: str) -> TraceJob:
     priority = _count(row, "priority", where, 5)
     if not 1 <= priority <= 10:
         raise TraceError(f"{where}: priority must be from 1 to 10, not {priority}")
+    gpu_type = row.get("gpu_type") or None
+    gpus = _count(row, "gpus", where, 1 if gpu_type else 0)
+    if gpu_type and not gpus:
+        raise TraceError(f"{where}: gpu_type {gpu_type} and no gpus")
     return TraceJob(
         name=row.get("id") or where.rpartition(":")[2],
         submit=_seconds(row, "submit", where),
@@ -101,8 +105,8 @@ def _plain_job(row: Row, where: str) -> TraceJob:
         cpus=_count(row, "cpus", where, 1, least=1),
         nodes=_count(row, "nodes", where, 1, least=1),
         memory_mb=_count(row, "memory_mb", where, 0) if memory else None,
-        gpu_count=_count(row, "gpus", where, 1 if row.get("gpu_type") else 0),
-        gpu_type=row.get("gpu_type") or None,
+        gpu_count=gpus,
+        gpu_type=gpu_type,
         constraint=parse_constraint(row.get("constraint", ""), where),
         exclusive=_flag(row, "exclusive", where),
         base_priority=priority,
