@@ -18,6 +18,8 @@ from math import inf
 from queueapi.scheduling import (
     Backfill,
     Config,
+    Event,
+    GroupChanged,
     JobQueued,
     JobRemoved,
     JobStarted,
@@ -32,7 +34,7 @@ from queueapi.scheduling import (
 from queueapi.simulate.estimates import Estimates
 from queueapi.simulate.machine import Machine
 from queueapi.simulate.trace import Trace
-from queueapi.simulate.usage import UsageBook
+from queueapi.simulate.usage import DAY, Amounts, UsageBook
 
 PROGRESS_STEP = 500  # jobs started between two reports
 
@@ -71,9 +73,15 @@ class Replay:
         # A job that can't fit now changes nothing for those before it, but where time alone changes
         # the order, or where each job gets a reservation.
         self._plan_always = self._conservative or config.order is not Order.ARRIVAL
-        self._usage = UsageBook(config) if config.order is Order.FAIR_SHARE else None
-        self._users = _numbers(job.user for job in trace.jobs)
-        self._groups = _numbers(job.group for job in trace.jobs)
+        self._users = _numbers([job.user for job in trace.jobs] + [use.user for use in trace.past])
+        self._groups = _numbers(
+            [job.group for job in trace.jobs] + [use.group for use in trace.past]
+        )
+        self._has_quotas = any(
+            group.quota_cpu_minutes is not None for group in trace.limits.values()
+        )
+        counts_use = self._has_quotas or config.order is Order.FAIR_SHARE
+        self._usage = UsageBook(config.half_life) if counts_use else None
         self._starts: list[float | None] = [None] * len(trace.jobs)
         self._waiting: dict[int, WaitingJob] = {}
         self._running: dict[int, RunningJob] = {}
@@ -85,6 +93,20 @@ class Replay:
         self._now = -inf
         self._free_cpus = machine.cpus
         self._wake = inf  # when the first reservation begins
+        self._day = -inf  # of which the scheduler knows what counts for quotas
+        self._begin(trace)
+
+    def _begin(self, trace: Trace) -> None:
+        """What the scheduler knows before the first job."""
+        for name, limits in trace.limits.items():
+            if name in self._groups:
+                group = replace(limits, group_id=self._groups[name])
+                self._scheduler.apply(GroupChanged(group))
+        for use in trace.past:
+            amounts = Amounts(use.cpu_minutes, use.gpu_minutes, use.memory_gb_minutes)
+            group_id, user_id = self._groups[use.group], self._users[use.user]
+            if self._usage is not None:
+                self._tell(self._usage.add(group_id, user_id, amounts, use.at))
 
     def run(self, progress: Progress | None = None) -> Schedule:
         """The whole trace. `progress` is called now and then."""
@@ -96,6 +118,8 @@ class Replay:
                 now = coming[0][0]
             if self._wake < now:
                 now = self._wake
+            if self._has_quotas:
+                now = min(now, self._turn_of_day())
             if now == inf:
                 break
             self._instant(now)
@@ -112,6 +136,9 @@ class Replay:
         while coming and coming[0][0] == now:
             due.append(heappop(coming))
         stale = self._wake <= now  # whether a plan must be made
+        if self._has_quotas and self._day < now // DAY:
+            stale = True
+            self._count_day(now)
         for *_, moment, job_id in due:
             stale |= self._foresee(job_id, moment, now)
         while self._arrived < count and self._jobs[self._arrived].submit == now:
@@ -142,6 +169,17 @@ class Replay:
             self._end(job_id, now)
             return True
         return False
+
+    def _turn_of_day(self) -> float:
+        """When use may leave the window of quotas, and so let a job start."""
+        if self._waiting and self._usage is not None and self._usage.counts:
+            return (self._now // DAY + 1) * DAY
+        return inf
+
+    def _count_day(self, now: float) -> None:
+        assert self._usage is not None
+        self._day = now // DAY
+        self._tell(self._usage.turn_of_day(now))
 
     def _submit(self, job_id: int) -> bool:
         """Whether the job may fit now."""
@@ -223,8 +261,11 @@ class Replay:
         self._scheduler.apply(JobRemoved(job_id))
         self._estimates.learn(self._jobs[job_id])
         if self._usage is not None:
-            for event in self._usage.charge(running, now):
-                self._scheduler.apply(event)
+            self._tell(self._usage.charge(running, now))
+
+    def _tell(self, events: Iterable[Event]) -> None:
+        for event in events:
+            self._scheduler.apply(event)
 
     def _why_never(self) -> str | None:
         """Why the first job that never started did not."""

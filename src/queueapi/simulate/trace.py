@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from queueapi.scheduling import Constraint
+from queueapi.scheduling import Constraint, Group
 
 
 class TraceError(Exception):
@@ -35,6 +35,18 @@ class TraceJob:
 
 
 @dataclass(frozen=True, slots=True)
+class PastUse:
+    """What a user had used for a group before the trace begins. Amounts are minutes."""
+
+    group: str
+    user: str
+    at: float  # seconds, in the trace's own time
+    cpu_minutes: float
+    gpu_minutes: float = 0.0
+    memory_gb_minutes: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Trace:
     """Jobs in the order they were submitted; those of one instant in the order of the file."""
 
@@ -43,7 +55,9 @@ class Trace:
     processors: int | None = None  # of the machine, where the trace says it
     dropped: Mapping[str, int] = field(default_factory=dict)  # jobs left out, by why
     notes: tuple[str, ...] = ()  # what a reader of the results should know
-    shares: Mapping[str, float] = field(default_factory=dict)  # of groups; () = equal
+    shares: Mapping[str, float] = field(default_factory=dict)  # of groups; 1 for those not named
+    limits: Mapping[str, Group] = field(default_factory=dict)  # of groups, whatever their ids
+    past: tuple[PastUse, ...] = ()  # in order of time
 
     @classmethod
     def of(
@@ -64,6 +78,4 @@ class Trace:
 
     def first(self, count: int) -> Trace:
         """The same trace, ended after so many jobs."""
-        return Trace(
-            self.name, self.jobs[:count], self.processors, self.dropped, self.notes, self.shares
-        )
+        return replace(self, jobs=self.jobs[:count])

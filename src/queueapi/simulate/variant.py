@@ -52,7 +52,7 @@ class Variant:
         Raises UnknownVariant for settings that contradict each other.
         """
         try:
-            return dataclasses.replace(base, **POLICIES[self.policy], **self.changes)
+            return dataclasses.replace(base, **{**POLICIES[self.policy], **self.changes})
         except ValueError as error:
             raise UnknownVariant(f"{self.name}: {error}") from None
 
