@@ -9,7 +9,7 @@ import sys
 import asyncpg
 from rich.console import Console
 
-from benchmarks import cases, peers
+from benchmarks import cases, peers, simulations
 from benchmarks.stage import folder, occupied, postgres, server
 from benchmarks.table import Row, show
 
@@ -72,9 +72,18 @@ def lists() -> list[Row]:
             return list(cases.reads(ours))
 
 
+def agreement() -> list[Row]:
+    """On real traces, where they are."""
+    if not simulations.FOLDER.is_dir():
+        say(f"{simulations.FOLDER} is not there: no simulations (QUEUEAPI_TRACES names it)")
+        return []
+    say("simulations …")
+    return [*simulations.agreement(), *simulations.real_nodes()]
+
+
 if __name__ == "__main__":
-    wanted = sys.argv[1:] or ["submits", "launches", "lists"]
-    stages = {"submits": submits, "launches": launches, "lists": lists}
+    stages = {"submits": submits, "launches": launches, "lists": lists, "agreement": agreement}
+    wanted = sys.argv[1:] or list(stages)
     unknown = set(wanted) - set(stages)
     if unknown:
         sys.exit(f"no such stage: {', '.join(unknown)}; there are {', '.join(stages)}")

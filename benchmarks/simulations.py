@@ -1,0 +1,111 @@
+"""The simulator on real traces: does it agree with the reference schedules, and how fast is it?
+
+The traces are not ours and not shipped; QUEUEAPI_TRACES names their folder (else
+../shared/traces). What is compared there: start times by an independent simulator, and the
+accounting of a real Slurm.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import os
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from statistics import fmean
+
+from benchmarks.table import Row
+from queueapi.simulate.machine import machine_of
+from queueapi.simulate.measures import Measures
+from queueapi.simulate.read import read_trace
+from queueapi.simulate.study import Result, Study
+from queueapi.simulate.variant import parse_variant
+
+ROOT = Path(__file__).parents[1]
+FOLDER = Path(os.environ.get("QUEUEAPI_TRACES") or ROOT.parent / "shared" / "traces")
+TRACES = {
+    "KTH": "KTH-SP2-1996-2.swf.gz",
+    "SDSCSP2": "SDSC-SP2-1998-4.2-cln.strongfilter.recon.swf.gz",
+}
+REFERENCES = {  # by what its file is called
+    "fcfs.user": "fcfs",
+    "easy.user": "easy",
+    "easy.exact": "easy:exact",
+    "sjbf.user": "sjbf",
+    "sjbf.exact": "sjbf:exact",
+    "cons.user": "conservative",
+}
+JOBS_PER_SECOND = {"KTH easy": 20_000, "KTH conservative": 5_000}
+MICRO_NODES = ROOT / "docs" / "examples" / "nodes.conf"
+MICRO_JOBS_PER_SECOND = 5_000
+
+
+def agreement() -> Iterator[Row]:
+    """How many jobs start at another time than in the reference, which must be none."""
+    for name, file in TRACES.items():
+        trace = read_trace(FOLDER / file)
+        study = Study(trace, machine_of(trace, None), fair_starts=False)
+        for kind, policy in REFERENCES.items():
+            result = study.simulate(parse_variant(policy))
+            wrong = _differences(result, FOLDER / "reference_starts" / f"{name}.{kind}.csv.gz")
+            what = f"{name} {policy}"
+            yield Row(
+                f"{what}: other starts than the reference",
+                len(wrong),
+                f"of {len(trace.jobs):,}",
+                at_most=0,
+                note=wrong[0] if wrong else _figures(result.measures),
+            )
+            speed = result.jobs_per_second or 0.0
+            yield Row(f"{what}: simulated", speed, "jobs/s", at_least=JOBS_PER_SECOND.get(what))
+
+
+def _differences(result: Result, reference: Path) -> list[str]:
+    with gzip.open(reference, "rt") as file:
+        file.readline()  # how it was made
+        rows = list(csv.DictReader(file))
+    return [
+        f"job {row['id']} starts at {run.start:.0f}, should at {row['start']}"
+        for run, row in zip(result.runs, rows, strict=True)
+        if run.job.name != row["id"] or run.start != float(row["start"])
+    ]
+
+
+def _figures(measures: Measures) -> str:
+    return f"wait {measures.mean_wait:,.1f} s, slowdown {measures.mean_bounded_slowdown:,.3f}"
+
+
+def real_nodes() -> Iterator[Row]:
+    """500 jobs on ten unlike nodes, beside what a real Slurm did with them."""
+    folder = FOLDER / "ubccr_micro"
+    trace = read_trace(folder / "workload_jobs500.csv.gz")
+    machine = machine_of(trace, MICRO_NODES)
+    study = Study(trace, machine, fair_starts=False)
+    result = study.simulate(parse_variant("fair_share"))
+    assert result.never == 0, result.why_never
+    wait, slowdown, utilisation = _slurms(folder / "real_slurm_accounting.psv.gz", machine.cpus)
+    ours = result.measures
+    yield Row("ten nodes: mean wait", ours.mean_wait, "s", at_most=wait, note="Slurm: the target")
+    yield Row("ten nodes: mean bounded slowdown", ours.mean_bounded_slowdown, "", at_most=slowdown)
+    yield Row("ten nodes: utilisation", ours.utilisation, "", at_least=utilisation)
+    speed = result.jobs_per_second or 0.0
+    yield Row("ten nodes: simulated", speed, "jobs/s", at_least=MICRO_JOBS_PER_SECOND)
+
+
+def _slurms(path: Path, cpus: int) -> tuple[float, float, float]:
+    """Mean wait (s), mean bounded slowdown and utilisation, from Slurm's accounting."""
+    with gzip.open(path, "rt") as file:
+        rows = list(csv.DictReader(file, delimiter="|"))
+    times = [[_epoch(row[name]) for name in ("Submit", "Start", "End")] for row in rows]
+    used = sum(
+        (end - start) * int(row["NCPUS"]) for (_, start, end), row in zip(times, rows, strict=True)
+    )
+    makespan = max(end for *_, end in times) - min(submit for submit, *_ in times)
+    slowdowns = [max(1.0, (end - submit) / max(end - start, 10)) for submit, start, end in times]
+    waits = [start - submit for submit, start, _ in times]
+    return fmean(waits), fmean(slowdowns), used / (cpus * makespan)
+
+
+def _epoch(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
