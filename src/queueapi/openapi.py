@@ -33,6 +33,7 @@ TAGS = [
     {"name": "queue", "description": "The waiting jobs in the scheduler's order"},
     {"name": "queues", "description": "Queues: their limits, and their administration"},
     {"name": "users", "description": "Administration of accounts"},
+    {"name": "workflows", "description": "Graphs of jobs that wait for one another"},
 ]
 NULL = {"type": "null"}
 PROBLEM = {"$ref": "#/components/schemas/ProblemDocument"}
@@ -100,6 +101,7 @@ ANSWER_HEADERS = {
     "create_queue": {"201": ["Location"]},
     "submit_job": {"201": ["ETag", "Location", "Idempotency-Replayed"]},
     "submit_jobs": {"201": ["Idempotency-Replayed"]},
+    "submit_workflow": {"201": ["Location", "Idempotency-Replayed"]},
     "get_job": {"200": ["ETag"], "304": ["ETag"]},
     "cancel_job": {"200": ["ETag"], "202": ["ETag"]},
     "hold_job": {"200": ["ETag"]},
@@ -119,6 +121,12 @@ LINKS: dict[tuple[str, str], tuple[str, str, str]] = {
         "get_job get_job_logs list_job_events hold_job release_job change_job_priority "
         "cancel_job requeue_job",
     ),
+    ("submit_workflow", "201"): (
+        "workflow_id",
+        "$response.body#/id",
+        "get_workflow cancel_workflow",
+    ),
+    ("list_workflows", "200"): ("cursor", "$response.body#/next", "list_workflows"),
     ("list_jobs", "200"): ("cursor", "$response.body#/next", "list_jobs"),
     ("get_queue", "200"): ("cursor", "$response.body#/next", "get_queue"),
     ("list_nodes", "200"): ("cursor", "$response.body#/next", "list_nodes"),

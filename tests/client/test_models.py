@@ -7,12 +7,14 @@ from queueapi.auth import schemas as auth
 from queueapi.client import models
 from queueapi.clusters import schemas as clusters
 from queueapi.groups import schemas as groups
+from queueapi.jobs import dependency_schemas as dependencies
 from queueapi.jobs import schemas as jobs
 from queueapi.queues import schemas as queues
 
 PAIRS: list[tuple[type[BaseModel], type[BaseModel]]] = [
     (models.Job, jobs.Job),
     (models.JobDetail, jobs.JobDetail),
+    (models.Dependency, dependencies.DependencyDocument),
     (models.Attempt, jobs.AttemptDocument),
     (models.NodeShare, jobs.NodeShare),
     (models.Usage, jobs.Usage),

@@ -106,6 +106,15 @@ class Priority(Document):
     wait_boost: float
 
 
+class Dependency(Document):
+    """One job waits for another. `status` is how the other one stands."""
+
+    job_id: int  # of the other one
+    kind: str  # afterok, afterany, afternotok or after
+    state: str  # waiting, satisfied or failed
+    status: str | None  # None if it was deleted
+
+
 class JobDetail(Job):
     script: str
     env: dict[str, str]
@@ -115,6 +124,10 @@ class JobDetail(Job):
     priority_factors: Priority | None
     estimated_start: datetime | None
     estimated_cpu_minutes: float
+    depends_on: list[Dependency]
+    dependents: list[Dependency]
+    on_dependency_failure: str  # cancel or wait
+    workflow_id: int | None
     attempts: list[Attempt]
     usage: Usage
     stdout_tail: str

@@ -40,6 +40,10 @@ _COLUMNS = """
 SELECT j.id, j.user_id, j.group_id, j.state, j.held, j.intent, j.cpu_cores, j.memory_mb,
        j.gpu_count, j.gpu_type, j.nodes, j."constraint", j.exclusive,
        j.time_limit, j.queue, j.base_priority, j.retries, j.max_retries,
+       CASE WHEN j.unmet_dependencies > 0 THEN ARRAY(
+           SELECT depends_on FROM job_dependencies d
+           WHERE d.job_id = j.id AND d.state <> 'satisfied' ORDER BY depends_on LIMIT 100
+       ) END AS depends_on,
        extract(epoch FROM j.queued_at)::float8 AS queued_at,
        coalesce(extract(epoch FROM j.eligible_at), 0)::float8 AS eligible_at,
        a.id AS attempt_id, a.launch_key,
@@ -171,6 +175,7 @@ class Mirror:
             queued_at=row.queued_at,
             eligible_at=row.eligible_at,
             queue=row.queue,
+            depends_on=tuple(row.depends_on or ()),
         )
 
     def _request(self, row: Row[Any]) -> Request:

@@ -4,7 +4,9 @@ Each locks the job, checks, and acts in one transaction. A job that runs is not 
 its `intent` is noted, the scheduler stops it, and its state changes when its processes are gone.
 """
 
-from sqlalchemy import select, text, update
+from collections.abc import Sequence
+
+from sqlalchemy import func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from queueapi.auth.principal import Principal
@@ -13,7 +15,15 @@ from queueapi.config import Settings
 from queueapi.errors import Conflict, PreconditionFailed
 from queueapi.jobs.lifecycle import Transition, amend, transition
 from queueapi.jobs.limits import check_count, check_queue_count
-from queueapi.jobs.models import PLACED_STATES, TERMINAL_STATES, Intent, Job, JobState
+from queueapi.jobs.models import (
+    PLACED_STATES,
+    TERMINAL_STATES,
+    Dependency,
+    DependencyState,
+    Intent,
+    Job,
+    JobState,
+)
 from queueapi.jobs.query import not_found
 from queueapi.jobs.submit import active_in_queues
 from queueapi.queues.admission import check_taking, load_rules
@@ -58,6 +68,43 @@ async def cancel(session: AsyncSession, principal: Principal, job_id: int) -> bo
     return False
 
 
+async def cancel_all(session: AsyncSession, principal: Principal, job_ids: Sequence[int]) -> bool:
+    """Cancel those of these jobs that have not ended; the caller has seen that this person may.
+
+    True when it is done, False while processes are being stopped.
+    """
+    rows = await session.execute(
+        select(Job.id, Job.state, Job.intent)
+        .where(Job.id.in_(job_ids), Job.state.not_in(sorted(TERMINAL_STATES)))
+        .order_by(Job.id)
+        .with_for_update()
+    )
+    jobs = rows.all()
+    message = f"cancelled by {principal.email}"
+    now = utc_now()
+    changes = [
+        Transition(
+            job.id,
+            JobState.CANCELLED,
+            "cancelled",
+            reason="Cancelled",
+            message=message,
+            ended_at=now,
+        )
+        for job in jobs
+        if job.state == JobState.QUEUED
+    ]
+    await transition(session, changes)
+    placed = [job for job in jobs if job.state != JobState.QUEUED]
+    ids = [job.id for job in placed if job.intent != Intent.CANCEL]
+    if ids:
+        await session.execute(
+            update(Job).where(Job.id.in_(ids)).values(intent=Intent.CANCEL, version=Job.version + 1)
+        )
+        await amend(session, ids, "cancel_requested", message)
+    return not placed
+
+
 async def requeue(
     session: AsyncSession, settings: Settings, principal: Principal, job_id: int
 ) -> None:
@@ -70,11 +117,26 @@ async def requeue(
     if state in PLACED_STATES:
         await _intend(session, job, Intent.REQUEUE, "requeue_requested", message)
         return
+    await _check_dependencies(session, job)
     await _check_submission(session, settings, job)
     change = Transition(
         job_id, JobState.QUEUED, "requeued", reason="Requeued", message=message, queued_at=utc_now()
     )
     await transition(session, [change])
+
+
+async def _check_dependencies(session: AsyncSession, job: Job) -> None:
+    """It would wait for what can't come any more."""
+    failed = await session.scalar(
+        select(func.min(Dependency.depends_on)).where(
+            Dependency.job_id == job.id, Dependency.state == DependencyState.FAILED
+        )
+    )
+    if failed is not None:
+        raise Conflict(
+            f"Job {job.id} waits for an end of job {failed} that it did not come to. Requeue job "
+            f"{failed} first."
+        )
 
 
 async def _check_submission(session: AsyncSession, settings: Settings, job: Job) -> None:

@@ -1,7 +1,8 @@
 """The only code that changes `jobs.state`.
 
 `transition()` checks each change against ALLOWED, and writes the new state, the job event, the
-count of submitted jobs and the inbox row in the caller's transaction. `amend()` does the same
+count of submitted jobs and the inbox row in the caller's transaction. What that
+means for the jobs that wait for these happens in the same transaction. `amend()` does the same
 for changes that leave the state alone. Both take any number of jobs at once.
 """
 
@@ -9,12 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 from pydantic import TypeAdapter
-from sqlalchemy import text
+from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from queueapi.db import inbox
+from queueapi.jobs import dependencies
 from queueapi.jobs.models import ACTIVE_STATES, TERMINAL_STATES, Intent, JobState
 
 S = JobState
@@ -59,8 +62,15 @@ class _Row:
 
 _rows_json = TypeAdapter(list[_Row])
 
+# Those that wait for these jobs are locked with them, all in one order, so that two transactions
+# don't wait for each other. Of jobs that nobody waits for `reached` costs a look into an index.
 _LOCK = text(
-    "SELECT id, state, held, intent, user_id FROM jobs WHERE id = ANY(:ids) ORDER BY id FOR UPDATE"
+    dependencies.REACHED  # noqa: S608
+    + """
+SELECT id, state, held, intent, user_id, unmet_dependencies, has_dependents, on_dependency_failure
+FROM jobs WHERE id = ANY(CAST(:all AS bigint[]) || ARRAY(SELECT id FROM reached))
+ORDER BY id FOR UPDATE
+"""
 )
 
 _APPLY = text("""
@@ -114,27 +124,69 @@ async def transition(session: AsyncSession, changes: Sequence[Transition]) -> se
     """Carry out what is allowed of `changes`; returns the ids of the jobs that moved.
 
     A change that the job's present state does not allow is left out, not an error: somebody
-    else was first. A held job does not start. At most one change for each job.
+    else was first. A job that is held or has unmet dependencies does not start. At most one
+    change for each job. Jobs that wait for these may move with them.
     """
     if not changes:
         return set()
-    ids = [change.job_id for change in changes]
-    locked = {row.id: row for row in await session.execute(_LOCK, {"ids": ids})}
+    locked = await _lock(session, changes)
     rows = []
     for change in changes:
         job = locked.get(change.job_id)
         if job is None or change.to not in ALLOWED[JobState(job.state)]:
             continue
-        if job.held and change.to is JobState.STARTING:
+        if change.to is JobState.STARTING and (job.held or job.unmet_dependencies):
             continue
-        change = _as_intended(change, job.intent)
-        active = (change.to in ACTIVE_STATES) - (job.state in ACTIVE_STATES)
-        rows.append(_Row(change, job.user_id, active))
+        rows.append(_row(_as_intended(change, job.intent), job))
+    if any(locked[row.change.job_id].has_dependents for row in rows):
+        rows += await _carry_on(session, [row.change for row in rows], locked)
     if not rows:
         return set()
-    moved = [row.change.job_id for row in rows]
     await session.execute(_APPLY, {"rows": _rows_json.dump_json(rows).decode()})
-    return set(moved)
+    return {row.change.job_id for row in rows}
+
+
+async def _lock(session: AsyncSession, changes: Sequence[Transition]) -> dict[int, Row[Any]]:
+    decisive = {c.job_id: c.to for c in changes if c.to in dependencies.DECISIVE}
+    values = {
+        "all": [change.job_id for change in changes],
+        "ids": list(decisive),
+        "to": list(decisive.values()),
+    }
+    return {row.id: row for row in await session.execute(_LOCK, values)}
+
+
+def _row(change: Transition, job: Row[Any]) -> _Row:
+    active = (change.to in ACTIVE_STATES) - (job.state in ACTIVE_STATES)
+    return _Row(change, job.user_id, active)
+
+
+async def _carry_on(
+    session: AsyncSession, changes: Sequence[Transition], locked: dict[int, Row[Any]]
+) -> list[_Row]:
+    """What these changes mean for the jobs that wait for them. Those that can never start any
+    more are cancelled, and so those that wait for these in turn; returns these cancels."""
+    states = {change.job_id: change.to for change in changes}
+    found = await dependencies.decided(session, states)
+    # Some may have been submitted after the lock was asked for, while it was not had yet.
+    while missing := {one.job_id for one in found} - locked.keys():
+        rows = await session.execute(_LOCK, {"all": sorted(missing), "ids": [], "to": []})
+        locked |= {row.id: row for row in rows}
+        found = await dependencies.decided(session, states)
+    cancels = [
+        Transition(
+            job_id, JobState.CANCELLED, "cancelled", reason=dependencies.NEVER, message=why.words
+        )
+        for job_id, why in dependencies.doomed(found, locked).items()
+        if job_id not in states
+    ]
+    if found:
+        leaving = states.keys() | {cancel.job_id for cancel in cancels}
+        await dependencies.settle(session, found, locked, leaving)
+    again = [job_id for job_id, state in states.items() if state is JobState.QUEUED]
+    if again:
+        await dependencies.reopen(session, again)
+    return [_row(cancel, locked[cancel.job_id]) for cancel in cancels]
 
 
 def _as_intended(change: Transition, intent: str | None) -> Transition:

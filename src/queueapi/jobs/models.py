@@ -41,6 +41,26 @@ class Intent(StrEnum):
     REQUEUE = "requeue"
 
 
+class DependencyKind(StrEnum):
+    """What a job waits for in another, in Slurm's words."""
+
+    AFTEROK = "afterok"  # that it completes
+    AFTERANY = "afterany"  # that it ends, however
+    AFTERNOTOK = "afternotok"  # that it fails or is cancelled
+    AFTER = "after"  # that it starts, or ends before it could
+
+
+class DependencyState(StrEnum):
+    WAITING = "waiting"
+    SATISFIED = "satisfied"
+    FAILED = "failed"  # it can't hold any more, unless the other job is requeued
+
+
+class OnDependencyFailure(StrEnum):
+    CANCEL = "cancel"
+    WAIT = "wait"
+
+
 TERMINAL_STATES = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED})
 ACTIVE_STATES = frozenset(JobState) - TERMINAL_STATES
 PLACED_STATES = frozenset({JobState.STARTING, JobState.RUNNING, JobState.SUSPENDED})
@@ -94,6 +114,9 @@ class Job(Base):
     provider: Mapped[str | None] = mapped_column(String(20))
     instance_type: Mapped[str | None] = mapped_column(String(50))
     estimated_cost: Mapped[Decimal] = mapped_column(Numeric(14, 6))
+    on_dependency_failure: Mapped[str] = mapped_column(
+        String(10), server_default=OnDependencyFailure.CANCEL
+    )
 
     # Where it stands; `state` is changed by lifecycle.transition() alone
     state: Mapped[str] = mapped_column(String(20), server_default=JobState.QUEUED)
@@ -101,6 +124,8 @@ class Job(Base):
     intent: Mapped[str | None] = mapped_column(String(20))  # what to do when the attempt stops
     reason: Mapped[str | None] = mapped_column(String(50))
     reason_message: Mapped[str | None] = mapped_column(Text)
+    unmet_dependencies: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    has_dependents: Mapped[bool] = mapped_column(server_default=text("false"))
     version: Mapped[int] = mapped_column(Integer, server_default=text("1"))  # the ETag
     attempts: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
     retries: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
@@ -164,6 +189,55 @@ class JobEvent(Base):
     reason: Mapped[str | None] = mapped_column(String(50))
     message: Mapped[str | None] = mapped_column(Text)
     attempt_id: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class Dependency(Base):
+    """That one job waits for another.
+
+    `depends_on` is no foreign key: where the other job was deleted with its owner's account, what
+    came of it is still known.
+    """
+
+    __tablename__ = "job_dependencies"
+    __table_args__ = (
+        CheckConstraint("kind IN ('afterok', 'afterany', 'afternotok', 'after')", name="kind"),
+        CheckConstraint("state IN ('waiting', 'satisfied', 'failed')", name="state"),
+    )
+
+    job_id: Mapped[int] = mapped_column(
+        BigInteger, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True
+    )
+    depends_on: Mapped[int] = mapped_column(BigInteger, primary_key=True, index=True)
+    kind: Mapped[str] = mapped_column(String(20))
+    state: Mapped[str] = mapped_column(String(20))
+
+
+class Workflow(Base):
+    """A graph of jobs that was submitted as one."""
+
+    __tablename__ = "workflows"
+    __table_args__ = (
+        Index("ix_workflows_user_id_id", "user_id", desc("id")),
+        Index("ix_workflows_group_id_id", "group_id", desc("id")),
+    )
+
+    id: Mapped[PrimaryKey]
+    user_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("users.id", ondelete="CASCADE"))
+    # The group that all of its jobs charge; none where they charge several.
+    group_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("groups.id"))
+    name: Mapped[str] = mapped_column(String(200))
+    created_at: Mapped[CreatedAt]
+
+
+class WorkflowJob(Base):
+    __tablename__ = "workflow_jobs"
+    __table_args__ = (UniqueConstraint("job_id"),)
+
+    workflow_id: Mapped[int] = mapped_column(
+        BigInteger, ForeignKey("workflows.id", ondelete="CASCADE"), primary_key=True
+    )
+    label: Mapped[str] = mapped_column(String(50), primary_key=True)
+    job_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("jobs.id", ondelete="CASCADE"))
 
 
 class SubmittedCount(Base):

@@ -14,8 +14,9 @@ from queueapi.auth.principal import Principal
 from queueapi.errors import NotFound
 from queueapi.executors.base import Executor
 from queueapi.groups.models import Group, LedgerEntry
-from queueapi.jobs import schemas
-from queueapi.jobs.models import Attempt, Job, JobEvent, JobState
+from queueapi.jobs import dependency_query, schemas
+from queueapi.jobs.dependency_schemas import DependencyDocument
+from queueapi.jobs.models import Attempt, Job, JobEvent, JobState, OnDependencyFailure, WorkflowJob
 from queueapi.jobs.submit import Accepted
 from queueapi.paging import decode_cursor, encode_cursor
 from queueapi.queues.models import STARTING, Queue, QueueState
@@ -78,6 +79,7 @@ def _documents(where: ColumnElement[bool]) -> Select[Any]:
             User.email,
             Group.name.label("group_name"),
             Queue.state.label("queue_state"),
+            dependency_query.BLOCKER.label("blocker"),
         )
         .join(User, User.id == Job.user_id)
         .join(Group, Group.id == Job.group_id)
@@ -140,7 +142,9 @@ def _shape(nodes: int, tasks: int, cpus: int, memory_mb: int, gpus: int) -> dict
 
 
 def _reason(row: Row[Any]) -> tuple[str | None, str | None]:
-    """Of a job in a queue that starts none, that; the scheduler does not look at it."""
+    """Of a job that waits for others, that; of one in a queue that starts none, that."""
+    if (waits_for := dependency_query.reason(row)) is not None:
+        return waits_for
     waits = row.state == JobState.QUEUED and not row.held
     if not waits or row.queue_state is None or row.queue_state in STARTING:
         return row.reason, row.reason_message
@@ -236,12 +240,20 @@ class JobRecord:
     attempts: list[Attempt]
     usage: schemas.Usage
     estimated_cpu_minutes: float
+    depends_on: list[DependencyDocument]
+    dependents: list[DependencyDocument]
+    on_dependency_failure: OnDependencyFailure
+    workflow_id: int | None
+    waits_for_jobs: bool
     version: int
     status: JobState
 
 
 async def job_record(session: AsyncSession, principal: Principal, job_id: int) -> JobRecord:
-    statement = _documents(Job.id == job_id).add_columns(Job.script, Job.env, Job.input_data)
+    workflow = select(WorkflowJob.workflow_id).where(WorkflowJob.job_id == job_id)
+    statement = _documents(Job.id == job_id).add_columns(
+        Job.script, Job.env, Job.input_data, workflow.scalar_subquery().label("workflow_id")
+    )
     row = (await session.execute(statement)).one_or_none()
     if row is None or not principal.may_see(row.user_id, row.group_id):
         raise not_found(job_id)
@@ -265,6 +277,11 @@ async def job_record(session: AsyncSession, principal: Principal, job_id: int) -
         attempts=list(attempts),
         usage=schemas.Usage(**usage._mapping),
         estimated_cpu_minutes=row.nodes * row.cpu_cores * row.time_limit / 60,
+        depends_on=await dependency_query.depends_on(session, job_id),
+        dependents=await dependency_query.dependents(session, principal, job_id),
+        on_dependency_failure=OnDependencyFailure(row.on_dependency_failure),
+        workflow_id=row.workflow_id,
+        waits_for_jobs=row.blocker is not None,
         version=row.version,
         status=JobState(row.state),
     )

@@ -24,6 +24,7 @@ from queueapi.executors.base import Stream
 from queueapi.fields import Id, QueueName, Word
 from queueapi.jobs import control, query, queue, schemas
 from queueapi.jobs.changes import ChangeFeed
+from queueapi.jobs.dependencies import WAITS
 from queueapi.jobs.group_commit import GroupCommit
 from queueapi.jobs.logs import Executors, Log
 from queueapi.jobs.models import TERMINAL_STATES, JobState
@@ -104,7 +105,7 @@ async def submit_job(
     repeat the request after a lost answer without submitting twice."""
     accepted = await submitter.submit(Submission(principal, [body], key))
     [job_id] = accepted.job_ids
-    if accepted.replayed:
+    if accepted.replayed or body.depends_on:
         async with submitter.database.transaction() as session:
             jobs = await query.documents_by_id(session, [job_id])
         if job_id not in jobs:
@@ -128,7 +129,7 @@ async def submit_jobs(
     body: schemas.BatchSubmission, principal: Writer, submitter: Submitter, key: Key = None
 ) -> Response:
     """In one transaction: when one job is refused, none is stored, and the answer names it."""
-    accepted = await submitter.submit(Submission(principal, body.jobs, key))
+    accepted = await submitter.submit(Submission(principal, body.jobs, key, in_list=True))
     result = schemas.BatchResult.model_construct(job_ids=accepted.job_ids)
     return _created(result.model_dump_json(), _replay_header(accepted))
 
@@ -249,8 +250,11 @@ async def _detail(
 ) -> schemas.JobDetail:
     """The record with what the scheduler and the executor add to it."""
     fields = dict(record.fields)
-    waits = record.status is JobState.QUEUED and not record.fields["held"]
+    queued = record.status is JobState.QUEUED
+    waits = queued and not record.fields["held"] and not record.waits_for_jobs
     outlook = view.outlook(fields["id"]) if waits and view.leads else None
+    if outlook is not None and outlook.reason == WAITS:
+        outlook = None  # what it waited for has just come, and the scheduler did not hear of it yet
     if outlook is not None:
         fields |= {"reason": outlook.reason, "reason_message": outlook.message}
     elif waits and fields["reason"] in (None, "Requeued"):
@@ -273,6 +277,10 @@ async def _detail(
         priority_factors=outlook.priority if outlook else None,
         estimated_start=outlook.estimated_start if outlook else None,
         estimated_cpu_minutes=record.estimated_cpu_minutes,
+        depends_on=record.depends_on,
+        dependents=record.dependents,
+        on_dependency_failure=record.on_dependency_failure,
+        workflow_id=record.workflow_id,
         attempts=[query.attempt_document(a, executors.get(a.cluster)) for a in record.attempts],
         usage=record.usage,
         stdout_tail=tails[Stream.STDOUT],

@@ -21,7 +21,12 @@ from pydantic_core import to_json
 from queueapi.executors.base import LaunchRefused
 from queueapi.executors.environment import SHELL_NAMES, check_environment
 from queueapi.fields import QueueName, Real, Whole, Word
-from queueapi.jobs.models import JobState
+from queueapi.jobs.dependency_schemas import (
+    Dependencies,
+    DependencyDocument,
+    WhenNeverSatisfied,
+)
+from queueapi.jobs.models import JobState, OnDependencyFailure
 from queueapi.jobs.shape import Shape
 
 MAX_INPUT_BYTES = 1024**2
@@ -173,6 +178,8 @@ class JobSubmission(Shape):
     )
     provider: Provider = Field(Provider.AUTO, description="Where it may run")
     instance_type: Word | None = None
+    depends_on: Dependencies = Field(default_factory=list)
+    on_dependency_failure: WhenNeverSatisfied = OnDependencyFailure.CANCEL
 
     @computed_field  # type: ignore[prop-decorator]  # pydantic's documented form
     @property
@@ -300,6 +307,12 @@ class JobDetail(Job):
     priority_factors: Priority | None
     estimated_start: datetime | None
     estimated_cpu_minutes: float
+    depends_on: list[DependencyDocument] = Field(description="The jobs that it waits for")
+    dependents: list[DependencyDocument] = Field(
+        description="The jobs that wait for it, of those that you may see; 1000 at the most"
+    )
+    on_dependency_failure: OnDependencyFailure
+    workflow_id: int | None
     attempts: list[AttemptDocument]
     usage: Usage
     stdout_tail: str

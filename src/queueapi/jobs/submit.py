@@ -18,7 +18,18 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from queueapi.auth.principal import Principal
 from queueapi.config import Settings
 from queueapi.errors import IdempotencyKeyReused, Problem
+from queueapi.jobs.graph import (
+    Edge,
+    Graph,
+    Parents,
+    check_parents,
+    edges,
+    link,
+    lock_parents,
+    store_workflow,
+)
 from queueapi.jobs.limits import Admission, Allowance, Membership, check
+from queueapi.jobs.models import OnDependencyFailure
 from queueapi.jobs.pricing import cost
 from queueapi.jobs.schemas import JobSubmission
 from queueapi.queues.admission import Rules, load_rules
@@ -31,10 +42,14 @@ class Submission:
     principal: Principal
     jobs: Sequence[JobSubmission]
     key: str | None = None
+    in_list: bool = False  # the jobs are the member `jobs` of the body, and not the body itself
+    graph: Graph | None = None  # makes a workflow of them
 
     def body_hash(self) -> str:
         """Tells requests with the same key apart; blind to white space and to defaults."""
         digest = hashlib.sha256()
+        if self.graph is not None:
+            digest.update(f"workflow {self.graph.name!r}".encode())
         for job in self.jobs:
             digest.update(job.model_dump_json().encode())
         return digest.hexdigest()
@@ -52,7 +67,7 @@ class Accepted:
     replayed: bool = False
 
 
-_APART = {"input_data", "queue"}
+_APART = {"input_data", "queue", "depends_on", "waits_for"}
 _MEMBERSHIPS = text("""
 SELECT m.user_id, m.group_id, g.name, m.is_default, g.quota_cpu_minutes, g.max_submitted_per_user,
        (SELECT coalesce(sum(u.cpu_minutes), 0) FROM usage_days u
@@ -134,6 +149,7 @@ async def submit(
     Raises KeyRace when the whole transaction must be tried again.
     """
     users = sorted({s.principal.user_id for s in submissions})
+    parents = await lock_parents(session, (job for s in submissions for job in s.jobs))
     # 1. What each user may do, with the counts locked, so that nobody passes between.
     queues = await load_rules(session)
     allowances = await _allowances(session, settings, queues, users)
@@ -146,12 +162,15 @@ async def submit(
         if index not in answers:
             allowance = allowances[submission.principal.user_id]
             try:
+                check_parents(submission.principal, submission.jobs, parents, submission.in_list)
                 admitted[index] = check(settings, allowance, queues, submission.jobs)
             except Problem as problem:
                 answers[index] = problem
-    # 4. One statement stores the rest.
+    # 4. One statement stores the rest; more of them what these jobs wait for.
     if admitted:
-        answers |= await _store(session, settings, submissions, admitted)
+        stored = await _store(session, settings, submissions, admitted)
+        await _link(session, submissions, admitted, stored, parents)
+        answers |= stored
     return [answers[index] for index in range(len(submissions))]
 
 
@@ -230,7 +249,7 @@ async def _store(
     settings: Settings,
     submissions: Sequence[Submission],
     admitted: dict[int, list[Admission]],
-) -> dict[int, Accepted | Problem]:
+) -> dict[int, Accepted]:
     rows: list[str] = []
     inputs: list[str | None] = []  # apart, since json_to_recordset() can't take in "\u0000"
     keys: list[dict[str, Any]] = []
@@ -275,3 +294,26 @@ async def _store(
         )
         for index, admissions in admitted.items()
     }
+
+
+async def _link(
+    session: AsyncSession,
+    submissions: Sequence[Submission],
+    admitted: dict[int, list[Admission]],
+    stored: dict[int, Accepted],
+    parents: Parents,
+) -> None:
+    found: list[Edge] = []
+    policies: dict[int, OnDependencyFailure] = {}
+    for index, accepted in stored.items():
+        submission, ids = submissions[index], accepted.job_ids
+        new = edges(submission.jobs, ids, parents, submission.graph)
+        if new:
+            choices = (job.on_dependency_failure for job in submission.jobs)
+            policies |= zip(ids, choices, strict=True)
+            found += new
+        if submission.graph is not None:
+            group_ids = {place.group.group_id for place in admitted[index]}
+            user_id = submission.principal.user_id
+            await store_workflow(session, submission.graph, user_id, group_ids, ids)
+    await link(session, found, policies)

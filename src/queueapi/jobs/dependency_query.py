@@ -1,0 +1,65 @@
+"""Reading what jobs wait for, and which jobs wait for them."""
+
+from typing import Any
+
+from sqlalchemy import JSON, ColumnElement, Row, literal_column, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from queueapi.auth.principal import Principal
+from queueapi.jobs import dependencies
+from queueapi.jobs.dependency_schemas import DependencyDocument
+
+MAX_DEPENDENTS = 1000  # shown of one job
+
+# A column for a query of jobs: one of the dependencies that keep a job from starting; a failed
+# one, if any has.
+BLOCKER: ColumnElement[Any] = literal_column(
+    """
+CASE WHEN jobs.unmet_dependencies > 0 AND jobs.state = 'queued' THEN (
+    SELECT json_build_object('job_id', d.depends_on, 'kind', d.kind, 'state', d.state,
+                             'status', (SELECT p.state FROM jobs p WHERE p.id = d.depends_on))
+    FROM job_dependencies d WHERE d.job_id = jobs.id AND d.state <> 'satisfied'
+    ORDER BY d.state <> 'failed', d.depends_on LIMIT 1) END
+""",
+    type_=JSON,
+)
+_DEPENDS_ON = text("""
+SELECT d.depends_on AS job_id, d.kind, d.state, p.state AS status
+FROM job_dependencies d LEFT JOIN jobs p ON p.id = d.depends_on
+WHERE d.job_id = :id ORDER BY d.depends_on
+""")
+_DEPENDENTS = text("""
+SELECT d.job_id, d.kind, d.state, j.state AS status
+FROM job_dependencies d JOIN jobs j ON j.id = d.job_id
+WHERE d.depends_on = :id AND (:everybody OR j.user_id = :user OR j.group_id = ANY(:groups))
+ORDER BY d.job_id LIMIT :most
+""")
+
+
+def reason(row: Row[Any]) -> tuple[str, str] | None:
+    """Why the job of this row, which has BLOCKER, waits for other jobs; None if it does not."""
+    if row.blocker is None or row.held:
+        return None
+    return dependencies.reason(row.blocker, row.unmet_dependencies)
+
+
+async def depends_on(session: AsyncSession, job_id: int) -> list[DependencyDocument]:
+    return _documents((await session.execute(_DEPENDS_ON, {"id": job_id})).all())
+
+
+async def dependents(
+    session: AsyncSession, principal: Principal, job_id: int
+) -> list[DependencyDocument]:
+    """Of those that this person may see."""
+    values = {
+        "id": job_id,
+        "everybody": principal.is_admin,
+        "user": principal.user_id,
+        "groups": sorted(principal.managed_groups),
+        "most": MAX_DEPENDENTS,
+    }
+    return _documents((await session.execute(_DEPENDENTS, values)).all())
+
+
+def _documents(rows: Any) -> list[DependencyDocument]:
+    return [DependencyDocument.model_validate(row, from_attributes=True) for row in rows]
