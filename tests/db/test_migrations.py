@@ -135,6 +135,30 @@ async def test_the_history_is_one_line() -> None:
     assert all(re.fullmatch(r"\d{4}", script.revision) for script in found)
 
 
+async def test_jobs_from_before_queues_are_in_the_one_that_their_time_limit_asks_for(
+    empty: Database,
+) -> None:
+    before = ScriptDirectory.from_config(alembic_config()).get_revision("0004").down_revision
+    await migrate(empty, str(before))
+    limits = {60: "express", 300: "express", 301: "normal", 86_400: "normal", 2_592_000: "long"}
+    async with empty.engine.begin() as connection:
+        await connection.execute(
+            text("INSERT INTO users (email, password_hash) VALUES ('ada@lab.edu', '!')")
+        )
+        await connection.execute(
+            text(
+                "INSERT INTO jobs (user_id, group_id, name, tags, script, cpu_cores, memory_mb,"
+                " gpu_count, time_limit, base_priority, max_retries, estimated_cost)"
+                " SELECT 1, 1, '', '{}', 'true', 1, 1, 0, unnest(CAST(:limits AS int[])), 1, 1, 0"
+            ),
+            {"limits": list(limits)},
+        )
+    await migrate(empty, "0004")
+    async with empty.engine.connect() as connection:
+        rows = await connection.execute(text("SELECT time_limit, queue FROM jobs"))
+    assert {row.time_limit: row.queue for row in rows} == limits
+
+
 async def test_a_postgresql_that_is_too_old_is_refused(empty_database_url: str) -> None:
     """A real server that says it is version 14: what a function in front of the system's says."""
     modern = Database(empty_database_url)

@@ -117,7 +117,7 @@ def _too_long(longest: Rules, usable: Sequence[Rules], job: Applicant) -> LimitE
     subject = f"The queue {longest.name}" if job.queue else f"The longest queue, {longest.name},"
     return LimitExceeded(
         f"{subject} takes jobs of up to {span(longest.time_limit)}; this one asks for "
-        f"{span(job.time_limit)}. Lower estimated_hours to {longest.time_limit / 3600:.4g}, or: "
+        f"{span(job.time_limit)}. Lower estimated_hours to {longest.time_limit / 3600:.6g}, or: "
         f"{_remedy(usable, job)}",
         limit_name="estimated_hours",
         limit=longest.time_limit / 3600,
