@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from queueapi.scheduling import Config, JobRemoved, QueueEntry, RankKey
+import pytest
+
+from queueapi.scheduling import Config, JobRemoved, Order, QueueEntry, RankKey
 from tests.scheduling.scenario import NOON, Scenario
 
 
@@ -30,6 +32,21 @@ def test_positions_are_global_whatever_is_shown(scenario: Scenario) -> None:
 def test_a_job_is_shown_for_its_user_or_its_group_and_only_once(scenario: Scenario) -> None:
     entries = queue(scenario).scheduler.ranking(NOON, limit=10, groups=[1], users=[1, 2])
     assert lines(entries) == [(2, 1), (3, 5), (4, 2), (5, 4)]
+
+
+@pytest.mark.parametrize("order", list(Order))
+def test_one_queue_is_shown_with_positions_among_all(order: Order) -> None:
+    scenario = Scenario(Config(order=order))
+    for job_id, name in ((1, "long"), (2, "short"), (3, "long"), (4, "short")):
+        # The later the number, the better by either order.
+        scenario.job(job_id, base=job_id, waited=job_id, user=job_id % 3, queue=name)
+    scheduler = scenario.scheduler
+    assert lines(scheduler.ranking(NOON, limit=10, queue="long")) == [(2, 3), (4, 1)]
+    assert lines(scheduler.ranking(NOON, limit=10, users=[1], queue="short")) == [(1, 4)]
+    first = scheduler.ranking(NOON, limit=1, queue="short")
+    rest = scheduler.ranking(NOON, limit=9, after=first[-1].key, queue="short")
+    assert lines(first + rest) == [(1, 4), (3, 2)]
+    assert scheduler.ranking(NOON, limit=10, queue="none") == []
 
 
 def test_filters_that_match_nobody_show_nobody(scenario: Scenario) -> None:

@@ -71,11 +71,12 @@ def events(connection: Connection, job_id: JobId) -> None:
 
 def queue(
     connection: Connection,
+    name: Annotated[str | None, typer.Option("--queue", help="Only those in this queue")] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, max=1000)] = 50,
 ) -> None:
     """Show the waiting jobs in the scheduler's order."""
     with connection.client() as client:
-        page = client.queue(limit=limit)
+        page = client.queue(limit=limit, queue=name)
     connection.out.result(page, views.queue(page))
 
 

@@ -227,8 +227,8 @@ def events(job_id: int) -> Request[list[Event]]:
     return Request("GET", f"/api/jobs/{job_id}/events", _events, repeatable=True)
 
 
-def queue(limit: int, cursor: str | None) -> Request[QueuePage]:
-    params = _given(limit=limit, cursor=cursor)
+def queue(limit: int, cursor: str | None, name: str | None) -> Request[QueuePage]:
+    params = _given(limit=limit, cursor=cursor, queue=name)
     return Request("GET", "/api/queue", _reader(QueuePage), params=params, repeatable=True)
 
 

@@ -104,8 +104,11 @@ class AsyncClient(AsyncDriver):
     async def events(self, job_id: int) -> Sequence[Event]:
         return await self._do(_requests.events(job_id))
 
-    async def queue(self, *, limit: int = 50, cursor: str | None = None) -> QueuePage:
-        return await self._do(_requests.queue(limit, cursor))
+    async def queue(
+        self, *, limit: int = 50, cursor: str | None = None, queue: str | None = None
+    ) -> QueuePage:
+        """The waiting jobs in the scheduler's order; with `queue`, those in one queue."""
+        return await self._do(_requests.queue(limit, cursor, queue))
 
     # Queues
 

@@ -102,8 +102,11 @@ class Client(SyncDriver):
     def events(self, job_id: int) -> Sequence[Event]:
         return self._do(_requests.events(job_id))
 
-    def queue(self, *, limit: int = 50, cursor: str | None = None) -> QueuePage:
-        return self._do(_requests.queue(limit, cursor))
+    def queue(
+        self, *, limit: int = 50, cursor: str | None = None, queue: str | None = None
+    ) -> QueuePage:
+        """The waiting jobs in the scheduler's order; with `queue`, those in one queue."""
+        return self._do(_requests.queue(limit, cursor, queue))
 
     # Queues
 

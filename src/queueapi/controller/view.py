@@ -83,12 +83,13 @@ class SchedulerView:
         after: QueueKey | None,
         users: Collection[int] | None,
         groups: Collection[int] | None,
+        queue: str | None = None,
     ) -> list[Outlook]:
         if self._mirror is None:
             return []
         key = RankKey(*after) if after is not None else None
         entries = self._mirror.scheduler.ranking(
-            as_of, limit=limit, after=key, groups=groups, users=users
+            as_of, limit=limit, after=key, groups=groups, users=users, queue=queue
         )
         now = self.now()
         outlooks = (self._outlook(self._mirror, e.job_id, e, now) for e in entries)

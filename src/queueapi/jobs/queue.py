@@ -60,14 +60,21 @@ class QueueView(Protocol):
         after: QueueKey | None,
         users: Collection[int] | None,
         groups: Collection[int] | None,
+        queue: str | None = None,
     ) -> list[Outlook]:
         """In final order. A job is shown whose user is in `users` or whose group in `groups`;
-        both None shows all. `after` is the key of the entry where the last page ended."""
+        both None shows all; with `queue`, only those of this queue. `after` is the key of the
+        entry where the last page ended."""
         ...
 
 
 async def queue_page(
-    session: AsyncSession, view: QueueView, principal: Principal, limit: int, cursor: str | None
+    session: AsyncSession,
+    view: QueueView,
+    principal: Principal,
+    limit: int,
+    cursor: str | None,
+    queue: str | None,
 ) -> schemas.QueuePage:
     """One page. The cursor keeps the instant of the first page, so that the order holds still."""
     if not view.leads:
@@ -88,6 +95,7 @@ async def queue_page(
         after,
         None if everything else {principal.user_id},
         None if everything else principal.managed_groups,
+        queue,
     )
     waiting, running = view.totals()  # at once, so that they speak of the same queue
     more = len(outlooks) > limit

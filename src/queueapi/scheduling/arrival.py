@@ -33,8 +33,12 @@ class ArrivalRanking:
         after: RankKey | None,
         groups: Collection[int] | None,
         users: Collection[int] | None,
+        queue: str | None = None,
     ) -> list[QueueEntry]:
-        """Up to `limit` lines behind `after`, of these groups or users (both None = everyone)."""
+        """Up to `limit` lines behind `after`, of these groups or users (both None = everyone).
+
+        With `queue`, of this queue only.
+        """
         first = 0 if after is None else bisect_right(self._tickets, (after.queued_at, after.job_id))
         everyone = groups is None and users is None
         found: list[QueueEntry] = []
@@ -42,6 +46,8 @@ class ArrivalRanking:
             if len(found) == limit:
                 break
             job = self._jobs[self._tickets[index][1]]
+            if queue is not None and job.queue != queue:
+                continue
             if everyone or job.group_id in (groups or ()) or job.user_id in (users or ()):
                 found.append(_entry(job, index))
         return found

@@ -46,18 +46,22 @@ class Ranking:
         after: RankKey | None,
         groups: Collection[int] | None,
         users: Collection[int] | None,
+        queue: str | None = None,
     ) -> list[QueueEntry]:
-        """Up to `limit` lines behind `after`, of these groups or users (both None = everyone)."""
+        """Up to `limit` lines behind `after`, of these groups or users (both None = everyone).
+
+        With `queue`, of this queue only.
+        """
         waiting = self._state.waiting
         waiting.advance(self._now)
-        job_ids = self._merge(self._runs(groups, users), limit, after)
+        job_ids = self._merge(self._runs(groups, users, queue), limit, after)
         jobs = [waiting.jobs[job_id] for job_id in job_ids]
         priorities = [self._priority(job) for job in jobs]
         keys = [
             RankKey(priority.final, job.queued_at, job.job_id)
             for job, priority in zip(jobs, priorities, strict=True)
         ]
-        if groups is None and users is None:  # nothing is left out between the lines
+        if groups is None and users is None and queue is None:  # nothing is left out between
             first = self._ahead(keys[:1])
             ahead = [first[0] + line for line in range(len(keys))] if first else []
         else:
@@ -67,11 +71,15 @@ class Ranking:
             for key, before, priority in zip(keys, ahead, priorities, strict=True)
         ]
 
-    def _runs(self, groups: Collection[int] | None, users: Collection[int] | None) -> list[Run]:
+    def _runs(
+        self, groups: Collection[int] | None, users: Collection[int] | None, queue: str | None
+    ) -> list[Run]:
         """Sorted runs that together hold each job to be shown once."""
-        lanes = self._state.waiting.lanes.values()
+        lanes = list(self._state.waiting.lanes.values())
+        if queue is not None:
+            lanes = [run for run in lanes if run.queue == queue]
         if groups is None and users is None:
-            return list(lanes)
+            return lanes
         of_groups, of_users = frozenset(groups or ()), frozenset(users or ())
         return [run for run in lanes if run.group_id in of_groups or run.user_id in of_users]
 

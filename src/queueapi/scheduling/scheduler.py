@@ -74,13 +74,15 @@ class Scheduler:
         after: RankKey | None = None,
         groups: Collection[int] | None = None,
         users: Collection[int] | None = None,
+        queue: str | None = None,
     ) -> list[QueueEntry]:
         """A page of the queue, best first: up to `limit` eligible jobs behind `after`.
 
         A job is shown if its user is in `users` or its group is in `groups`; with both None, all
-        are. For stable pages keep `now` and the last entry's key.
+        are; with `queue`, only those of this queue. For stable pages keep `now` and the last
+        entry's key.
         """
-        return self._rank(now).entries(limit, after, groups, users)
+        return self._rank(now).entries(limit, after, groups, users, queue)
 
     def position(self, job_id: int, now: float) -> QueueEntry | None:
         """The job's place among all eligible jobs; None if it is not among them."""
