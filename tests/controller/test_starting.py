@@ -32,9 +32,9 @@ async def test_a_group_that_has_used_less_goes_first(
     stage: Stage, make_person: Make, database: Database
 ) -> None:
     busy, idle = await make_person(group="busy"), await make_person(group="idle")
-    ledger = """INSERT INTO usage_ledger SELECT 1, 1, 1, id, now(), now(), 9000, 0, 0, 0
+    ledger = """INSERT INTO usage_ledger SELECT 1, 1, :user, id, now(), now(), 9000, 0, 0, 0
                 FROM groups WHERE name = 'busy'"""
-    await fetch(database, ledger)
+    await fetch(database, ledger, user=busy.user_id)
     puppet = Puppet(NodeInventory("one", 1, 64 * 1024, ()))
     async with stage(puppet, **MANY) as (_, client):
         first = await Caller(client, busy).submit()

@@ -42,8 +42,9 @@ async def test_the_order_is_that_of_the_final_priority(
     await fetch(database, "UPDATE groups SET quota_cpu_minutes = 1000 WHERE name = 'poor'")
     await fetch(
         database,
-        """INSERT INTO usage_ledger SELECT 1, 1, 1, id, now(), now(), 800, 0, 0, 0
+        """INSERT INTO usage_ledger SELECT 1, 1, :user, id, now(), now(), 800, 0, 0, 0
            FROM groups WHERE name = 'poor'""",
+        user=poor.user_id,
     )
     async with stage(Puppet(), scheduler_interval_seconds=0.2) as (_, client):
         a = await Caller(client, rich).submit(priority=4)
