@@ -6,7 +6,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import asyncpg
@@ -56,12 +56,13 @@ class Puppet:
         self.runs: dict[str, Run] = {}
         self.submits: list[str] = []  # keys, each time one was handed over
         self.cancels: list[str] = []
+        self.told: list[tuple[str, str]] = []  # ("suspend" or "resume", key)
         self.seen: dict[str, Observation] = {}
         self.logs: dict[tuple[str, Stream], bytes] = {}
         self.refuses: str | None = None
         self.is_away = False
         self.forgets = False  # takes a run and knows nothing of it after
-        self.obeys = True  # a cancel ends the run
+        self.obeys = True  # a cancel ends the run, a suspend stops it, a resume continues it
         self._changed: Callable[[str], None] = lambda key: None
 
     async def start(self, changed: Callable[[str], None]) -> None:
@@ -93,6 +94,18 @@ class Puppet:
         if self.obeys and key in self.runs and self.seen[key].phase is not Phase.ENDED:
             self.end(key, 143, "Cancelled")
 
+    async def suspend(self, key: str) -> None:
+        self._answer()
+        self.told.append(("suspend", key))
+        if self.obeys and self.seen[key].phase is Phase.RUNNING:
+            self.stop(key)
+
+    async def resume(self, key: str) -> None:
+        self._answer()
+        self.told.append(("resume", key))
+        if self.obeys and self.seen[key].phase is Phase.SUSPENDED:
+            self.go_on(key)
+
     def output_path(self, key: str) -> str | None:
         return None
 
@@ -114,6 +127,19 @@ class Puppet:
     def begin(self, key: str) -> None:
         self.show(key, Observation(Phase.RUNNING, time.time()))
 
+    def stop(self, key: str) -> None:
+        now = time.time()
+        self.show(key, replace(self.seen[key], phase=Phase.SUSPENDED, suspended_at=now))
+
+    def go_on(self, key: str, stopped: float = 0.0) -> None:
+        """After so many seconds more than before."""
+        seen = self.seen[key]
+        seconds = seen.suspended_seconds + stopped
+        self.show(
+            key,
+            replace(seen, phase=Phase.RUNNING, suspended_at=None, suspended_seconds=seconds),
+        )
+
     def end(self, key: str, code: int = 0, reason: str | None = None, ran: float = 60.0) -> None:
         now = time.time()
         ending = Ending(code, reason, now - ran, now, 512 * 1024**2, ran / 2)
@@ -121,6 +147,9 @@ class Puppet:
 
     def show(self, key: str, seen: Observation) -> None:
         self.seen[key] = seen
+        self.hint(key)
+
+    def hint(self, key: str) -> None:
         self._changed(key)
 
     def write(self, key: str, data: bytes, stream: Stream = Stream.STDOUT) -> None:

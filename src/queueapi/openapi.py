@@ -107,6 +107,8 @@ ANSWER_HEADERS = {
     "hold_job": {"200": ["ETag"]},
     "release_job": {"200": ["ETag"]},
     "requeue_job": {"200": ["ETag"]},
+    "suspend_job": {"200": ["ETag"], "202": ["ETag"]},
+    "resume_job": {"202": ["ETag"]},
     "change_job_priority": {"200": ["ETag"]},
     "get_job_logs": {
         "200": ["Accept-Ranges", "X-Log-Offset", "X-Log-Size"],
@@ -119,7 +121,7 @@ LINKS: dict[tuple[str, str], tuple[str, str, str]] = {
         "job_id",
         "$response.body#/id",
         "get_job get_job_logs list_job_events hold_job release_job change_job_priority "
-        "cancel_job requeue_job",
+        "suspend_job resume_job cancel_job requeue_job",
     ),
     ("submit_workflow", "201"): (
         "workflow_id",

@@ -86,6 +86,11 @@ def test_holding_and_priority(ada: Cli) -> None:
     # The scheduler hears of it a moment later.
     until(lambda: [entry["job_id"] for entry in ada.json("queue")["entries"]] == [second])
     assert f"  {second}  " in ada.run("queue").stdout
+    until(lambda: ada.json("status", first)["status"] == "running")
+    assert ada.run("suspend", first).stdout == f"{first} running\n"  # not for long
+    until(lambda: ada.json("status", first)["status"] == "suspended")
+    assert ada.run("resume", first).stdout == f"{first} suspended\n"
+    until(lambda: ada.json("status", first)["status"] == "running")
     refused = ada.run("release", second, first, expect=1)
     assert refused.stderr.count("Error: ") == 2
     ada.run("cancel", first)

@@ -39,6 +39,10 @@ def test_control(sdk: Client) -> None:
     until(lambda: [entry.job_id for entry in sdk.queue().entries] == [second.id])
     with pytest.raises(TimeoutError, match=r"after 0\.2 seconds"):
         sdk.wait(first.id, timeout=0.2)
+    sdk.suspend(first.id)
+    until(lambda: sdk.suspend(first.id).status == "suspended")  # the repetition is no harm
+    sdk.resume(first.id)
+    until(lambda: sdk.get(first.id).status == "running")
     sdk.cancel(first.id)
     assert sdk.wait(first.id).status == "cancelled"
     assert sdk.wait(second.id).status == "completed"

@@ -7,7 +7,16 @@ import pytest
 
 from queueapi.clock import from_epoch
 from queueapi.controller.mirror import Placed
-from queueapi.controller.settlement import MAX_DELAY, Decision, Relaunch, Running, decide, refused
+from queueapi.controller.settlement import (
+    MAX_DELAY,
+    Decision,
+    Relaunch,
+    Resumed,
+    Running,
+    Suspended,
+    decide,
+    refused,
+)
 from queueapi.executors.base import Ending, Observation, Phase
 from queueapi.jobs.attempts import ClosedAttempt
 from queueapi.jobs.lifecycle import ALLOWED
@@ -34,7 +43,7 @@ PLACED = Placed(
     retries=0,
     max_retries=2,
 )
-BEGAN, ENDED = 1_700_000_000.0, 1_700_000_120.0
+BEGAN, STOOD, ENDED = 1_700_000_000.0, 1_700_000_060.0, 1_700_000_120.0
 
 
 def ending(code: int = 0, reason: str | None = None) -> Observation:
@@ -57,12 +66,13 @@ SEEN = {
     "unknown": Observation(Phase.UNKNOWN),
     "pending": Observation(Phase.PENDING),
     "running": Observation(Phase.RUNNING, BEGAN),
+    "suspended": Observation(Phase.SUSPENDED, BEGAN, None, STOOD),
     "lost": Observation(Phase.LOST, BEGAN),
     "done": ending(),
     "failed": ending(3),
     "stopped": ending(143, "Cancelled"),
 }
-# What becomes of the job: None = nothing is done; "begin" = it is noted to run.
+# What becomes of the job: None = nothing is done; "alive" = what it does is noted.
 TABLE = {
     ("unknown", None): None,
     ("unknown", Intent.CANCEL): None,
@@ -70,9 +80,20 @@ TABLE = {
     ("pending", None): None,
     ("pending", Intent.CANCEL): None,
     ("pending", Intent.REQUEUE): None,
-    ("running", None): "begin",
-    ("running", Intent.CANCEL): "begin",
-    ("running", Intent.REQUEUE): "begin",
+    ("running", None): "alive",
+    ("running", Intent.CANCEL): "alive",
+    ("running", Intent.REQUEUE): "alive",
+    ("unknown", Intent.SUSPEND): None,
+    ("pending", Intent.SUSPEND): None,
+    ("running", Intent.SUSPEND): "alive",
+    ("suspended", None): "alive",
+    ("suspended", Intent.CANCEL): "alive",
+    ("suspended", Intent.REQUEUE): "alive",
+    ("suspended", Intent.SUSPEND): "alive",
+    ("lost", Intent.SUSPEND): "queued",
+    ("done", Intent.SUSPEND): "completed",
+    ("failed", Intent.SUSPEND): "failed",
+    ("stopped", Intent.SUSPEND): "cancelled",
     ("lost", None): "queued",
     ("lost", Intent.CANCEL): "cancelled",
     ("lost", Intent.REQUEUE): "queued",
@@ -88,14 +109,22 @@ TABLE = {
 }
 
 
+# What is noted of a run that is alive, where the job's state does not say it already.
+ALIVE = {
+    ("running", JobState.STARTING): Running(from_epoch(BEGAN)),
+    ("suspended", JobState.STARTING): Running(from_epoch(BEGAN)),
+    ("suspended", JobState.RUNNING): Suspended(from_epoch(STOOD)),
+    ("running", JobState.SUSPENDED): Resumed(0.0),
+}
+
+
 @pytest.mark.parametrize("state", sorted(PLACED_STATES))
 @pytest.mark.parametrize(("seen", "intent"), TABLE)
 def test_each_observation_in_each_state(seen: str, intent: Intent | None, state: JobState) -> None:
     wanted = TABLE[seen, intent]
     decision = of(replace(PLACED, state=state, intent=intent), SEEN[seen])
-    if wanted == "begin":
-        began = Running(from_epoch(BEGAN)) if state is JobState.STARTING else None
-        assert decision == began
+    if wanted == "alive":
+        assert decision == ALIVE.get((seen, state))
     elif wanted is None:
         assert decision is None
     else:
@@ -182,6 +211,15 @@ def test_unknown_is_never_failed_before_its_time_is_long_past() -> None:
     assert closed(never, SEEN["unknown"]).transition.to == "queued"
     # What was never launched is launched, however long ago it was meant to be.
     assert of(replace(never, remote_id=None), SEEN["unknown"]) == Relaunch()
+
+
+def test_the_time_in_which_it_stood_still_puts_its_limit_off() -> None:
+    past = replace(PLACED, started_at=NOW - timedelta(seconds=601, hours=1))
+    assert of(replace(past, suspended_seconds=2.0), SEEN["unknown"]) is None
+    since = NOW - timedelta(seconds=2)
+    still = replace(past, state=JobState.SUSPENDED, suspended_at=since)
+    assert of(still, SEEN["unknown"]) is None
+    assert of(past, SEEN["unknown"]) is not None
 
 
 def test_a_run_without_a_start_time_began_when_it_was_seen() -> None:

@@ -76,6 +76,14 @@ async def until_log(executor: Executor, key: str, wanted: bytes) -> bytes:
         await asyncio.sleep(0.01)
 
 
+async def until_written(executor: Executor, key: str, offset: int, wanted: bytes) -> None:
+    """Wait until stdout contains ``wanted`` at ``offset`` or behind it."""
+    deadline = time.monotonic() + PATIENCE
+    while wanted not in await executor.read_log(key, Stream.STDOUT, offset, 1 << 16):
+        assert time.monotonic() < deadline, f"nothing of {wanted!r} any more"
+        await asyncio.sleep(0.01)
+
+
 async def output_of(executor: Executor, run: Run) -> str:
     """Standard output of a run that has to end well."""
     observation = await run_to_end(executor, run)
@@ -116,6 +124,8 @@ class ExecutorContract:
         assert await executor.poll([key]) == {key: Observation(Phase.UNKNOWN)}
         assert await executor.log_size(key, Stream.STDOUT) == 0
         assert await executor.read_log(key, Stream.STDERR, 0, 100) == b""
+        await executor.suspend(key)
+        await executor.resume(key)
         await executor.cancel(key)
         await executor.remove(key)
         assert await executor.poll([key]) == {key: Observation(Phase.UNKNOWN)}
@@ -134,6 +144,14 @@ class ExecutorContract:
         run = make_run()
         ended = await run_to_end(executor, run)
         await executor.cancel(run.key)
+        assert (await executor.poll([run.key]))[run.key] == ended
+
+    async def test_suspending_what_ended_changes_nothing(self, executor: Executor) -> None:
+        run = make_run()
+        ended = await run_to_end(executor, run)
+        await executor.suspend(run.key)
+        assert (await executor.poll([run.key]))[run.key] == ended
+        await executor.resume(run.key)
         assert (await executor.poll([run.key]))[run.key] == ended
 
     @pytest.mark.parametrize(
@@ -233,6 +251,74 @@ class ScriptContract:
         assert ending is not None
         assert ending.reason == "TimeLimit"
         assert 0.2 < ending.ended_at - ending.started_at < PATIENCE
+
+    async def test_a_suspended_run_stands_still_and_goes_on(self, executor: Executor) -> None:
+        # One that left its group and its session, and one that never sleeps.
+        run = make_run(
+            "setsid sh -c 'while :; do echo away; sleep 0.01; done' &\n"
+            "(i=0; while :; do i=$((i+1)); [ $((i % 1000)) != 0 ] || echo busy; done) &\n"
+            "echo up; while [ ! -e stop ]; do sleep 0.01; done; exit 7\n"
+        )
+        await executor.submit(run)
+        await until_log(executor, run.key, b"away")
+        before = time.time()
+        for _ in range(2):
+            for _ in range(2):
+                await executor.suspend(run.key)
+            seen = await until_phase(executor, run.key, [Phase.SUSPENDED])
+            assert seen.started_at is not None and seen.suspended_at is not None
+            assert before - 1 <= seen.suspended_at <= time.time() + 1
+            size = await executor.log_size(run.key, Stream.STDOUT)
+            await asyncio.sleep(0.3)
+            assert await executor.log_size(run.key, Stream.STDOUT) == size
+            for _ in range(2):
+                await executor.resume(run.key)
+            again = await until_phase(executor, run.key, [Phase.RUNNING])
+            assert again.suspended_at is None
+            assert again.suspended_seconds >= seen.suspended_seconds + 0.25
+            for word in (b"away", b"busy"):
+                await until_written(executor, run.key, size, word)
+        await executor.cancel(run.key)
+        await until_phase(executor, run.key)
+
+    async def test_a_suspended_run_can_be_cancelled(self, executor: Executor) -> None:
+        run = make_run("trap 'echo bye; exit 5' TERM; echo up; while :; do sleep 0.02; done\n")
+        await executor.submit(run)
+        await until_log(executor, run.key, b"up")
+        await executor.suspend(run.key)
+        await until_phase(executor, run.key, [Phase.SUSPENDED])
+        await executor.cancel(run.key)
+        ending = (await until_phase(executor, run.key)).ending
+        assert ending is not None and (ending.exit_code, ending.reason) == (5, "Cancelled")
+        assert b"bye" in await executor.read_log(run.key, Stream.STDOUT, 0, 100)  # had its grace
+
+    async def test_the_time_limit_stands_still_with_the_run(self, executor: Executor) -> None:
+        run = make_run("echo up; sleep 300\n", time_limit=1.0)
+        await executor.submit(run)
+        await until_log(executor, run.key, b"up")
+        await executor.suspend(run.key)
+        await until_phase(executor, run.key, [Phase.SUSPENDED])
+        await asyncio.sleep(1.2)
+        assert (await executor.poll([run.key]))[run.key].phase is Phase.SUSPENDED
+        await executor.resume(run.key)
+        ending = (await until_phase(executor, run.key)).ending
+        assert ending is not None and ending.reason == "TimeLimit"
+        assert ending.ended_at - ending.started_at > 2.0
+
+    async def test_suspend_and_resume_at_any_instant(self, executor: Executor) -> None:
+        for pause in (0.0, 0.002, 0.01, 0.03, 0.06):
+            run = make_run("sleep 0.1; echo done; exit 3\n")
+            await executor.submit(run)
+            await asyncio.sleep(pause)
+            await executor.suspend(run.key)
+            await until_phase(executor, run.key, [Phase.SUSPENDED])
+            await executor.resume(run.key)
+            await asyncio.sleep(pause)
+            await executor.suspend(run.key)
+            await executor.resume(run.key)
+            ending = (await until_phase(executor, run.key)).ending
+            assert ending is not None and (ending.exit_code, ending.reason) == (3, None)
+            assert await executor.read_log(run.key, Stream.STDOUT, 0, 100) == b"done\n"
 
     @pytest.mark.parametrize(
         "environment",

@@ -100,6 +100,16 @@ def requeue(connection: Connection, job_ids: JobIds) -> None:
     _each(connection, job_ids, Client.requeue)
 
 
+def suspend(connection: Connection, job_ids: JobIds) -> None:
+    """Stop running jobs where they are."""
+    _each(connection, job_ids, Client.suspend)
+
+
+def resume(connection: Connection, job_ids: JobIds) -> None:
+    """Let suspended jobs go on."""
+    _each(connection, job_ids, Client.resume)
+
+
 def priority(
     connection: Connection,
     job_id: JobId,

@@ -55,6 +55,8 @@ COMMANDS = {
     "hold": Lazy("queueapi.cli.jobs:hold", "Keep queued jobs from starting."),
     "release": Lazy("queueapi.cli.jobs:release", "Let held jobs start."),
     "requeue": Lazy("queueapi.cli.jobs:requeue", "Run jobs anew, from the start."),
+    "suspend": Lazy("queueapi.cli.jobs:suspend", "Stop running jobs where they are."),
+    "resume": Lazy("queueapi.cli.jobs:resume", "Let suspended jobs go on."),
     "priority": Lazy("queueapi.cli.jobs:priority", "Change the priority of a waiting job."),
     "events": Lazy("queueapi.cli.jobs:events", "Show what happened to a job, in order."),
     "queues": Lazy(

@@ -205,6 +205,14 @@ def requeue(job_id: int) -> Request[Job]:
     return Request("POST", f"/api/jobs/{job_id}/requeue", _reader(Job))
 
 
+def suspend(job_id: int) -> Request[Job]:
+    return Request("POST", f"/api/jobs/{job_id}/suspend", _reader(Job), repeatable=True)
+
+
+def resume(job_id: int) -> Request[Job]:
+    return Request("POST", f"/api/jobs/{job_id}/resume", _reader(Job))
+
+
 def set_priority(job_id: int, priority: int, version: int | None) -> Request[Job]:
     """With `version` it is refused (412) if the job is past it."""
     headers = {"If-Match": f'"{version}"'} if version is not None else {}

@@ -84,6 +84,8 @@ class Attempt(Document):
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
+    suspended_at: datetime | None
+    suspended_seconds: float
     exit_code: int | None
     reason: str | None
     peak_memory_mb: float | None

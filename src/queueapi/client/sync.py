@@ -95,6 +95,14 @@ class Client(SyncDriver):
     def requeue(self, job_id: int) -> Job:
         return self._do(_requests.requeue(job_id))
 
+    def suspend(self, job_id: int) -> Job:
+        """Stop a running job where it is; it is `suspended` when all its processes stand still."""
+        return self._do(_requests.suspend(job_id))
+
+    def resume(self, job_id: int) -> Job:
+        """Let a suspended job go on."""
+        return self._do(_requests.resume(job_id))
+
     def set_priority(self, job_id: int, priority: int, *, version: int | None = None) -> Job:
         """With `version` it is refused (412) where the job has changed since."""
         return self._do(_requests.set_priority(job_id, priority, version))

@@ -18,13 +18,16 @@ from queueapi.config import Settings
 from queueapi.controller.launcher import Launcher
 from queueapi.controller.leadership import Lead, LostLeadership, lead
 from queueapi.controller.mirror import Mirror, Placed
-from queueapi.controller.settlement import Relaunch, Running, decide, refused
+from queueapi.controller.news import News
+from queueapi.controller.settlement import Decision, decide, refused
+from queueapi.controller.suspender import Suspender
 from queueapi.controller.view import SchedulerView
 from queueapi.db import inbox
 from queueapi.db.session import Database, is_away
 from queueapi.executors.base import Executor, ExecutorUnavailable
-from queueapi.jobs import attempts
+from queueapi.jobs import attempts, suspension
 from queueapi.jobs.changes import ChangeFeed
+from queueapi.jobs.models import STOPPING
 from queueapi.scheduling import Start
 
 log = structlog.get_logger(__name__)
@@ -127,8 +130,9 @@ class Controller:
         await turn.take_inbox()
         for key in early & mirror.placed.keys():
             self.hint(key)  # the news came before we knew of the run: look in the next cycle
-        # 3. Stop what is to be stopped.
+        # 3. Stop what is to be stopped, for good or for a while.
         await turn.stop_intended()
+        await turn.suspend_intended()
         # 4. Plan, commit, launch.
         await turn.start_jobs()
         self.view.publish_metrics()
@@ -166,6 +170,7 @@ class _Turn:
         self._mirror = mirror
         self._launcher = launcher
         self._stopped: set[int] = set()  # attempts whose cancel was passed on
+        self._suspender = Suspender(executors)
         self.next_eligible: float | None = None
 
     async def load(self) -> None:
@@ -188,6 +193,8 @@ class _Turn:
             await self._mirror.groups.load_groups(session)
             await self._mirror.groups.load_usage(session, time.time())
             await self._mirror.load_nodes(session)
+        self._mirror.put_off_ends(time.time())
+        self._suspender.forget()
 
     async def take_inbox(self) -> None:
         taken = INBOX_BATCH
@@ -209,46 +216,32 @@ class _Turn:
 
     async def reconcile(self, keys: set[str]) -> None:
         now = utc_now()
-        running: dict[int, tuple[int, datetime]] = {}
-        closed: list[attempts.ClosedAttempt] = []
-        relaunch: list[int] = []
+        news = News()
         for placed, decision in await self._decisions(keys, now):
-            if isinstance(decision, attempts.ClosedAttempt):
-                closed.append(decision)
-            elif isinstance(decision, Running):
-                running[placed.attempt_id] = (placed.job_id, decision.at)
-            elif decision == Relaunch() and not self._launcher.is_launching(placed.key):
-                relaunch.append(placed.attempt_id)
-        closed += self._take_refusals(now)
+            news.take(placed, decision)
+        news.closed += self._take_refusals(now)
         remote_ids, self._launcher.launched = self._launcher.launched, {}
-        if closed or running or remote_ids:
+        if news.changes_jobs() or remote_ids:
             async with self._database.transaction() as session:
                 await self._lead.fence(session)
                 await attempts.record_remote_ids(session, remote_ids)
-                await attempts.record_running(session, running)
-                charges = await attempts.close_attempts(session, self._settings, closed)
+                await attempts.record_running(session, news.running)
+                await suspension.record_suspended(session, news.suspended, suspension.KEEPS)
+                await suspension.record_resumed(session, news.resumed)
+                charges = await attempts.close_attempts(session, self._settings, news.closed)
             self._mirror.remember_remote_ids(remote_ids)
             self._mirror.groups.charge(charges, time.time())
-            for ended in closed:
-                metrics.ENDED.labels(ended.transition.to, ended.reason or "").inc()
-                log.info(
-                    "attempt_ended",
-                    job_id=ended.transition.job_id,
-                    attempt=ended.attempt_id,
-                    job_state=ended.transition.to,
-                    reason=ended.reason,
-                    exit_code=ended.exit_code,
-                )
-        if relaunch:
+            news.tell()
+        lost = [p for p in news.relaunch if not self._launcher.is_launching(p.key)]
+        if lost:
+            numbers = [placed.attempt_id for placed in lost]
             async with self._database.transaction() as session:
-                rows = await attempts.launchable(session, relaunch)
+                rows = await attempts.launchable(session, numbers)
             # A cancel of a run that nobody knew has reached nothing: pass it on anew.
-            self._stopped.difference_update(relaunch)
+            self._stopped.difference_update(numbers)
             self._launcher.launch(rows)
 
-    async def _decisions(
-        self, keys: set[str], now: datetime
-    ) -> list[tuple[Placed, "attempts.ClosedAttempt | Running | Relaunch | None"]]:
+    async def _decisions(self, keys: set[str], now: datetime) -> list[tuple[Placed, Decision]]:
         by_cluster: dict[str, list[Placed]] = {}
         for key in sorted(keys):
             placed = self._mirror.placed.get(key)
@@ -278,7 +271,7 @@ class _Turn:
 
     async def stop_intended(self) -> None:
         """Pass on each cancel once; the end of the run is seen by a poll."""
-        wanted = [p for p in self._mirror.placed.values() if p.intent is not None]
+        wanted = [p for p in self._mirror.placed.values() if p.intent in STOPPING]
         for placed in wanted:
             ready = not self._launcher.is_launching(placed.key)
             known = placed.cluster in self._executors
@@ -289,6 +282,10 @@ class _Turn:
                 except ExecutorUnavailable as error:
                     log.warning("executor_unavailable", cluster=placed.cluster, error=str(error))
         self._stopped.intersection_update(p.attempt_id for p in wanted)
+
+    async def suspend_intended(self) -> None:
+        """Have runs stand still or go on; that they do is seen by a poll."""
+        await self._suspender.pass_on(self._mirror.placed.values())
 
     async def start_jobs(self) -> None:
         now = time.time()

@@ -5,7 +5,7 @@ Rows go in, scheduler events come of them. It is only ever fed what was committe
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Row, text
@@ -51,7 +51,7 @@ SELECT j.id, j.user_id, j.group_id, j.state, j.held, j.intent, j.cpu_cores, j.me
        coalesce(a.cpus, j.nodes * j.cpu_cores) AS held_cpus,
        coalesce(a.memory_mb, CAST(j.nodes AS bigint) * j.memory_mb) AS held_memory_mb,
        coalesce(a.gpus, j.nodes * j.gpu_count) AS held_gpus, a.remote_id, a.started_at,
-       a.created_at AS attempt_created_at
+       a.created_at AS attempt_created_at, a.suspended_at, a.suspended_seconds
 FROM jobs j LEFT JOIN attempts a
     ON a.job_id = j.id AND a.number = j.attempts AND j.state IN ('starting', 'running', 'suspended')
 """
@@ -83,6 +83,15 @@ class Placed:
     gpus: int
     retries: int
     max_retries: int
+    suspended_at: datetime | None = None  # its processes stand still since then
+    suspended_seconds: float = 0.0  # and did before
+
+    def due(self, now: datetime) -> datetime:
+        """When its time limit is reached, which a suspension puts off."""
+        stopped = timedelta(seconds=self.suspended_seconds)
+        if self.suspended_at is not None:
+            stopped += now - self.suspended_at
+        return (self.started_at or self.created_at) + timedelta(seconds=self.time_limit) + stopped
 
 
 def scheduler_config(settings: Settings) -> Config:
@@ -109,6 +118,8 @@ class Mirror:
         self.scheduler = Scheduler(scheduler_config(settings))
         self.placed: dict[str, Placed] = {}  # by launch key
         self._keys: dict[int, str] = {}  # of placed jobs, by job id
+        # Jobs that hold their place standing still, and since when (epoch seconds), by id.
+        self._suspended: dict[int, tuple[RunningJob, float]] = {}
         self._requests: dict[tuple[Any, ...], Request] = {}  # shared by equals
         self.nodes = KnownNodes()
         self.groups = GroupMirror(settings, self.scheduler)
@@ -140,6 +151,12 @@ class Mirror:
         for event in await self.nodes.load(session):
             self.scheduler.apply(event)
 
+    def put_off_ends(self, now: float) -> None:
+        """The end of a job that stands still moves away as time goes by."""
+        for job, since in self._suspended.values():
+            later = replace(job, started_at=job.started_at + max(0.0, now - since))
+            self.scheduler.apply(JobStarted(later))
+
     def remember_remote_ids(self, remote_ids: Mapping[str, str]) -> None:
         for key, remote_id in remote_ids.items():
             if key in self.placed:
@@ -160,6 +177,7 @@ class Mirror:
         self.scheduler.apply(JobRemoved(job_id))
 
     def _unplace(self, job_id: int) -> None:
+        self._suspended.pop(job_id, None)
         key = self._keys.pop(job_id, None)
         if key is not None:
             del self.placed[key]
@@ -210,6 +228,8 @@ class Mirror:
             gpus=row.held_gpus,
             retries=row.retries,
             max_retries=row.max_retries,
+            suspended_at=row.suspended_at,
+            suspended_seconds=row.suspended_seconds,
         )
         self.placed[placed.key] = placed
         self._keys[row.id] = placed.key
@@ -221,10 +241,12 @@ class Mirror:
             request=self._request(row),
             placement=_placement(row),
             time_limit=row.time_limit,
-            started_at=since.timestamp(),
+            started_at=since.timestamp() + row.suspended_seconds,  # as if it had begun later
             queue=row.queue,
         )
         self.scheduler.apply(JobStarted(running))
+        if row.suspended_at is not None:
+            self._suspended[row.id] = running, row.suspended_at.timestamp()
 
 
 def _placement(row: Row[Any]) -> Placement:

@@ -29,11 +29,25 @@ class Running:
 
 
 @dataclass(frozen=True, slots=True)
+class Suspended:
+    """All of its processes stand still."""
+
+    at: datetime  # since then
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """It goes on."""
+
+    suspended_seconds: float  # in all
+
+
+@dataclass(frozen=True, slots=True)
 class Relaunch:
     """Nobody knows the run and no remote id was recorded: submit it (again)."""
 
 
-Decision = ClosedAttempt | Running | Relaunch | None
+Decision = ClosedAttempt | Running | Suspended | Resumed | Relaunch | None
 
 
 def decide(placed: Placed, seen: Observation, now: datetime, requeue_delay: float) -> Decision:
@@ -42,16 +56,29 @@ def decide(placed: Placed, seen: Observation, now: datetime, requeue_delay: floa
         return _ended(placed, seen.ending, now)
     if seen.phase is Phase.LOST:
         return _lost(placed, now, requeue_delay)
-    if seen.phase is Phase.RUNNING and placed.state is JobState.STARTING:
-        return Running(from_epoch(seen.started_at) if seen.started_at else now)
+    if seen.phase in (Phase.RUNNING, Phase.SUSPENDED):
+        return _alive(placed, seen, now)
     if seen.phase is Phase.UNKNOWN:
         if placed.remote_id is None:
             return Relaunch()
         # Unknown is not failed. But nothing runs past its limit, whoever watches it.
-        since = placed.started_at or placed.created_at
-        if now > since + timedelta(seconds=placed.time_limit) + UNKNOWN_MARGIN:
+        if now > placed.due(now) + UNKNOWN_MARGIN:
             return _lost(placed, now, requeue_delay)
     return None
+
+
+def _alive(placed: Placed, seen: Observation, now: datetime) -> Decision:
+    if placed.state is JobState.STARTING:  # whatever it does now: one step after the other
+        return Running(_instant(seen.started_at, now))
+    if seen.phase is Phase.SUSPENDED and placed.state is JobState.RUNNING:
+        return Suspended(_instant(seen.suspended_at, now))
+    if seen.phase is Phase.RUNNING and placed.state is JobState.SUSPENDED:
+        return Resumed(seen.suspended_seconds)
+    return None
+
+
+def _instant(seconds: float | None, now: datetime) -> datetime:
+    return now if seconds is None else from_epoch(seconds)
 
 
 def refused(placed: Placed, why: str, now: datetime) -> ClosedAttempt:

@@ -27,11 +27,13 @@ class Phase(StrEnum):
 
     ``UNKNOWN`` says nothing about the run: only that this executor can't find it
     (yet). ``LOST`` is proof: it started, is gone, and left no exit record.
+    ``SUSPENDED`` is one too: all of its processes are stopped.
     """
 
     UNKNOWN = "unknown"
     PENDING = "pending"
     RUNNING = "running"
+    SUSPENDED = "suspended"
     ENDED = "ended"
     LOST = "lost"
 
@@ -58,7 +60,7 @@ class Run:
     cpus: int  # cores, on each node
     memory_mb: int  # MiB for the whole tree of processes on a node; 0 = no limit
     gpu_indices: tuple[int, ...]  # on the first node; becomes CUDA_VISIBLE_DEVICES there
-    time_limit: float  # seconds of wall time
+    time_limit: float  # seconds of wall time, not counting those in which it is suspended
     nodes: tuple[str, ...] = ()  # all of its nodes; the script starts on the first
     tasks: int = 1  # that the script means to start, over all nodes
 
@@ -85,6 +87,8 @@ class Observation:
     phase: Phase
     started_at: float | None = None  # seconds since the epoch, once it has started
     ending: Ending | None = None  # exactly when the phase is ENDED
+    suspended_at: float | None = None  # seconds since the epoch; when the phase is SUSPENDED
+    suspended_seconds: float = 0.0  # of all suspensions that are over; while it is alive
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +136,20 @@ class Executor(Protocol):
 
         Returns at once; the end is seen by :meth:`poll`. Harmless when repeated
         and for a key that is unknown or has ended.
+        """
+
+    async def suspend(self, key: str) -> None:
+        """Stop the whole process tree where it is, with all that it holds in memory.
+
+        Returns at once; that it is stopped is seen by :meth:`poll`. A run that has not
+        started yet stops when it does. Its time limit stands still. It can be cancelled.
+        Harmless when repeated and for a key that is unknown or has ended.
+        """
+
+    async def resume(self, key: str) -> None:
+        """Let a suspended run go on, or take back a suspension that has not come about.
+
+        Returns at once. Harmless when repeated and for a key that is unknown or has ended.
         """
 
     def output_path(self, key: str) -> str | None:

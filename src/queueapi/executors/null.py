@@ -63,6 +63,12 @@ class NullExecutor:
     async def cancel(self, key: str) -> None:
         """It has ended already."""
 
+    async def suspend(self, key: str) -> None:
+        """It has ended already."""
+
+    async def resume(self, key: str) -> None:
+        """It has ended already."""
+
     def output_path(self, key: str) -> str | None:
         """Nothing is run, so nothing is left."""
         return None

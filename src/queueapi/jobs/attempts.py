@@ -110,6 +110,9 @@ _CLOSE = text("""
 UPDATE attempts SET
     started_at = coalesce(c.started_at, attempts.started_at),
     ended_at = coalesce(c.ended_at, now()),
+    suspended_seconds = attempts.suspended_seconds + coalesce(greatest(0,
+        extract(epoch FROM coalesce(c.ended_at, now()) - attempts.suspended_at)::float8), 0),
+    suspended_at = NULL,
     exit_code = c.exit_code, reason = c.reason, peak_memory_mb = c.peak_memory_mb,
     cpu_seconds = c.cpu_seconds
 FROM json_to_recordset(CAST(:rows AS json)) AS c(

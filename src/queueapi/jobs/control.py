@@ -37,7 +37,8 @@ FROM submitted_counts c, groups g WHERE c.user_id = :user AND g.id = :group FOR 
 """)
 
 
-async def _locked(session: AsyncSession, principal: Principal, job_id: int) -> Job:
+async def locked(session: AsyncSession, principal: Principal, job_id: int) -> Job:
+    """The job, kept from changing until the end of the transaction; NotFound if others'."""
     job = await session.scalar(select(Job).where(Job.id == job_id).with_for_update())
     if job is None or not principal.may_see(job.user_id, job.group_id):
         raise not_found(job_id)
@@ -46,7 +47,7 @@ async def _locked(session: AsyncSession, principal: Principal, job_id: int) -> J
 
 async def cancel(session: AsyncSession, principal: Principal, job_id: int) -> bool:
     """Cancel; True when it is done, False while the job's processes are being stopped."""
-    job = await _locked(session, principal, job_id)
+    job = await locked(session, principal, job_id)
     state = JobState(job.state)
     if state is JobState.CANCELLED:
         return True
@@ -109,7 +110,7 @@ async def requeue(
     session: AsyncSession, settings: Settings, principal: Principal, job_id: int
 ) -> None:
     """Run the job anew, from the start. One that runs now is stopped first."""
-    job = await _locked(session, principal, job_id)
+    job = await locked(session, principal, job_id)
     state = JobState(job.state)
     message = f"requeued by {principal.email}"
     if state is JobState.QUEUED:
@@ -169,7 +170,7 @@ async def _intend(session: AsyncSession, job: Job, intent: Intent, kind: str, me
 
 
 async def hold(session: AsyncSession, principal: Principal, job_id: int) -> None:
-    job = await _locked(session, principal, job_id)
+    job = await locked(session, principal, job_id)
     if job.state != JobState.QUEUED:
         raise Conflict(f"Job {job_id} is {job.state}; only a queued job can be held.")
     if job.held:
@@ -184,7 +185,7 @@ async def hold(session: AsyncSession, principal: Principal, job_id: int) -> None
 
 
 async def release(session: AsyncSession, principal: Principal, job_id: int) -> None:
-    job = await _locked(session, principal, job_id)
+    job = await locked(session, principal, job_id)
     if not job.held:
         raise Conflict(f"Job {job_id} is not held.")
     await session.execute(
@@ -199,7 +200,7 @@ async def change_priority(
     session: AsyncSession, principal: Principal, job_id: int, priority: int, if_match: str | None
 ) -> None:
     """Only while it waits. `if_match` is the ETag that the change is based on."""
-    job = await _locked(session, principal, job_id)
+    job = await locked(session, principal, job_id)
     if if_match is not None and if_match != "*" and etag(job.version) not in _tags(if_match):
         raise PreconditionFailed(
             f"Job {job_id} is at version {job.version} now. Read it again, then decide.",

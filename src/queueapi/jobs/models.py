@@ -35,10 +35,11 @@ class JobState(StrEnum):
 
 
 class Intent(StrEnum):
-    """What was asked of a job whose attempt must be stopped first."""
+    """What the scheduler is to do with the attempt of a job that holds a placement."""
 
-    CANCEL = "cancel"
-    REQUEUE = "requeue"
+    CANCEL = "cancel"  # stop it
+    REQUEUE = "requeue"  # stop it, then run the job anew
+    SUSPEND = "suspend"  # have it stand still, for as long as this is the intent
 
 
 class DependencyKind(StrEnum):
@@ -61,6 +62,7 @@ class OnDependencyFailure(StrEnum):
     WAIT = "wait"
 
 
+STOPPING = frozenset({Intent.CANCEL, Intent.REQUEUE})
 TERMINAL_STATES = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED})
 ACTIVE_STATES = frozenset(JobState) - TERMINAL_STATES
 PLACED_STATES = frozenset({JobState.STARTING, JobState.RUNNING, JobState.SUSPENDED})
@@ -121,7 +123,7 @@ class Job(Base):
     # Where it stands; `state` is changed by lifecycle.transition() alone
     state: Mapped[str] = mapped_column(String(20), server_default=JobState.QUEUED)
     held: Mapped[bool] = mapped_column(server_default=text("false"))
-    intent: Mapped[str | None] = mapped_column(String(20))  # what to do when the attempt stops
+    intent: Mapped[str | None] = mapped_column(String(20))  # what to do with its attempt
     reason: Mapped[str | None] = mapped_column(String(50))
     reason_message: Mapped[str | None] = mapped_column(Text)
     unmet_dependencies: Mapped[int] = mapped_column(Integer, server_default=text("0"))
@@ -169,6 +171,8 @@ class Attempt(Base):
     created_at: Mapped[CreatedAt]
     started_at: Mapped[Timestamp | None]
     ended_at: Mapped[Timestamp | None]
+    suspended_at: Mapped[Timestamp | None]  # its processes stand still since then
+    suspended_seconds: Mapped[float] = mapped_column(server_default=text("0"))  # and did before
     exit_code: Mapped[int | None]
     reason: Mapped[str | None] = mapped_column(String(50))
     peak_memory_mb: Mapped[float | None]

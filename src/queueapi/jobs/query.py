@@ -308,6 +308,8 @@ def attempt_document(attempt: Attempt, executor: Executor | None) -> schemas.Att
         created_at=attempt.created_at,
         started_at=attempt.started_at,
         ended_at=attempt.ended_at,
+        suspended_at=attempt.suspended_at,
+        suspended_seconds=attempt.suspended_seconds,
         exit_code=attempt.exit_code,
         reason=attempt.reason,
         peak_memory_mb=attempt.peak_memory_mb,

@@ -299,7 +299,7 @@ async def _detail(
 async def cancel_job(job_id: JobId, principal: Writer, session: Session) -> Response:
     """200 when it is cancelled; 202 while its processes are being stopped, all of them."""
     done = await control.cancel(session, principal, job_id)
-    return await _controlled(session, job_id, 200 if done else 202)
+    return await controlled(session, job_id, 200 if done else 202)
 
 
 @router.post(
@@ -312,7 +312,7 @@ async def cancel_job(job_id: JobId, principal: Writer, session: Session) -> Resp
 async def hold_job(job_id: JobId, principal: Writer, session: Session) -> Response:
     """Until it is released. Holding a held job changes nothing."""
     await control.hold(session, principal, job_id)
-    return await _controlled(session, job_id)
+    return await controlled(session, job_id)
 
 
 @router.post(
@@ -325,7 +325,7 @@ async def hold_job(job_id: JobId, principal: Writer, session: Session) -> Respon
 async def release_job(job_id: JobId, principal: Writer, session: Session) -> Response:
     """It keeps the place that its waiting has earned."""
     await control.release(session, principal, job_id)
-    return await _controlled(session, job_id)
+    return await controlled(session, job_id)
 
 
 @router.post(
@@ -340,7 +340,7 @@ async def requeue_job(
 ) -> Response:
     """A job that runs is stopped first; one that has ended waits in the queue again."""
     await control.requeue(session, settings, principal, job_id)
-    return await _controlled(session, job_id)
+    return await controlled(session, job_id)
 
 
 @router.patch(
@@ -361,10 +361,11 @@ async def change_job_priority(
 ) -> Response:
     """With If-Match, only while the job is as you read it."""
     await control.change_priority(session, principal, job_id, body.priority, if_match)
-    return await _controlled(session, job_id)
+    return await controlled(session, job_id)
 
 
-async def _controlled(session: Session, job_id: int, status_code: int = 200) -> Response:
+async def controlled(session: Session, job_id: int, status_code: int = 200) -> Response:
+    """The job as it is now, with its ETag."""
     job = (await query.documents_by_id(session, [job_id]))[job_id]
     return Response(
         job.model_dump_json(),

@@ -284,6 +284,8 @@ class AttemptDocument(BaseModel):
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
+    suspended_at: datetime | None = Field(description="It stands still since then")
+    suspended_seconds: float = Field(description="Of all its suspensions that are over")
     exit_code: int | None
     reason: str | None
     peak_memory_mb: float | None

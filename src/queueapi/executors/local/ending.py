@@ -16,7 +16,13 @@ from queueapi.executors.local.child.records import (
     want_end,
     write_outcome,
 )
-from queueapi.executors.local.observe import GONE_SECONDS, JobFolder, kill_left, still_there
+from queueapi.executors.local.observe import (
+    GONE_SECONDS,
+    JobFolder,
+    kill_left,
+    standstill_of,
+    still_there,
+)
 
 
 def request_end(folder: JobFolder, reason: str) -> float | None:
@@ -36,10 +42,11 @@ def request_end(folder: JobFolder, reason: str) -> float | None:
     guard = read_guard(folder.job_fd, locks.LOCK_FILE)
     if guard is None:
         return None
-    if _ask(guard.pid, guard.starttime):
+    if ask(guard.pid, guard.starttime):
         return None
     wrappers = _wrappers(folder)
     tree.send((pid for pid in still_there(folder) if pid not in wrappers), signal.SIGTERM)
+    standstill_of(folder).release()  # a signal reaches only what goes on
     plan = read_plan(folder.job_fd)
     return plan.grace_seconds if plan else 0.0
 
@@ -51,7 +58,7 @@ def _end_unstarted(folder: JobFolder, reason: str) -> None:
     write_outcome(folder.job_fd, Outcome(128 + signal.SIGTERM, reason, now, now, None, None))
 
 
-def _ask(pid: int, started: int) -> bool:
+def ask(pid: int, started: int) -> bool:
     """LOOK to exactly the process that began at ``started``; False when it is gone."""
     try:
         process_fd = os.pidfd_open(pid)

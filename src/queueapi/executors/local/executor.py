@@ -24,7 +24,7 @@ from queueapi.executors.base import (
     Stream,
     check_key,
 )
-from queueapi.executors.local import ending, logs, observe, prepare
+from queueapi.executors.local import ending, logs, observe, prepare, suspending
 from queueapi.executors.local.child import cgroups, locks
 from queueapi.executors.local.child.records import RUN, CgroupRoots
 from queueapi.executors.local.config import LocalConfig
@@ -120,7 +120,7 @@ class LocalExecutor:
         """What is known of each key: one thread hop for all of them."""
         seen = await asyncio.to_thread(self._observe, tuple(keys))
         for key, observation in seen.items():
-            if observation.phase in (Phase.PENDING, Phase.RUNNING):
+            if observation.phase in (Phase.PENDING, Phase.RUNNING, Phase.SUSPENDED):
                 self._adopt(key)
         return seen
 
@@ -162,6 +162,23 @@ class LocalExecutor:
             self._ending.discard(key)
         self._changed(key)
 
+    async def suspend(self, key: str) -> None:
+        """Stop the run's whole tree; returns before it stands still."""
+        await self._in_folder(check_key(key), suspending.suspend)
+
+    async def resume(self, key: str) -> None:
+        """Let the run's whole tree go on."""
+        await self._in_folder(check_key(key), suspending.resume)
+
+    async def _in_folder(self, key: str, act: Callable[[observe.JobFolder], None]) -> None:
+        def found() -> None:
+            with observe.opened(self._jobs, key) as folder:
+                if folder is not None:
+                    act(folder)
+
+        await asyncio.to_thread(found)
+        self._changed(key)
+
     def output_path(self, key: str) -> str | None:
         """The job's working folder, whether it exists yet or no more."""
         return f"{self._jobs}/{key}/{RUN}/work"
@@ -201,7 +218,7 @@ class LocalExecutor:
             self._adopted.add(key)
 
     def _on_event(self, message: dict[str, Any]) -> None:
-        key = str(message.get("started") or message.get("ended"))
+        key = str(message.get("news") or message.get("ended"))
         self._in_flight.discard(key)
         if "ended" in message:
             self._forked.discard(key)

@@ -15,6 +15,7 @@ from queueapi.executors.base import Ending, Observation, Phase
 from queueapi.executors.local.child import locks, tree
 from queueapi.executors.local.child.cgroups import members
 from queueapi.executors.local.child.cgroups import remove as remove_cgroups
+from queueapi.executors.local.child.freezer import Freezer
 from queueapi.executors.local.child.owned import open_folder
 from queueapi.executors.local.child.records import (
     EXIT,
@@ -25,10 +26,12 @@ from queueapi.executors.local.child.records import (
     read_guard,
     read_outcome,
     read_plan,
+    read_suspension,
     want_end,
     wanted_end,
     write_outcome,
 )
+from queueapi.executors.local.child.standstill import Standstill
 
 GONE_SECONDS: Final = 2.0  # how long we wait for what we killed
 
@@ -70,7 +73,7 @@ def observe(folder: JobFolder | None, boot: str, *, in_flight: bool) -> Observat
     # and all that its writers would ever write can be read after.
     started = _mtime(folder, STARTED)
     if locks.held(folder.job_fd):
-        return Observation(Phase.PENDING if started is None else Phase.RUNNING, started)
+        return Observation(Phase.PENDING) if started is None else _alive(folder, started)
     if outcome := read_outcome(folder.job_fd) or _outcome_of_wrapper(folder):
         return _ended(outcome)
     if started is not None:
@@ -91,6 +94,16 @@ def launchable(folder: JobFolder | None, boot: str) -> bool:
     if folder is None:
         return False
     return observe(folder, boot, in_flight=False).phase is Phase.UNKNOWN
+
+
+def _alive(folder: JobFolder, started: float) -> Observation:
+    known = read_suspension(folder.job_fd)
+    return Observation(
+        Phase.RUNNING if known.since is None else Phase.SUSPENDED,
+        started,
+        suspended_at=known.since,
+        suspended_seconds=known.seconds,
+    )
 
 
 def _ended(outcome: Outcome) -> Observation:
@@ -142,7 +155,8 @@ def _mtime(folder: JobFolder, name: str) -> float | None:
 
 def _cgroups(folder: JobFolder) -> tuple[str, ...]:
     guard = read_guard(folder.job_fd, locks.LOCK_FILE)
-    return guard.cgroups if guard else ()
+    freezer = read_suspension(folder.job_fd).freezer
+    return (*(guard.cgroups if guard else ()), *((freezer,) if freezer else ()))
 
 
 def still_there(folder: JobFolder) -> list[int]:
@@ -155,6 +169,12 @@ def still_there(folder: JobFolder) -> list[int]:
     for pid in tuple(found):
         found.update(tree.descendants(pid))
     return sorted(found)
+
+
+def standstill_of(folder: JobFolder) -> Standstill:
+    """To stop a job, or let it go on, that nobody supervises."""
+    group = read_suspension(folder.job_fd).freezer
+    return Standstill(folder.job_fd, Freezer(group, joins=bool(group)), lambda: still_there(folder))
 
 
 def kill_left(folder: JobFolder) -> bool:
@@ -187,7 +207,10 @@ def needs_force(folder: JobFolder) -> bool:
     if wanted_end(folder.job_fd):
         return True
     plan, started = read_plan(folder.job_fd), _mtime(folder, STARTED)
-    if plan is None or started is None or time.time() < started + plan.time_limit:
+    stopped = read_suspension(folder.job_fd)
+    if plan is None or started is None or stopped.since is not None:
+        return False
+    if time.time() < started + plan.time_limit + stopped.seconds:
         return False
     want_end(folder.job_fd, "TimeLimit")
     return True

@@ -13,9 +13,11 @@ from queueapi.executors.local.child.records import CgroupRoots
 
 _PARENT: Final = "queueapi"  # below the server's own group, so that its limits still hold
 _SERVER_LEAF: Final = "queueapi-server"
+_TRIAL_LIMIT: Final = str(1 << 22)  # of bytes, or of processes
 
 
-def _read(path: str) -> str:
+def read(path: str) -> str:
+    """The content of a group's file. Raises OSError, as do the next two."""
     file_fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return os.read(file_fd, 1 << 20).decode()
@@ -23,7 +25,8 @@ def _read(path: str) -> str:
         os.close(file_fd)
 
 
-def _write(path: str, value: str) -> None:
+def write(path: str, value: str) -> None:
+    """Set a group's file."""
     file_fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.write(file_fd, value.encode())
@@ -31,7 +34,8 @@ def _write(path: str, value: str) -> None:
         os.close(file_fd)
 
 
-def _make(folder: str) -> None:
+def make(folder: str) -> None:
+    """Make a group, unless it exists."""
     with suppress(FileExistsError):
         os.mkdir(folder)  # noqa: PTH102 - pathlib is not loaded in the children
 
@@ -61,52 +65,56 @@ def own_folders(membership: str, mountinfo: str) -> dict[str, str]:
 def discover() -> CgroupRoots:
     """Find, by trying, where groups can be made. Never raises."""
     try:
-        folders = own_folders(_read("/proc/self/cgroup"), _read("/proc/self/mountinfo"))
+        folders = own_folders(read("/proc/self/cgroup"), read("/proc/self/mountinfo"))
     except (OSError, ValueError):
         return CgroupRoots(0)
     if "" in folders and (both := _try_v2(folders[""])):
-        return CgroupRoots(2, both, both)
+        return CgroupRoots(2, both, both, both)
     memory = _try_v1(folders.get("memory"), "memory.limit_in_bytes")
     pids = _try_v1(folders.get("pids"), "pids.max")
-    return CgroupRoots(1, memory, pids) if memory or pids else CgroupRoots(0)
+    # Version 2's tree may stand beside version 1's, with nothing in it but its freezer.
+    freezer = _try_v1(folders.get(""), "cgroup.freeze", "1")
+    if memory or pids or freezer:
+        return CgroupRoots(1, memory, pids, freezer)
+    return CgroupRoots(0)
 
 
-def _try_v1(own: str | None, limit_file: str) -> str | None:
+def _try_v1(own: str | None, limit_file: str, value: str = _TRIAL_LIMIT) -> str | None:
     if own is None:
         return None
-    return _trial(f"{own}/{_PARENT}", limit_file)
+    return _trial(f"{own}/{_PARENT}", limit_file, value)
 
 
 def _try_v2(own: str) -> str | None:
     try:
-        if not {"memory", "pids"} <= set(_read(f"{own}/cgroup.controllers").split()):
+        if not {"memory", "pids"} <= set(read(f"{own}/cgroup.controllers").split()):
             return None
         try:
-            _write(f"{own}/cgroup.subtree_control", "+memory +pids")
+            write(f"{own}/cgroup.subtree_control", "+memory +pids")
         except OSError:
             # A group with processes of its own can't hand controllers down. When
             # all of them are this server, as in a delegated unit or a container,
             # we may move; other people's processes we leave where they are.
-            if set(_read(f"{own}/cgroup.procs").split()) != {str(os.getpid())}:
+            if set(read(f"{own}/cgroup.procs").split()) != {str(os.getpid())}:
                 return None
-            _make(f"{own}/{_SERVER_LEAF}")
-            _write(f"{own}/{_SERVER_LEAF}/cgroup.procs", "0")
-            _write(f"{own}/cgroup.subtree_control", "+memory +pids")
-        _make(f"{own}/{_PARENT}")
-        _write(f"{own}/{_PARENT}/cgroup.subtree_control", "+memory +pids")
+            make(f"{own}/{_SERVER_LEAF}")
+            write(f"{own}/{_SERVER_LEAF}/cgroup.procs", "0")
+            write(f"{own}/cgroup.subtree_control", "+memory +pids")
+        make(f"{own}/{_PARENT}")
+        write(f"{own}/{_PARENT}/cgroup.subtree_control", "+memory +pids")
     except OSError:
         return None
     return _trial(f"{own}/{_PARENT}", "memory.max")
 
 
-def _trial(parent: str, limit_file: str) -> str | None:
+def _trial(parent: str, limit_file: str, value: str = _TRIAL_LIMIT) -> str | None:
     """Return ``parent`` if a group with a limit can be made in it and joined."""
     trial = f"{parent}/trial-{os.getpid()}"
     try:
-        _make(parent)
-        _make(trial)
+        make(parent)
+        make(trial)
         try:
-            _write(f"{trial}/{limit_file}", str(1 << 22))
+            write(f"{trial}/{limit_file}", value)
             joinable = os.access(f"{trial}/cgroup.procs", os.W_OK)
         finally:
             os.rmdir(trial)  # noqa: PTH106
@@ -122,6 +130,7 @@ class JobCgroup:
         self._version = roots.version
         self._memory = f"{roots.memory}/{name}" if roots.memory else None
         self._pids = f"{roots.pids}/{name}" if roots.pids else None
+        self.freezer = f"{roots.freezer}/{name}" if roots.freezer else ""
         self.occupied = False  # by the supervisor, so that what it starts is in
 
     @property
@@ -142,7 +151,7 @@ class JobCgroup:
     def make(self) -> None:
         """Make the groups, without limits. Raises OSError."""
         for folder in self.folders:
-            _make(folder)
+            make(folder)
 
     def create(self, memory_bytes: int, max_processes: int) -> None:
         """Make the groups and set the limits; drops what the kernel refuses."""
@@ -150,23 +159,23 @@ class JobCgroup:
             self._memory = None
         if self._pids:
             try:
-                _make(self._pids)
-                _write(f"{self._pids}/pids.max", str(max_processes + self.occupied))
+                make(self._pids)
+                write(f"{self._pids}/pids.max", str(max_processes + self.occupied))
             except OSError:
                 self._pids = None
 
     def _make_memory(self, folder: str, memory_bytes: int) -> bool:
         limit = str(memory_bytes)
         try:
-            _make(folder)
+            make(folder)
             if memory_bytes and self._version == 1:
-                _write(f"{folder}/memory.limit_in_bytes", limit)
+                write(f"{folder}/memory.limit_in_bytes", limit)
                 with suppress(OSError):  # absent without swap accounting
-                    _write(f"{folder}/memory.memsw.limit_in_bytes", limit)
+                    write(f"{folder}/memory.memsw.limit_in_bytes", limit)
             elif memory_bytes:
-                _write(f"{folder}/memory.max", limit)
+                write(f"{folder}/memory.max", limit)
                 with suppress(OSError):
-                    _write(f"{folder}/memory.swap.max", "0")
+                    write(f"{folder}/memory.swap.max", "0")
         except OSError:
             return False
         return True
@@ -174,7 +183,7 @@ class JobCgroup:
     def join(self, pid: int) -> None:
         """Put a process in: see ``seat`` for what that costs. Raises OSError."""
         for folder in self.folders:
-            _write(f"{folder}/cgroup.procs", str(pid))
+            write(f"{folder}/cgroup.procs", str(pid))
 
     def oom_kills(self) -> int:
         """How many processes the kernel killed here for want of memory."""
@@ -182,7 +191,7 @@ class JobCgroup:
             return 0
         name = "memory.oom_control" if self._version == 1 else "memory.events"
         try:
-            pairs = dict(line.split() for line in _read(f"{self._memory}/{name}").splitlines())
+            pairs = dict(line.split() for line in read(f"{self._memory}/{name}").splitlines())
             return int(pairs.get("oom_kill", 0))
         except (OSError, ValueError):
             return 0
@@ -193,7 +202,7 @@ class JobCgroup:
             return None
         name = "memory.max_usage_in_bytes" if self._version == 1 else "memory.peak"
         try:
-            return int(_read(f"{self._memory}/{name}"))
+            return int(read(f"{self._memory}/{name}"))
         except (OSError, ValueError):
             return None
 
@@ -201,7 +210,7 @@ class JobCgroup:
         """Change the limit; 0 lets no new one start, so that killing all comes to an end."""
         if self._pids:
             with suppress(OSError):
-                _write(f"{self._pids}/pids.max", str(most))
+                write(f"{self._pids}/pids.max", str(most))
 
     def remove(self) -> None:
         """Delete the groups, which must be empty."""
@@ -213,7 +222,7 @@ def members(folders: tuple[str, ...]) -> list[int]:
     found: set[int] = set()
     for folder in folders:
         with suppress(OSError):
-            found.update(map(int, _read(f"{folder}/cgroup.procs").split()))
+            found.update(map(int, read(f"{folder}/cgroup.procs").split()))
     found.discard(0)  # a process of another pid namespace
     return sorted(found)
 

@@ -4,7 +4,7 @@ It speaks JSON packets over a SOCK_SEQPACKET socket, one object each::
 
     {"id": 1, "launch": "/…/jobs/qa-7"}     → {"id": 1, "error": null}
     {"id": 2, "probe": {Entry as JSON}}      → {"id": 2, "status": 0}
-                                             → {"started": "qa-7"}
+                                             → {"news": "qa-7"}
                                              → {"ended": "qa-7", "clean": true}
 
 A supervisor that is done with its job gets the next one (see ``worker``): forking
@@ -134,8 +134,8 @@ class _ForkServer:
         except OSError:
             word = b""
         pid = self._workers[channel]
-        if word == worker.STARTED and pid in self._jobs:
-            self._tell({"started": self._jobs[pid]})
+        if word == worker.NEWS and pid in self._jobs:
+            self._tell({"news": self._jobs[pid]})
         elif word == worker.ENDED and pid in self._jobs:
             self._tell({"ended": self._jobs.pop(pid), "clean": True})
             if len(self._idle) < _SPARE:

@@ -8,6 +8,8 @@ can be believed::
       supervisor.lock    held while the supervisor or the run wrapper lives;
                          names the supervisor, to signal it
       cancel             wanted to end, and why; made before any signal is sent
+      suspend            wanted to stand still; likewise
+      suspension         whether it stands still, and for how long it did, by whoever stops it
       outcome            how it ended, by the supervisor: the best evidence
       run/               the job's, 0700: the JOBDIR of run_wrapper.sh
         script  environment  input.json   (the server's, read-only; bubblewrap takes
@@ -26,20 +28,24 @@ seconds, and then the boot id in ``plan`` tells that the run is gone.
 import json
 import os
 import signal
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-from queueapi.executors.local.child.owned import read_owned, write_new
+from queueapi.executors.local.child.owned import exists, read_owned, write_new
 
 PLAN: Final = "plan"
 CANCEL: Final = "cancel"
+SUSPEND: Final = "suspend"
+SUSPENSION: Final = "suspension"
+SUSPENSION_DRAFT: Final = "suspension.tmp"
 OUTCOME: Final = "outcome"
 OUTCOME_DRAFT: Final = "outcome.tmp"
 RUN: Final = "run"
 STARTED: Final = "started"
 EXIT: Final = "exit"
 OPTIONS_FD: Final = 8  # see Plan.options
-LOOK: Final = signal.SIGUSR1  # asks a supervisor to look for the cancel mark
+LOOK: Final = signal.SIGUSR1  # asks a supervisor to look for marks
 
 _PLAN_LIMIT: Final = 16 << 20  # bytes; a variable's value may be escaped sixfold
 _RECORD_LIMIT: Final = 4096  # bytes
@@ -53,6 +59,7 @@ class CgroupRoots:
     version: int  # 1 or 2; 0 = none
     memory: str | None = None
     pids: str | None = None
+    freezer: str | None = None  # always of version 2: what version 1 freezes can't be killed
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +101,15 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
+class Suspension:
+    """How long a job has been stopped, and by what."""
+
+    since: float | None = None  # epoch seconds; None = it is not stopped
+    seconds: float = 0.0  # of the suspensions that are over
+    freezer: str = ""  # the group that its processes are frozen in; empty = by SIGSTOP
+
+
+@dataclass(frozen=True, slots=True)
 class Guard:
     """Who supervises a job: the content of the lock file."""
 
@@ -109,7 +125,7 @@ def _fields(record: Any) -> dict[str, Any]:
 _ENCODER: Final = json.JSONEncoder(default=_fields)  # dataclasses.asdict copies all deeply
 
 
-def _encode(record: Plan | Guard | Outcome) -> bytes:
+def _encode(record: Plan | Guard | Outcome | Suspension) -> bytes:
     return _ENCODER.encode(record).encode()
 
 
@@ -159,15 +175,18 @@ def reserve_outcome(job_fd: int) -> None:
 
 def write_outcome(job_fd: int, outcome: Outcome) -> None:
     """Put ``outcome`` in place at once and whole."""
-    content = _encode(outcome)
+    _replace(job_fd, OUTCOME, OUTCOME_DRAFT, _encode(outcome))
+
+
+def _replace(job_fd: int, name: str, draft: str, content: bytes) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    draft_fd = os.open(OUTCOME_DRAFT, flags, 0o600, dir_fd=job_fd)
+    draft_fd = os.open(draft, flags, 0o600, dir_fd=job_fd)
     try:
         os.pwrite(draft_fd, content, 0)
         os.ftruncate(draft_fd, len(content))
     finally:
         os.close(draft_fd)
-    os.rename(OUTCOME_DRAFT, OUTCOME, src_dir_fd=job_fd, dst_dir_fd=job_fd)
+    os.rename(draft, name, src_dir_fd=job_fd, dst_dir_fd=job_fd)
 
 
 def read_outcome(job_fd: int) -> Outcome | None:
@@ -201,3 +220,35 @@ def wanted_end(job_fd: int) -> str | None:
     """The reason for which this job is to end, or None."""
     content = read_owned(job_fd, CANCEL, os.geteuid(), _EXIT_LIMIT)
     return None if content is None else content.decode(errors="replace") or "Cancelled"
+
+
+def want_suspension(job_fd: int) -> None:
+    """Leave the mark that this job is to stand still."""
+    write_new(job_fd, SUSPEND, b"")
+
+
+def want_no_suspension(job_fd: int) -> None:
+    """Take the mark away."""
+    with suppress(FileNotFoundError):
+        os.unlink(SUSPEND, dir_fd=job_fd)
+
+
+def wants_suspension(job_fd: int) -> bool:
+    """Whether this job is to stand still."""
+    return exists(job_fd, SUSPEND)
+
+
+def write_suspension(job_fd: int, suspension: Suspension) -> None:
+    """Put ``suspension`` in place at once and whole. Raises OSError when the disk is full."""
+    _replace(job_fd, SUSPENSION, SUSPENSION_DRAFT, _encode(suspension))
+
+
+def read_suspension(job_fd: int) -> Suspension:
+    """What is known of a job's suspensions; without a sound record, that there was none."""
+    value = _decode(read_owned(job_fd, SUSPENSION, os.geteuid(), _RECORD_LIMIT))
+    if value is None:
+        return Suspension()
+    try:
+        return Suspension(**value)
+    except TypeError:
+        return Suspension()

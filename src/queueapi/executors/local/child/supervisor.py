@@ -14,6 +14,7 @@ from typing import Final
 from queueapi.executors.local.child import locks, tree
 from queueapi.executors.local.child.cgroups import members
 from queueapi.executors.local.child.enter import CANNOT_ENTER
+from queueapi.executors.local.child.freezer import freezer_of
 from queueapi.executors.local.child.logcap import LogCap
 from queueapi.executors.local.child.meter import Meter
 from queueapi.executors.local.child.owned import exists, open_folder
@@ -34,6 +35,7 @@ from queueapi.executors.local.child.records import (
     write_outcome,
 )
 from queueapi.executors.local.child.seat import Seat
+from queueapi.executors.local.child.standstill import Standstill
 from queueapi.executors.local.child.start import start_wrapper
 
 WAKE: Final = (signal.SIGCHLD, signal.SIGTERM, LOOK)  # must be blocked by the caller
@@ -46,10 +48,11 @@ _ENDING_PAUSE: Final = 0.05  # seconds, while a job is being ended
 _WRAPPER_PATIENCE: Final = 2.0  # seconds for the wrapper to record, once its job was killed
 
 
-def supervise(folder: str, started: Callable[[], None], seat: Seat) -> None:
+def supervise(folder: str, news: Callable[[], None], seat: Seat) -> None:
     """Run the job in ``folder`` to its end, unless it was begun before or is held.
 
-    ``started`` is called once, when the wrapper has taken its start lock.
+    ``news`` is called when the wrapper has taken its start lock, and whenever the job
+    stands still or goes on.
     """
     with ExitStack() as closing:
         job_fd = open_folder(folder)
@@ -66,7 +69,7 @@ def supervise(folder: str, started: Callable[[], None], seat: Seat) -> None:
         closing.callback(os.close, run_fd)
         if plan is None or exists(job_fd, OUTCOME) or exists(run_fd, STARTED):
             return
-        _Supervisor(plan, job_fd, run_fd, lock_fd, started, seat).run()
+        _Supervisor(plan, job_fd, run_fd, lock_fd, news, seat).run()
 
 
 class _Supervisor:
@@ -76,14 +79,14 @@ class _Supervisor:
         job_fd: int,
         run_fd: int,
         lock_fd: int,
-        started: Callable[[], None],
+        news: Callable[[], None],
         seat: Seat,
     ) -> None:
         self._plan = plan
         self._job_fd = job_fd
         self._run_fd = run_fd
         self._lock_fd = lock_fd
-        self._started = started
+        self._news = news
         self._owner = os.fstat(run_fd).st_uid
         self._seat = seat
         name = f"{plan.key}.{os.getpid()}"
@@ -114,6 +117,8 @@ class _Supervisor:
         self._seat.move_on(self._plan.cgroups)
         if self._cgroup.occupied and not self._seat.stuck:  # we counted, too
             self._cgroup.limit_processes(self._plan.max_processes)
+        freezer = freezer_of(self._cgroup, shared=self._seat.stuck)
+        self._standstill = Standstill(self._job_fd, freezer, self._tree)
         if not self._wrapper:
             self._wrapper_status = CANNOT_ENTER << 8  # as if it had said so itself
         self._watch()
@@ -121,6 +126,7 @@ class _Supervisor:
         try:
             self._conclude()
         finally:
+            self._standstill.remove()
             self._cgroup.remove()
 
     def _watch(self) -> None:
@@ -133,14 +139,22 @@ class _Supervisor:
             self._reap()
             if self._wrapper_status is not None:
                 return
-            due = max(self._deadline - time.monotonic(), 0.001)
-            pause = min(2 * pause, self._tick(), due)
+            pause = min(2 * pause, self._tick(), self._due())
+
+    def _due(self) -> float:
+        """Seconds until the time limit; it does not come nearer during a standstill."""
+        if self._standstill.reached:
+            return _CALM_PAUSE
+        left = self._deadline + self._standstill.seconds() - time.monotonic()
+        return max(left, 0.001)
 
     def _asked_by(self, number: int) -> None:
         """Anybody's SIGTERM is meant for us. A server's LOOK may be for our last job."""
         reason = wanted_end(self._job_fd)
         if reason or number == signal.SIGTERM:
             self._end(reason or "Cancelled")
+        elif self._kill_at is None and self._standstill.look():
+            self._news()
 
     def _reap(self) -> bool:
         """Collect all that ended; True when no child is left."""
@@ -160,9 +174,11 @@ class _Supervisor:
         now = time.monotonic()
         if not self._told_started and exists(self._run_fd, STARTED):
             self._told_started = True
-            self._started()
-        if now >= self._deadline:
+            self._news()
+        if now >= self._deadline + self._standstill.seconds():
             self._end("TimeLimit")
+        if self._standstill.wanted and self._told_started:
+            return self._stand_still()
         held = self._cgroup.limits_memory and self._cgroup.limits_processes
         pause = min(self._logs.hold(), _CALM_PAUSE if held else _SAMPLE_PAUSE)
         # A look at a young job costs more than most of them, and tells us nothing
@@ -170,7 +186,7 @@ class _Supervisor:
         young = time.time() < self._began + _SAMPLE_PAUSE
         if held and young and self._kill_at is None:
             return pause
-        pids = [pid for pid in tree.descendants(os.getpid()) if pid != self._wrapper]
+        pids = [pid for pid in self._tree() if pid != self._wrapper]
         if self._meter.over(pids):
             self._kill("OutOfMemory")
         if not self._cgroup.limits_processes and len(pids) > self._plan.max_processes:
@@ -180,14 +196,28 @@ class _Supervisor:
             return _ENDING_PAUSE
         return pause
 
+    def _tree(self) -> list[int]:
+        """The wrapper and the processes of the job, parents first."""
+        return tree.descendants(os.getpid())
+
+    def _stand_still(self) -> float:
+        """Go on stopping the job; as :meth:`_tick`."""
+        if not self._standstill.reached:
+            if not self._standstill.press():
+                return _ENDING_PAUSE
+            self._news()
+        return min(self._logs.hold(), _CALM_PAUSE)
+
     def _end(self, reason: str) -> None:
         """Begin to end the job, with grace."""
         if self._kill_at is None:
+            self._standstill.release()  # a signal reaches only what goes on
             self._reason = reason
             self._kill_at = time.monotonic() + self._plan.grace_seconds
 
     def _kill(self, reason: str) -> None:
         """Begin to end the job, without grace: it harms others by living on."""
+        self._standstill.release()
         self._reason = self._reason or reason
         self._asked = True
         self._kill_at = min(self._kill_at or time.monotonic(), time.monotonic())

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Final
 
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")  # bytes
+_STOP: Final = 1 << (signal.SIGSTOP - 1)
 _SCRATCH: Final = 1 << 16  # bytes of a /proc file read at once
 
 
@@ -48,6 +49,24 @@ def alive(pid: int, started: int) -> bool:
     """Tell whether the process that began at ``started`` still runs (a zombie does not)."""
     fields = _stat(pid)
     return len(fields) > 19 and int(fields[19]) == started and fields[0] not in (b"Z", b"X")
+
+
+def stopped(pid: int) -> bool:
+    """Tell whether a process stands still by SIGSTOP, or is not there any more."""
+    fields = _stat(pid)
+    if fields and fields[0] == b"D":
+        # It waits in the kernel, a vfork for its stopped child for example, and the signal
+        # for it: it can neither run nor fork before it has stopped.
+        return bool(_pending(pid) & _STOP)
+    return not fields or fields[0] in (b"T", b"t", b"Z", b"X")
+
+
+def _pending(pid: int) -> int:
+    """The signals that wait for a process, bit n - 1 for signal n."""
+    for line in _read(f"/proc/{pid}/status").splitlines():
+        if line.startswith(b"ShdPnd:"):
+            return int(line.split()[1], 16)
+    return 0
 
 
 def command(pid: int) -> bytes:

@@ -20,7 +20,7 @@ from queueapi.executors.local.child.records import OPTIONS_FD, read_plan
 from queueapi.executors.local.child.seat import Seat
 from queueapi.executors.local.child.supervisor import WAKE, supervise
 
-STARTED: Final = b"started"
+NEWS: Final = b"news"  # it started, stands still, or goes on
 ENDED: Final = b"ended"
 _CHANNEL_FD: Final = 3  # where a supervisor has its end; all above belongs to its job
 _FOLDER_LIMIT: Final = 1 << 16  # bytes
@@ -61,7 +61,7 @@ def become(channel_fd: int, folder: str, like: str = "") -> NoReturn:
             _prepare(seat, like)
             folder = _next()
         while folder:
-            supervise(folder, lambda: _tell(STARTED), seat)
+            supervise(folder, lambda: _tell(NEWS), seat)
             if seat.stuck:
                 break
             _tell(ENDED)

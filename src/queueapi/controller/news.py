@@ -1,0 +1,52 @@
+"""What a poll brought, sorted by what is to be done about it."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import structlog
+
+from queueapi import metrics
+from queueapi.controller.mirror import Placed
+from queueapi.controller.settlement import Decision, Relaunch, Resumed, Running, Suspended
+from queueapi.jobs.attempts import ClosedAttempt
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass
+class News:
+    # The first three by attempt, with its job.
+    running: dict[int, tuple[int, datetime]] = field(default_factory=dict)
+    suspended: dict[int, tuple[int, datetime]] = field(default_factory=dict)
+    resumed: dict[int, tuple[int, float]] = field(default_factory=dict)
+    closed: list[ClosedAttempt] = field(default_factory=list)
+    relaunch: list[Placed] = field(default_factory=list)
+
+    def take(self, placed: Placed, decision: Decision) -> None:
+        match decision:
+            case ClosedAttempt():
+                self.closed.append(decision)
+            case Running():
+                self.running[placed.attempt_id] = placed.job_id, decision.at
+            case Suspended():
+                self.suspended[placed.attempt_id] = placed.job_id, decision.at
+            case Resumed():
+                self.resumed[placed.attempt_id] = placed.job_id, decision.suspended_seconds
+            case Relaunch():
+                self.relaunch.append(placed)
+
+    def changes_jobs(self) -> bool:
+        return bool(self.running or self.suspended or self.resumed or self.closed)
+
+    def tell(self) -> None:
+        """Metrics and log of what was committed."""
+        for ended in self.closed:
+            metrics.ENDED.labels(ended.transition.to, ended.reason or "").inc()
+            log.info(
+                "attempt_ended",
+                job_id=ended.transition.job_id,
+                attempt=ended.attempt_id,
+                job_state=ended.transition.to,
+                reason=ended.reason,
+                exit_code=ended.exit_code,
+            )
