@@ -1,13 +1,17 @@
-"""A job that needs a whole node, against a stream of small ones that always fit.
+"""A job that needs a whole node, against others that come for ever and always fit.
 
 What arrives later does not rank higher unless its factors are, and a reservation binds all that
-rank lower. The formula multiplies the wait by these factors, so the bound grows with their ratio;
-a stream at five times its factors or more may delay the large job for as long as it lasts.
+rank lower. The wait is multiplied by these factors, so the bound grows with their ratio; it is
+stated in docs/scheduling.md, "Nobody starves".
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
 
 from queueapi.scheduling import (
     Config,
@@ -20,6 +24,7 @@ from queueapi.scheduling import (
 )
 from tests.scheduling.reference import World
 from tests.scheduling.scenario import HOUR, NOON
+from tests.scheduling.strategies import nodes
 
 STEP = 600.0  # seconds between small jobs
 
@@ -51,3 +56,121 @@ def test_a_large_job_starts_in_spite_of_a_stream(base_of_small: int, bound: floa
     started_after = hours_until_started(large, base_of_small, give_up=9)
     assert started_after is not None
     assert started_after <= bound
+
+
+# ---- a crowd that never shrinks: whenever one of its jobs ends, the next one comes ----
+
+OPEN = Config(max_running=100, max_running_per_user=100, max_running_per_user_ceiling=100)
+EQUAL = replace(OPEN, fair_share_min=1.0, fair_share_max=1.0)
+STAGGER = HOUR / 8
+
+
+def hours_in_a_crowd(config: Config, ratio: int, crowd: int, give_up: float) -> float | None:
+    """When a job of base 1 that needs all 8 CPUs starts; the crowd wants one each for an hour."""
+    world = World(config)
+    world.tell(NodeChanged(Node("n1", 8, 64_000)))
+    large = WaitingJob(0, 1, 1, 1, Request(8, 1000), HOUR, NOON)
+    job_id, arrived, now = 1, 0, NOON - 4 * HOUR
+    while now <= NOON + give_up * HOUR:
+        world.end_overdue(now)
+        arrived = min(arrived + 1, crowd)  # they come one by one, so that they end one by one
+        if now == NOON:
+            world.tell(JobQueued(large))
+        while len((world.waiting.keys() | world.running.keys()) - {0}) < arrived:
+            world.tell(JobQueued(WaitingJob(job_id, 2, 2, ratio, Request(1, 100), HOUR, now)))
+            job_id += 1
+        for job in world.started(world.scheduler.plan(now)):
+            world.tell(JobStarted(job))
+        if 0 in world.running:
+            return (now - NOON) / HOUR
+        now += STAGGER
+    return None
+
+
+@pytest.mark.parametrize(
+    ("ratio", "waits", "slope"), [(10, 0, 1), (10, 1, 1), (4, 2, 1), (10, 0, 3)]
+)
+def test_a_job_starts_when_its_wait_outweighs_the_ratio(
+    ratio: int, waits: int, slope: float
+) -> None:
+    """Not before it outranks those that wait w hours: (K (1 + s w) - 1) / s.
+
+    While the node drains for it the others wait as well, and by that come before it again, until
+    its own wait outweighs that too: an hour to drain, and one more of those that were held back.
+    """
+
+    def outranks(hours: float) -> float:
+        return (ratio * (1 + slope * hours) - 1) / slope
+
+    config = replace(EQUAL, wait_boost_slope=slope)
+    crowd = 8 * (1 + waits)
+    started = hours_in_a_crowd(config, ratio, crowd, give_up=outranks(waits + 3))
+    assert started is not None
+    assert outranks(waits) <= started <= outranks(waits + 2) + 1
+
+
+@pytest.mark.parametrize(
+    "config", [replace(EQUAL, wait_boost_slope=0.0), replace(EQUAL, wait_boost_cap=9.0)]
+)
+def test_without_slope_or_with_a_cap_there_is_no_bound(config: Config) -> None:
+    assert hours_in_a_crowd(config, ratio=10, crowd=8, give_up=100) is None
+
+
+MODEST = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+CROWD, LONGEST = 6, 2.0  # jobs at once beside the one that waits; hours
+
+
+@st.composite
+def wishes(draw: st.DrawFn) -> WaitingJob:
+    """What one of the crowd asks for, again and again."""
+    return WaitingJob(
+        0,
+        user_id=draw(st.integers(1, 4)),
+        group_id=draw(st.integers(1, 3)),
+        base_priority=draw(st.integers(1, 10)),
+        request=Request(draw(st.integers(1, 3)), 100 * draw(st.integers(1, 3))),
+        time_limit=draw(st.sampled_from((0.5, 0.75, 1.0, LONGEST))) * HOUR,
+        queued_at=NOON,
+    )
+
+
+def come_again(world: World, crowd: list[WaitingJob], now: float) -> None:
+    """Whoever of the crowd has no job submits the next one."""
+    known = world.running.keys() | world.waiting.keys()
+    for member, wish in enumerate(crowd, start=1):
+        mine = [job_id for job_id in known if job_id % 100 == member]
+        if not mine:
+            job_id = round(now / 60) * 100 + member
+            world.tell(JobQueued(replace(wish, job_id=job_id, queued_at=now)))
+
+
+@MODEST
+@given(
+    st.lists(wishes(), min_size=CROWD, max_size=CROWD),
+    st.lists(nodes("n", always_up=True), min_size=1, max_size=2),
+    st.sampled_from((1, 3)),
+    st.sampled_from((1, 2)),
+)
+def test_a_job_that_waits_long_enough_starts(
+    crowd: list[WaitingJob], machines: list[Node], base: int, slope: int
+) -> None:
+    """Within K B + (K - 1) / s + B hours, where B is what all jobs present take one by one."""
+    world = World(replace(OPEN, wait_boost_slope=slope, default_quota_cpu_minutes=500))
+    for number, machine in enumerate(machines):
+        world.tell(NodeChanged(replace(machine, name=f"n{number}")))
+    largest = max(machines, key=lambda node: (node.cpus, node.memory_mb))
+    mine = WaitingJob(0, 9, 9, base, Request(largest.cpus, largest.memory_mb), HOUR, NOON)
+    ratio = 10 * world.config.fair_share_max / (base * world.config.fair_share_min)
+    together = (CROWD + 1) * LONGEST
+    bound = ratio * together + (ratio - 1) / slope + together
+    now = NOON - 3 * HOUR
+    while 0 not in world.running:
+        assert now - NOON <= bound * HOUR
+        now = min([now + HOUR / 4, *(run.ends_at for run in world.running.values())])
+        world.end_overdue(now)
+        come_again(world, crowd, now)
+        if now >= NOON:
+            world.tell(JobQueued(mine))
+        for job in world.started(world.scheduler.plan(now)):
+            world.tell(JobStarted(job))
+    event(f"started after {round((now - NOON) / HOUR / 10) * 10} of {round(bound)} hours")
