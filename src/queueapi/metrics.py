@@ -26,6 +26,13 @@ WAIT_SECONDS = Histogram(
     buckets=(0.05, 0.1, 0.5, 1, 5, 30, 60, 300, 1800, 3600, 21_600, 86_400),
 )
 
+HIT_RATE = Gauge(
+    "queueapi_estimate_hit_rate",
+    "Part of the jobs that started by their estimate, which should be as large as the quantile",
+    ["quantile"],
+)
+OUTCOMES = Gauge("queueapi_estimate_outcomes", "Starts that the hit rate is taken over")
+
 _shown: set[tuple[str, str]] = set()
 
 
@@ -37,3 +44,11 @@ def set_jobs(counts: Mapping[tuple[str, str], int]) -> None:
     for (state, group), count in counts.items():
         JOBS.labels(state, group).set(count)
     _shown = set(counts)
+
+
+def set_hit_rates(p50: float | None, p90: float | None, outcomes: int) -> None:
+    """Show how often estimates were kept; nothing until there is an outcome."""
+    OUTCOMES.set(outcomes)
+    for quantile, rate in (("0.5", p50), ("0.9", p90)):
+        if rate is not None:
+            HIT_RATE.labels(quantile).set(rate)

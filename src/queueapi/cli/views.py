@@ -14,6 +14,7 @@ from queueapi.client.models import (
     Priority,
     Queue,
     QueuePage,
+    StartRange,
     User,
 )
 
@@ -81,7 +82,7 @@ def job(found: JobDetail) -> Table:
         ("time limit", span(found.estimated_hours * 3600)),
         ("priority", _factors(found.priority_factors) or str(found.priority)),
         ("position", str(found.position or "")),
-        ("expected start", local_time(found.estimated_start)),
+        ("expected start", _expected(found.estimated_start_range)),
         ("submitted", local_time(found.created_at)),
         ("started", local_time(found.started_at)),
         ("ended", local_time(found.completed_at)),
@@ -93,6 +94,12 @@ def job(found: JobDetail) -> Table:
         ("stderr", found.stderr_tail[-1000:].rstrip()),
     ]
     return Table((), [(name, value) for name, value in rows if value])
+
+
+def _expected(given: StartRange | None) -> str:
+    if given is None:
+        return ""
+    return f"{local_time(given.p50)} (half of such jobs), {local_time(given.p90)} (nine of ten)"
 
 
 def events(found: Sequence[Event]) -> Table:

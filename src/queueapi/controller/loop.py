@@ -15,6 +15,7 @@ import structlog
 from queueapi import metrics
 from queueapi.clock import utc_now
 from queueapi.config import Settings
+from queueapi.controller.estimates import Estimates
 from queueapi.controller.launcher import Launcher
 from queueapi.controller.leadership import Lead, LostLeadership, lead
 from queueapi.controller.mirror import Mirror, Placed
@@ -25,7 +26,7 @@ from queueapi.controller.view import SchedulerView
 from queueapi.db import inbox
 from queueapi.db.session import Database, is_away
 from queueapi.executors.base import Executor, ExecutorUnavailable
-from queueapi.jobs import attempts, suspension
+from queueapi.jobs import attempts, estimates, suspension
 from queueapi.jobs.changes import ChangeFeed
 from queueapi.jobs.models import STOPPING
 from queueapi.scheduling import Start
@@ -100,9 +101,11 @@ class Controller:
         mirror = Mirror(self._settings)
         launcher = Launcher(self._executors, self.hint)
         turn = _Turn(self._settings, self._database, self._executors, leading, mirror, launcher)
+        forecasts: asyncio.Task[None] | None = None
         try:
             await turn.load()
-            self.view.lead(mirror)
+            self.view.lead(mirror, turn.estimates)
+            forecasts = asyncio.create_task(turn.estimates.run(mirror.scheduler))
             sweep_at = poll_at = 0.0
             while not leading.lost.is_set():
                 started = time.monotonic()
@@ -120,6 +123,8 @@ class Controller:
                 await self._rest(turn, min(sweep_at, poll_at) if mirror.placed else sweep_at)
             raise LostLeadership("the connection that held the lock is gone")
         finally:
+            if forecasts is not None:
+                forecasts.cancel()
             await launcher.close()
 
     async def _cycle(self, turn: "_Turn", mirror: Mirror, hints: set[str]) -> None:
@@ -169,11 +174,14 @@ class _Turn:
         self._lead = leading
         self._mirror = mirror
         self._launcher = launcher
+        self.estimates = Estimates()
         self._stopped: set[int] = set()  # attempts whose cancel was passed on
         self._suspender = Suspender(executors)
         self.next_eligible: float | None = None
 
     async def load(self) -> None:
+        async with self._database.transaction() as session:
+            self.estimates.learn(await estimates.recent(session))
         async with self._database.transaction() as session:
             await self._lead.fence(session)
             await self._mirror.groups.load_groups(session)
@@ -195,6 +203,8 @@ class _Turn:
             await self._mirror.load_nodes(session)
         self._mirror.put_off_ends(time.time())
         self._suspender.forget()
+
+        self.estimates.forget_gone(self._mirror.scheduler)
 
     async def take_inbox(self) -> None:
         taken = INBOX_BATCH
@@ -297,6 +307,9 @@ class _Turn:
             await self._lead.fence(session)
             starts = [self._new(start) for start in plan.starts]
             rows = await attempts.open_attempts(session, self._lead.epoch, starts)
+            outcomes = self.estimates.outcomes([row.job_id for row in rows], now)
+            await estimates.record(session, outcomes)
+        self.estimates.learn(outcomes)
         for row in rows:
             metrics.WAIT_SECONDS.observe(row.waited)
             log.info("job_starts", job_id=row.job_id, attempt=row.attempt_id, cluster=row.cluster)

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from queueapi import metrics
 from queueapi.clock import from_epoch
 from queueapi.clusters.nodes import NodeKey, NodeStatus
+from queueapi.controller.estimates import Estimate, Estimates
 from queueapi.controller.mirror import Mirror
 from queueapi.jobs import schemas
 from queueapi.jobs.models import JobState
@@ -14,9 +15,6 @@ from queueapi.jobs.queue import Outlook, QueueKey
 from queueapi.scheduling import Priority, QueueEntry, RankKey
 
 FRESH_SECONDS = 1.0  # an analysis of the queue is used for so long
-FORECAST_DEPTH = 200  # jobs that get an estimate of their start
-FORECAST_STEPS = 200  # plans that a forecast may cost
-FORECAST_SHARE = 0.01  # of the time, at the most, goes into forecasts
 
 
 class SchedulerView:
@@ -25,13 +23,11 @@ class SchedulerView:
     def __init__(self) -> None:
         self._mirror: Mirror | None = None
         self._at = 0.0
-        self._forecast_until = 0.0
-        self._forecast: dict[int, float] = {}
+        self._estimates: Estimates | None = None
         self.follows = False  # another server leads
 
-    def lead(self, mirror: Mirror) -> None:
-        self._mirror, self.follows = mirror, False
-        self._forecast_until = 0.0
+    def lead(self, mirror: Mirror, estimates: Estimates) -> None:
+        self._mirror, self._estimates, self.follows = mirror, estimates, False
         metrics.LEADS.set(1)
 
     def follow(self) -> None:
@@ -40,7 +36,7 @@ class SchedulerView:
 
     def end(self) -> None:
         """This server does not lead (any more); whether another does is not known."""
-        self._mirror, self.follows = None, False
+        self._mirror, self._estimates, self.follows = None, None, False
         metrics.LEADS.set(0)
         metrics.set_jobs({})
 
@@ -101,7 +97,7 @@ class SchedulerView:
         reason = mirror.scheduler.explain(job_id, now)
         if reason is None:
             return None
-        start = reason.estimated_start or self._forecasts(mirror).get(job_id)
+        estimate = self._estimates.of(job_id, now) if self._estimates else None
         return Outlook(
             job_id=job_id,
             position=entry.position if entry else None,
@@ -109,19 +105,8 @@ class SchedulerView:
             queued_at=entry.queued_at if entry else now,
             reason=reason.code,
             message=reason.message,
-            estimated_start=from_epoch(start) if start is not None else None,
+            start=_sooner(estimate, reason.estimated_start),
         )
-
-    def _forecasts(self, mirror: Mirror) -> dict[int, float]:
-        """Estimated starts, as fresh as their cost allows."""
-        started = time.monotonic()
-        if started >= self._forecast_until:
-            self._forecast = mirror.scheduler.forecast(
-                time.time(), FORECAST_DEPTH, steps=FORECAST_STEPS
-            )
-            took = time.monotonic() - started
-            self._forecast_until = started + max(FRESH_SECONDS, took / FORECAST_SHARE)
-        return self._forecast
 
     def publish_metrics(self) -> None:
         if self._mirror is None:
@@ -144,3 +129,14 @@ def _priority(priority: Priority) -> schemas.Priority:
         fair_share=priority.fair_share,
         wait_boost=priority.wait_boost,
     )
+
+
+def _sooner(estimate: Estimate | None, latest: float | None) -> schemas.StartRange | None:
+    """The estimate, but no later than the start that the plan has promised (epoch seconds)."""
+    if estimate is None:
+        promised = from_epoch(latest) if latest is not None else None
+        return schemas.StartRange(p50=promised, p90=promised) if promised else None
+    if latest is None:
+        return schemas.StartRange(p50=estimate.p50, p90=estimate.p90)
+    promised = from_epoch(latest)
+    return schemas.StartRange(p50=min(estimate.p50, promised), p90=min(estimate.p90, promised))

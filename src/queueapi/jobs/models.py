@@ -244,6 +244,18 @@ class WorkflowJob(Base):
     job_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("jobs.id", ondelete="CASCADE"))
 
 
+class EstimateOutcome(Base):
+    """The first estimate of a job's start, and the start. No reference: it outlives the job."""
+
+    __tablename__ = "estimate_outcomes"
+
+    id: Mapped[PrimaryKey]
+    job_id: Mapped[int] = mapped_column(BigInteger)
+    estimated_at: Mapped[Timestamp]
+    estimated_start: Mapped[Timestamp]
+    started_at: Mapped[Timestamp]
+
+
 class SubmittedCount(Base):
     """How many jobs of a user have not ended: the figure that the submit limit checks."""
 

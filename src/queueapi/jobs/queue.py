@@ -2,7 +2,6 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Protocol
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -29,7 +28,7 @@ class Outlook:
     queued_at: float  # epoch seconds
     reason: str
     message: str
-    estimated_start: datetime | None
+    start: schemas.StartRange | None
 
     @property
     def key(self) -> QueueKey:
@@ -128,5 +127,6 @@ def _entry(outlook: Outlook, job: schemas.Job) -> schemas.QueueEntry:
         priority=outlook.priority,
         reason=outlook.reason,
         reason_message=outlook.message,
-        estimated_start=outlook.estimated_start,
+        estimated_start=outlook.start.p50 if outlook.start else None,
+        estimated_start_range=outlook.start,
     )

@@ -300,6 +300,13 @@ class Usage(BaseModel):
     memory_gb_minutes: float
 
 
+class StartRange(BaseModel):
+    """When a job starts, going by how past estimates turned out."""
+
+    p50: datetime = Field(description="By then in half of such cases")
+    p90: datetime = Field(description="By then in nine of ten such cases")
+
+
 class JobDetail(Job):
     script: str
     env: dict[str, str]
@@ -307,7 +314,10 @@ class JobDetail(Job):
     provider_job_id: str | None
     position: int | None = Field(description="Place in the whole queue; 1 is next")
     priority_factors: Priority | None
-    estimated_start: datetime | None
+    estimated_start: datetime | None = Field(
+        description="By when it starts in half of such cases; of the first 1000 waiting jobs"
+    )
+    estimated_start_range: StartRange | None
     estimated_cpu_minutes: float
     depends_on: list[DependencyDocument] = Field(description="The jobs that it waits for")
     dependents: list[DependencyDocument] = Field(
@@ -356,7 +366,10 @@ class QueueEntry(BaseModel):
     priority: Priority | None
     reason: str
     reason_message: str
-    estimated_start: datetime | None
+    estimated_start: datetime | None = Field(
+        description="By when it starts in half of such cases; of the first 1000 waiting jobs"
+    )
+    estimated_start_range: StartRange | None
 
 
 class QueuePage(BaseModel):

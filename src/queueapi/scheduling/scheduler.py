@@ -109,6 +109,15 @@ class Scheduler:
         jobs += waiting.blocked(depth - len(jobs))
         return Forecast(self._state, [*jobs, extra] if extra else jobs, now)
 
+    def __contains__(self, job_id: int) -> bool:
+        """Whether the job waits."""
+        return job_id in self._state.waiting.jobs
+
+    @property
+    def version(self) -> int:
+        """Grows with every fact that is taken in."""
+        return self._version
+
     @property
     def config(self) -> Config:
         """The settings it was made with."""
