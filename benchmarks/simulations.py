@@ -19,7 +19,7 @@ from benchmarks.table import Row
 from queueapi.simulate.machine import machine_of
 from queueapi.simulate.measures import Measures
 from queueapi.simulate.read import read_trace
-from queueapi.simulate.study import Result, Study
+from queueapi.simulate.study import Result, Study, Workload
 from queueapi.simulate.variant import parse_variant
 
 ROOT = Path(__file__).parents[1]
@@ -45,7 +45,7 @@ def agreement() -> Iterator[Row]:
     """How many jobs start at another time than in the reference, which must be none."""
     for name, file in TRACES.items():
         trace = read_trace(FOLDER / file)
-        study = Study(trace, machine_of(trace, None), fair_starts=False)
+        study = Study(Workload(trace, machine_of(trace, None)), fair_starts=False)
         for kind, policy in REFERENCES.items():
             result = study.simulate(parse_variant(policy))
             wrong = _differences(result, FOLDER / "reference_starts" / f"{name}.{kind}.csv.gz")
@@ -81,7 +81,7 @@ def real_nodes() -> Iterator[Row]:
     folder = FOLDER / "ubccr_micro"
     trace = read_trace(folder / "workload_jobs500.csv.gz")
     machine = machine_of(trace, MICRO_NODES)
-    study = Study(trace, machine, fair_starts=False)
+    study = Study(Workload(trace, machine), fair_starts=False)
     result = study.simulate(parse_variant("fair_share"))
     assert result.never == 0, result.why_never
     wait, slowdown, utilisation = _slurms(folder / "real_slurm_accounting.psv.gz", machine.cpus)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.server import Cli
+from tests.cli.server import Cli, Server
 from tests.simulate.traces import EXAMPLES, ROOT, SMALL
 
 NODES = str(EXAMPLES / "nodes.conf")
@@ -90,6 +90,14 @@ def test_a_picture_is_drawn(cli: Cli, tmp_path: Path) -> None:
     assert "waits.bmp3" in refused.stderr
 
 
+def test_the_history_of_a_server_that_runs_can_be_replayed(
+    new_cli: Callable[..., Cli], server: Server
+) -> None:
+    beside = new_cli(**server.variables)
+    refused = beside.run("simulate", "--from-database", "--until", "2020-01-01", expect=1)
+    assert refused.stderr == "Error: no job has ended in this time.\n"
+
+
 def test_what_was_left_out_is_said(cli: Cli, tmp_path: Path) -> None:
     path = tmp_path / "trace.swf"
     path.write_text(SMALL.read_text().replace("MaxProcs: 64", "MaxProcs: 31"))
@@ -100,6 +108,9 @@ def test_what_was_left_out_is_said(cli: Cli, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
+        ([], 2, "Error: name a trace, or give --from-database, and not both"),
+        ([str(SMALL), "--from-database"], 2, "Error: name a trace, or give --from-database"),
+        (["--from-database", "--since", "soon"], 2, "--since: 'soon' is not a time"),
         (["nowhere.swf"], 1, "Error: nowhere.swf: No such file or directory."),
         ([str(SMALL), "--policy", "esay"], 2, "Error: unknown policy 'esay'; there are fcfs,"),
         ([str(SMALL), "--estimates", "bad"], 2, "Error: unknown estimates 'bad'"),

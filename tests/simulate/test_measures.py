@@ -6,7 +6,7 @@ import pytest
 
 from queueapi.simulate.fairness import DAY, HOUR, jain, share_index, unfair_starts, user_index
 from queueapi.simulate.measures import Run, measure, quantile
-from queueapi.simulate.study import Study
+from queueapi.simulate.study import Study, Workload
 from queueapi.simulate.trace import TraceError
 from queueapi.simulate.variant import parse_variant
 from tests.simulate.jobs import job, nodes, trace
@@ -88,29 +88,29 @@ def test_a_job_that_is_overtaken_to_its_harm_is_an_unfair_start() -> None:
     workload = trace(
         job("a", 0, 10, 3, time_limit=100), job("wide", 1, 10, 4), job("late", 2, 90, 1)
     )
-    study = Study(workload, nodes(4))
+    study = Study(Workload(workload, nodes(4)))
     unfair = study.simulate(parse_variant("easy")).unfair
     assert unfair is not None
     assert (unfair.jobs, unfair.mean_delay) == (1, (92 - 10) / 3)
     exact = study.simulate(parse_variant("conservative:exact")).unfair
     assert exact is not None
     assert exact.jobs == 0
-    assert Study(workload, nodes(4), fair_starts=False).simulate(parse_variant("easy")).unfair is (
-        None
-    )
+    assert Study(Workload(workload, nodes(4)), fair_starts=False).simulate(
+        parse_variant("easy")
+    ).unfair is (None)
 
 
 def test_what_happened_in_fact_is_measured_alike() -> None:
     workload = trace(job("a", 0, 10, waited=5), job("b", 0, 10, waited=15))
-    recorded = Study(workload, nodes(4)).recorded()
+    recorded = Study(Workload(workload, nodes(4))).recorded()
     assert recorded is not None
     assert recorded.measures.mean_wait == 10
-    assert Study(trace(job("a", 0, 10)), nodes(4)).recorded() is None
+    assert Study(Workload(trace(job("a", 0, 10)), nodes(4))).recorded() is None
 
 
 def test_jobs_that_never_start_are_counted_and_left_out() -> None:
-    study = Study(trace(job("a", 0, 10), job("b", 0, 10, 5)), nodes(4))
+    study = Study(Workload(trace(job("a", 0, 10), job("b", 0, 10, 5)), nodes(4)))
     result = study.simulate(parse_variant("easy"))
     assert (result.never, result.measures.jobs) == (1, 1)
     with pytest.raises(TraceError, match="no job ever started; job b: "):
-        Study(trace(job("b", 0, 10, 5)), nodes(4)).simulate(parse_variant("easy"))
+        Study(Workload(trace(job("b", 0, 10, 5)), nodes(4))).simulate(parse_variant("easy"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from queueapi.scheduling import Config, Group, Node
+from queueapi.scheduling.formula import Spent
 from queueapi.simulate.estimates import UserEstimates
 from queueapi.simulate.machine import Machine
 from queueapi.simulate.replay import PROGRESS_STEP, Replay
@@ -114,7 +115,7 @@ def test_limits_on_users_hold_where_the_settings_have_them() -> None:
 
 def test_a_group_over_its_quota_waits_until_use_leaves_the_window() -> None:
     limits = {"bio": Group(0, quota_cpu_minutes=100)}
-    past = (PastUse("bio", "ann", 5 * HOUR, cpu_minutes=80),)
+    past = (PastUse("bio", "ann", 5 * HOUR, Spent(80, 0, 0)),)
     later = job("a", 6 * HOUR, HOUR)
     found = starts(trace(later, limits=limits, past=past), nodes(4))
     assert found == {"a": 30 * DAY}

@@ -1,6 +1,7 @@
 """`simulate`: what would have been, on a real cluster's trace or on the service's own history."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,12 +13,13 @@ from queueapi.cli.account import AsJson
 from queueapi.cli.commands import Failure
 from queueapi.cli.exits import USAGE
 from queueapi.cli.output import Output, note
+from queueapi.cli.simulate_options import History
 from queueapi.cli.simulate_view import document, progress, table
 from queueapi.simulate.estimates import ESTIMATES
 from queueapi.simulate.export import write_csv
-from queueapi.simulate.machine import machine_of
+from queueapi.simulate.machine import machine_of, read_nodes
 from queueapi.simulate.read import read_trace
-from queueapi.simulate.study import Result, Study
+from queueapi.simulate.study import Result, Study, Workload
 from queueapi.simulate.trace import Trace, TraceError
 from queueapi.simulate.variant import POLICIES, UnknownVariant, Variant, parse_variant
 
@@ -25,8 +27,13 @@ _POLICY = f"{', '.join(POLICIES)}; with settings as in fair_share+reservations=4
 
 
 def simulate(
-    trace: Annotated[Path, typer.Argument(metavar="TRACE", help="SWF or CSV, plain or gzip")],
-    policy: Annotated[str, typer.Option("--policy", "-p", help=_POLICY)] = "easy",
+    history: History,
+    trace: Annotated[
+        Path | None, typer.Argument(metavar="TRACE", help="SWF or CSV, plain or gzip")
+    ] = None,
+    policy: Annotated[
+        str, typer.Option("--policy", "-p", help=_POLICY, show_default="easy, or fair_share")
+    ] = "",
     estimates: Annotated[
         str, typer.Option(help=f"How long jobs are taken to run: {', '.join(ESTIMATES)}")
     ] = "user",
@@ -53,27 +60,44 @@ def simulate(
     if plot is not None:
         _check_plot()
     try:
-        variants = _variants(policy, estimates, compare)
-        workload = read_trace(trace)
+        variants = _variants(policy or history.policy, estimates, compare)
+        workload = _workload(trace, nodes, history)
         if jobs is not None:
-            workload = workload.first(jobs)
-        machine = machine_of(workload, nodes)
-        with progress(len(workload.jobs)) as watch:
-            study = Study(workload, machine, fair_starts=fair_starts, watch=watch)
-            results = [study.simulate(variant) for variant in variants]
+            workload = replace(workload, trace=workload.trace.first(jobs))
+        results = _simulate(workload, variants, fair_starts=fair_starts)
     except UnknownVariant as error:
         raise Failure(f"{error}.", USAGE) from None
     except TraceError as error:
         raise Failure(f"{error}.") from None
-    _remark(workload, results)
-    recorded = study.recorded()
-    shown = [recorded, *results] if recorded else results
-    Output(as_json=json).result([document(result) for result in shown], table(shown))
+    _remark(workload.trace, results)
+    Output(as_json=json).result([document(result) for result in results], table(results))
     if csv is not None:
-        _write(csv, lambda: write_csv(csv, shown))
+        _write(csv, lambda: write_csv(csv, results))
     if plot is not None:
         draw = import_module("queueapi.simulate.plot").draw
-        _write(plot, lambda: draw(plot, workload.name, machine.cpus, shown))
+        title, cpus = workload.trace.name, workload.machine.cpus
+        _write(plot, lambda: draw(plot, title, cpus, results))
+
+
+def _workload(trace: Path | None, nodes: Path | None, history: History) -> Workload:
+    """What to simulate, on what. Raises TraceError and Failure."""
+    if (trace is None) is not history.from_database:
+        raise Failure("name a trace, or give --from-database, and not both", USAGE)
+    if trace is None:
+        # Imported when it is wanted, with all that a database needs.
+        workload: Workload = import_module("queueapi.cli.simulate_history").load(history)
+        return replace(workload, machine=read_nodes(nodes)) if nodes else workload
+    read = read_trace(trace)
+    return Workload(read, machine_of(read, nodes))
+
+
+def _simulate(workload: Workload, variants: list[Variant], *, fair_starts: bool) -> list[Result]:
+    """What happened in fact, where it is known, and what comes of each variant."""
+    with progress(len(workload.trace.jobs)) as watch:
+        study = Study(workload, fair_starts=fair_starts, watch=watch)
+        results = [study.simulate(variant) for variant in variants]
+    recorded = study.recorded()
+    return [recorded, *results] if recorded else results
 
 
 def _variants(policy: str, estimates: str, compare: str) -> list[Variant]:

@@ -26,6 +26,7 @@ from queueapi.scheduling import (
     NodeChanged,
     Order,
     Placement,
+    QueueChanged,
     Reserved,
     RunningJob,
     Scheduler,
@@ -34,7 +35,7 @@ from queueapi.scheduling import (
 from queueapi.simulate.estimates import Estimates
 from queueapi.simulate.machine import Machine
 from queueapi.simulate.trace import Trace
-from queueapi.simulate.usage import DAY, Amounts, UsageBook
+from queueapi.simulate.usage import DAY, UsageBook
 
 PROGRESS_STEP = 500  # jobs started between two reports
 
@@ -98,15 +99,15 @@ class Replay:
 
     def _begin(self, trace: Trace) -> None:
         """What the scheduler knows before the first job."""
+        self._tell(QueueChanged(queue) for queue in trace.queues)
         for name, limits in trace.limits.items():
             if name in self._groups:
                 group = replace(limits, group_id=self._groups[name])
                 self._scheduler.apply(GroupChanged(group))
         for use in trace.past:
-            amounts = Amounts(use.cpu_minutes, use.gpu_minutes, use.memory_gb_minutes)
             group_id, user_id = self._groups[use.group], self._users[use.user]
             if self._usage is not None:
-                self._tell(self._usage.add(group_id, user_id, amounts, use.at))
+                self._tell(self._usage.add(group_id, user_id, use.spent, use.at))
 
     def run(self, progress: Progress | None = None) -> Schedule:
         """The whole trace. `progress` is called now and then."""
@@ -195,6 +196,7 @@ class Replay:
             job.time_limit,
             job.submit,
             planned_time=None if expected == job.time_limit else expected,
+            queue=job.queue,
         )
         self._waiting[job_id] = waiting
         self._scheduler.apply(JobQueued(waiting))
@@ -224,6 +226,7 @@ class Replay:
             job.time_limit,
             now,
             job.planned_time,
+            job.queue,
         )
         self._running[job_id] = running
         self._starts[job_id] = now

@@ -34,27 +34,34 @@ class Result:
     why_never: str | None = None  # of the first of them
 
 
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """What is simulated, and on what."""
+
+    trace: Trace
+    machine: Machine
+    config: Config | None = None  # what policies change; None = a trace's, without limits
+
+
 class Study:
-    """One trace on one machine. The jobs that never fit are left out of all figures."""
+    """Replays of one workload. Jobs that never start are left out of all figures."""
 
     def __init__(
         self,
-        trace: Trace,
-        machine: Machine,
+        workload: Workload,
         *,
-        base: Config | None = None,
         fair_starts: bool = True,
         watch: Callable[[str], Progress] | None = None,
     ) -> None:
-        """`base`: settings that policies change, if not those for a trace. `fair_starts`: whether
-        to find out which starts were unfair, which takes a replay more. `watch` is given the name
-        of each replay and gives what is told its progress.
+        """`fair_starts`: whether to find out which starts were unfair, which takes a replay more.
+        `watch` is given the name of each replay and gives what is told its progress.
         """
-        self.trace = trace
+        trace, machine = workload.trace, workload.machine
+        self._trace = trace
         self._machine = machine
-        groups = len({job.group for job in trace.jobs})
-        self._base = base or open_config(machine.cpus, groups)
         self._watch = watch
+        groups = len({job.group for job in trace.jobs})
+        self._base = workload.config or open_config(machine.cpus, groups)
         requests = [machine.request(job) for job in trace.jobs]
         self._cpus = [request.cpus * request.nodes for request in requests]
         self._fair = self._replay(FAIR, "fair starts").starts if fair_starts else None
@@ -67,29 +74,29 @@ class Study:
         return self._result(
             variant.name,
             schedule,
-            len(self.trace.jobs) / seconds,
+            len(self._trace.jobs) / seconds,
         )
 
     def recorded(self) -> Result | None:
         """What happened in fact, if the trace says it of every job."""
         starts = [
-            None if job.waited is None else job.submit + job.waited for job in self.trace.jobs
+            None if job.waited is None else job.submit + job.waited for job in self._trace.jobs
         ]
         return None if None in starts else self._result(RECORDED, Schedule(tuple(starts)), None)
 
     def _result(self, name: str, schedule: Schedule, speed: float | None) -> Result:
         runs = [
             Run(job, cpus, start)
-            for job, cpus, start in zip(self.trace.jobs, self._cpus, schedule.starts, strict=True)
+            for job, cpus, start in zip(self._trace.jobs, self._cpus, schedule.starts, strict=True)
             if start is not None
         ]
         if not runs:
-            raise TraceError(f"{self.trace.name}: no job ever started; {schedule.never}")
+            raise TraceError(f"{self._trace.name}: no job ever started; {schedule.never}")
         return Result(
             name=name,
             runs=tuple(runs),
             measures=measure(runs, self._machine.cpus),
-            groups=share_index(runs, self.trace.shares),
+            groups=share_index(runs, self._trace.shares),
             users=user_index(runs),
             unfair=unfair_starts(schedule.starts, self._fair) if self._fair else None,
             jobs_per_second=speed,
@@ -99,5 +106,5 @@ class Study:
 
     def _replay(self, variant: Variant, label: str) -> Schedule:
         config = variant.config(self._base)
-        replay = Replay(self.trace, self._machine, config, ESTIMATES[variant.estimates]())
+        replay = Replay(self._trace, self._machine, config, ESTIMATES[variant.estimates]())
         return replay.run(self._watch(label) if self._watch else None)

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from queueapi.scheduling import Constraint, Group
+from queueapi.scheduling import Constraint, Group, Queue
+from queueapi.scheduling.formula import Spent
 
 
 class TraceError(Exception):
@@ -31,19 +32,18 @@ class TraceJob:
     constraint: Constraint = ()
     exclusive: bool = False
     base_priority: int = 5
+    queue: str = ""
     waited: float | None = None  # what it waited in fact
 
 
 @dataclass(frozen=True, slots=True)
 class PastUse:
-    """What a user had used for a group before the trace begins. Amounts are minutes."""
+    """What a user had used for a group before the trace begins."""
 
     group: str
     user: str
     at: float  # seconds, in the trace's own time
-    cpu_minutes: float
-    gpu_minutes: float = 0.0
-    memory_gb_minutes: float = 0.0
+    spent: Spent
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,7 @@ class Trace:
     notes: tuple[str, ...] = ()  # what a reader of the results should know
     shares: Mapping[str, float] = field(default_factory=dict)  # of groups; 1 for those not named
     limits: Mapping[str, Group] = field(default_factory=dict)  # of groups, whatever their ids
+    queues: tuple[Queue, ...] = ()
     past: tuple[PastUse, ...] = ()  # in order of time
 
     @classmethod
