@@ -116,6 +116,7 @@ class Settings(BaseSettings):
     wait_boost_cap: float | None = Field(None, ge=1)
     backfill_depth: Count = 1000
     requeue_delay_seconds: float = Field(5.0, ge=0)
+    suspend_keeps_resources: bool = True
 
     # This machine
     executor: Literal["local", "null"] = "local"

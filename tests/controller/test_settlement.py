@@ -13,6 +13,7 @@ from queueapi.controller.settlement import (
     Relaunch,
     Resumed,
     Running,
+    StandsStill,
     Suspended,
     decide,
     refused,
@@ -124,7 +125,10 @@ def test_each_observation_in_each_state(seen: str, intent: Intent | None, state:
     wanted = TABLE[seen, intent]
     decision = of(replace(PLACED, state=state, intent=intent), SEEN[seen])
     if wanted == "alive":
-        assert decision == ALIVE.get((seen, state))
+        expected = ALIVE.get((seen, state))
+        if (seen, state, intent) == ("suspended", JobState.SUSPENDED, Intent.SUSPEND):
+            expected = StandsStill()
+        assert decision == expected
     elif wanted is None:
         assert decision is None
     else:
@@ -220,6 +224,15 @@ def test_the_time_in_which_it_stood_still_puts_its_limit_off() -> None:
     still = replace(past, state=JobState.SUSPENDED, suspended_at=since)
     assert of(still, SEEN["unknown"]) is None
     assert of(past, SEEN["unknown"]) is not None
+
+
+def test_what_has_given_back_its_resources_is_not_charged_for_them() -> None:
+    held = replace(PLACED, state=JobState.SUSPENDED, intent=Intent.SUSPEND)
+    released = replace(held, released_at=from_epoch(STOOD), released_seconds=15.0)
+    assert of(released, SEEN["suspended"]) is None  # once is enough
+    assert closed(released, SEEN["stopped"]).seconds == 120 - 60 - 15
+    assert closed(replace(PLACED, released_seconds=15.0), SEEN["done"]).seconds == 105
+    assert closed(replace(PLACED, released_seconds=1e9), SEEN["done"]).seconds == 0
 
 
 def test_a_run_without_a_start_time_began_when_it_was_seen() -> None:

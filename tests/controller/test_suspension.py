@@ -47,6 +47,13 @@ def test_what_a_cluster_is_told(
     assert wanted(replace(PLACED, state=state, intent=intent), told) == verb
 
 
+def test_what_has_no_resources_is_not_told_to_go_on() -> None:
+    waits = replace(PLACED, state=SUSPENDED, released_at=PLACED.created_at)
+    assert waits.waits_to_go_on
+    assert wanted(waits, Verb.SUSPEND) is None
+    assert not replace(waits, intent=Intent.SUSPEND).waits_to_go_on
+
+
 async def test_an_order_that_was_lost_is_given_again(stage: Stage, make_person: Make) -> None:
     puppet = Puppet(NODE)
     puppet.obeys = False
@@ -104,6 +111,7 @@ async def test_kill_9_leaves_a_suspended_job_suspended_and_it_goes_on_where_it_w
     async with serving(make_settings(**LOCAL)) as server, caller_of(server.url, ann) as caller:
         job_id = await caller.submit(script, memory_gb=0.25)
         await until(lambda: len(sizes(place)) == 2 and min(sizes(place).values()) > 10, "a start")
+        await caller.until(job_id, "running")
         assert (await caller.post(f"/api/jobs/{job_id}/suspend")).status_code == 202
         stopped = await caller.until(job_id, "suspended")
         written = sizes(place)
@@ -168,3 +176,37 @@ async def test_suspend_against_the_end_and_the_cancel(stage: Stage, make_person:
             ended = await caller.until(job_id, "failed", "cancelled")
             assert len(ended["attempts"]) == 1
             assert ended["status"] == "cancelled" or ended["exit_code"] == 3
+
+
+async def test_what_runs_in_the_place_of_a_suspended_job_is_not_disturbed_by_its_return(
+    stage: Stage, make_person: Make, data_dir: Path
+) -> None:
+    place = open_to_all(data_dir / "out")
+    count = f"echo x >> {place}/$QUEUEAPI_JOB_ID; sleep 0.01"
+    script = f"while [ ! -e {place}/stop ]; do {count}; done"
+    async with stage(suspend_keeps_resources=False, **LOCAL) as (_, client):
+        caller = Caller(client, await make_person())
+        asked = {"cpu_cores": 3, "memory_gb": 0.25}
+        first = await caller.submit(script, **asked)
+        await until((place / str(first)).exists, "the first")
+        await caller.until(first, "running")
+        await caller.post(f"/api/jobs/{first}/suspend")
+        await caller.until(first, "suspended")
+        written = sizes(place)
+        second = await caller.submit(f"until [ -e {place}/go ]; do {count}; done", **asked)
+        await until((place / str(second)).exists, "the second, in its place")
+        await caller.post(f"/api/jobs/{first}/resume")
+
+        async def waits() -> bool:
+            return bool((await caller.job(first))["reason"] == "Resources")
+
+        await until(waits, "the wait")
+        assert sizes(place)[str(first)] == written[str(first)]
+        (place / "go").touch()
+        await caller.until(second, "completed")
+        await caller.until(first, "running")
+        await until(lambda: sizes(place)[str(first)] > written[str(first)], "more of the first")
+        (place / "stop").touch()
+        done = await caller.until(first, "completed")
+    assert len(done["attempts"]) == 1
+    assert done["usage"]["cpu_minutes"] < 3 * done["actual_hours"] * 60

@@ -265,3 +265,120 @@ async def test_a_suspended_job_keeps_its_place_and_is_charged_for_it(
         [attempt] = done["attempts"]
         assert attempt["suspended_at"] is None
         assert 1795 < attempt["suspended_seconds"] < 1900
+
+
+async def test_resources_that_are_given_back_go_to_others_and_are_waited_for(
+    stage: Stage, make_person: Make, database: Database
+) -> None:
+    puppet = Puppet(NODE)
+    async with stage(puppet, suspend_keeps_resources=False) as (_, client):
+        caller = Caller(client, await make_person())
+        first, key = await running(puppet, caller, cpu_cores=40, gpu_count=2, estimated_hours=2)
+        await caller.post(f"/api/jobs/{first}/suspend")
+        stopped = await caller.until(first, "suspended")
+        assert "without its resources" in stopped["reason_message"]
+        _, other = await running(puppet, caller, cpu_cores=40)  # where the first one was
+        queue = (await caller.get("/api/queue")).json()
+        assert (queue["running"], queue["waiting"], queue["entries"]) == (1, 0, [])
+        await caller.post(f"/api/jobs/{first}/resume")
+
+        async def waits() -> Any:
+            document = await caller.job(first)
+            return document if document["reason"] == "Resources" else None
+
+        resuming = await until(waits, "the reason")
+        assert (resuming["status"], resuming["position"]) == ("suspended", 1)
+        assert resuming["estimated_start"] is not None
+        queue = (await caller.get("/api/queue")).json()
+        assert [entry["job_id"] for entry in queue["entries"]] == [first]
+        assert ("resume", key) not in puppet.told
+        puppet.end(other)
+        await caller.until(first, "running")
+        puppet.end(key, ran=3600)
+        done = await caller.until(first, "completed")
+        assert [a["launch_key"] for a in done["attempts"]] == [key]
+        assert puppet.submits == [key, other]
+        assert (await caller.events(first))[3:] == [
+            "suspend_requested", "suspended", "resources_released", "resume_requested",
+            "resources_granted", "resumed", "ended",
+        ]  # fmt: skip
+        [row] = await fetch(
+            database, "SELECT released_seconds AS s, released_at FROM attempts WHERE job_id = :i",
+            i=first,
+        )  # fmt: skip
+        assert row.released_at is None and 0 < row.s < 60
+        assert abs(done["usage"]["cpu_minutes"] - 40 * (3600 - row.s) / 60) < 0.01
+        assert done["usage"]["gpu_minutes"] < 120
+
+
+async def test_a_resumed_job_that_waits_for_its_resources_can_be_suspended_again_or_cancelled(
+    stage: Stage, make_person: Make
+) -> None:
+    puppet = Puppet(NODE)
+    async with stage(puppet, suspend_keeps_resources=False) as (_, client):
+        caller = Caller(client, await make_person())
+        first, key = await running(puppet, caller, cpu_cores=40)
+        await caller.post(f"/api/jobs/{first}/suspend")
+        await caller.until(first, "suspended")
+        _, other = await running(puppet, caller, cpu_cores=40)
+        for _ in range(2):
+            await caller.post(f"/api/jobs/{first}/resume")
+            await until(lambda: queued(caller), "its place in the queue")
+            assert (await caller.post(f"/api/jobs/{first}/suspend")).status_code == 202
+            assert (await caller.post(f"/api/jobs/{first}/suspend")).status_code == 200
+        puppet.end(other)
+        third, _ = await running(puppet, caller, cpu_cores=40)  # its place is free for others
+        assert (await caller.job(first))["status"] == "suspended"
+        await caller.post(f"/api/jobs/{first}/resume")
+        await caller.ask("DELETE", f"/api/jobs/{first}")
+        await caller.until(first, "cancelled")
+        assert (await caller.job(third))["status"] == "running"
+        assert orders(puppet) == [("suspend", key)]
+
+
+async def queued(caller: Caller) -> Any:
+    return (await caller.get("/api/queue")).json().get("entries")  # once it leads
+
+
+async def test_a_restart_knows_what_was_given_back_whatever_the_setting_is_now(
+    stage: Stage, make_person: Make
+) -> None:
+    puppet, ann = Puppet(NODE), await make_person()
+    async with stage(puppet, suspend_keeps_resources=False) as (_, client):
+        caller = Caller(client, ann)
+        first, _ = await running(puppet, caller, cpu_cores=40)
+        await caller.post(f"/api/jobs/{first}/suspend")
+        await caller.until(first, "suspended")
+        second, other = await running(puppet, caller, cpu_cores=40)
+    async with stage(puppet) as (_, client):
+        caller = Caller(client, ann)
+        await caller.post(f"/api/jobs/{first}/resume")
+        await until(lambda: queued(caller), "its place in the queue")
+        assert (await caller.job(second))["status"] == "running"
+    async with stage(puppet) as (_, client):
+        puppet.end(other)
+        await Caller(client, ann).until(first, "running")
+
+
+async def test_what_is_suspended_again_as_it_gets_its_resources_gives_them_back_again(
+    stage: Stage, make_person: Make
+) -> None:
+    puppet = Puppet(NODE)
+    puppet.obeys = False
+    async with stage(puppet, suspend_keeps_resources=False) as (_, client):
+        caller = Caller(client, await make_person())
+        first, key = await running(puppet, caller, cpu_cores=40)
+        await caller.post(f"/api/jobs/{first}/suspend")
+        puppet.stop(key)
+        await caller.until(first, "suspended")
+
+        async def released(times: int) -> bool:
+            return (await caller.events(first)).count("resources_released") == times
+
+        await until(lambda: released(1), "the release")
+        await caller.post(f"/api/jobs/{first}/resume")
+        await until(lambda: ("resume", key) in puppet.told, "the order to go on")
+        await caller.post(f"/api/jobs/{first}/suspend")  # before it went on
+        await until(lambda: released(2), "the other release")
+        await running(puppet, caller, cpu_cores=40)
+        assert orders(puppet) == [("suspend", key), ("resume", key), ("suspend", key)]

@@ -226,7 +226,7 @@ class _Turn:
 
     async def reconcile(self, keys: set[str]) -> None:
         now = utc_now()
-        news = News()
+        news = News(gives_back=not self._settings.suspend_keeps_resources)
         for placed, decision in await self._decisions(keys, now):
             news.take(placed, decision)
         news.closed += self._take_refusals(now)
@@ -236,7 +236,9 @@ class _Turn:
                 await self._lead.fence(session)
                 await attempts.record_remote_ids(session, remote_ids)
                 await attempts.record_running(session, news.running)
-                await suspension.record_suspended(session, news.suspended, suspension.KEEPS)
+                words = suspension.GIVES_BACK if news.gives_back else suspension.KEEPS
+                await suspension.record_suspended(session, news.suspended, words)
+                await suspension.record_released(session, news.released, now)
                 await suspension.record_resumed(session, news.resumed)
                 charges = await attempts.close_attempts(session, self._settings, news.closed)
             self._mirror.remember_remote_ids(remote_ids)
@@ -305,7 +307,10 @@ class _Turn:
             return
         async with self._database.transaction() as session:
             await self._lead.fence(session)
-            starts = [self._new(start) for start in plan.starts]
+            places = {start.job_id: start for start in plan.starts}
+            resumed = {job_id for job_id in places if self._mirror.is_placed(job_id)}
+            await suspension.grant(session, resumed, utc_now())
+            starts = [self._new(start) for i, start in places.items() if i not in resumed]
             rows = await attempts.open_attempts(session, self._lead.epoch, starts)
             outcomes = self.estimates.outcomes([row.job_id for row in rows], now)
             await estimates.record(session, outcomes)

@@ -51,7 +51,8 @@ SELECT j.id, j.user_id, j.group_id, j.state, j.held, j.intent, j.cpu_cores, j.me
        coalesce(a.cpus, j.nodes * j.cpu_cores) AS held_cpus,
        coalesce(a.memory_mb, CAST(j.nodes AS bigint) * j.memory_mb) AS held_memory_mb,
        coalesce(a.gpus, j.nodes * j.gpu_count) AS held_gpus, a.remote_id, a.started_at,
-       a.created_at AS attempt_created_at, a.suspended_at, a.suspended_seconds
+       a.created_at AS attempt_created_at, a.suspended_at, a.suspended_seconds,
+       a.released_at, a.released_seconds
 FROM jobs j LEFT JOIN attempts a
     ON a.job_id = j.id AND a.number = j.attempts AND j.state IN ('starting', 'running', 'suspended')
 """
@@ -85,6 +86,18 @@ class Placed:
     max_retries: int
     suspended_at: datetime | None = None  # its processes stand still since then
     suspended_seconds: float = 0.0  # and did before
+    released_at: datetime | None = None  # it has given back its resources since then
+    released_seconds: float = 0.0  # and had before
+
+    @property
+    def waits_to_go_on(self) -> bool:
+        """For its resources."""
+        return self.released_at is not None and self.intent is None
+
+    def released_until(self, end: datetime) -> float:
+        """Seconds in which it held nothing."""
+        since = self.released_at
+        return self.released_seconds + (max(0.0, (end - since).total_seconds()) if since else 0.0)
 
     def due(self, now: datetime) -> datetime:
         """When its time limit is reached, which a suspension puts off."""
@@ -156,6 +169,10 @@ class Mirror:
         for job, since in self._suspended.values():
             later = replace(job, started_at=job.started_at + max(0.0, now - since))
             self.scheduler.apply(JobStarted(later))
+
+    def is_placed(self, job_id: int) -> bool:
+        """Whether the job has an open attempt."""
+        return job_id in self._keys
 
     def remember_remote_ids(self, remote_ids: Mapping[str, str]) -> None:
         for key, remote_id in remote_ids.items():
@@ -230,9 +247,30 @@ class Mirror:
             max_retries=row.max_retries,
             suspended_at=row.suspended_at,
             suspended_seconds=row.suspended_seconds,
+            released_at=row.released_at,
+            released_seconds=row.released_seconds,
         )
         self.placed[placed.key] = placed
         self._keys[row.id] = placed.key
+        if placed.waits_to_go_on:
+            self.scheduler.apply(JobQueued(self._resuming(row)))
+        elif placed.released_at is not None:
+            self.scheduler.apply(JobRemoved(row.id))
+        else:
+            self._hold(row)
+
+    def _resuming(self, row: Row[Any]) -> WaitingJob:
+        """It waits for what it held, and for no longer than it still may run."""
+        ran = (row.suspended_at - row.started_at).total_seconds() - row.suspended_seconds
+        return replace(
+            self._waiting(row),
+            time_limit=max(1.0, row.time_limit - ran),
+            eligible_at=0.0,
+            depends_on=(),
+            resume_on=_placement(row),
+        )
+
+    def _hold(self, row: Row[Any]) -> None:
         since = row.started_at or row.attempt_created_at
         running = RunningJob(
             job_id=row.id,

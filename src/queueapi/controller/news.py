@@ -7,7 +7,14 @@ import structlog
 
 from queueapi import metrics
 from queueapi.controller.mirror import Placed
-from queueapi.controller.settlement import Decision, Relaunch, Resumed, Running, Suspended
+from queueapi.controller.settlement import (
+    Decision,
+    Relaunch,
+    Resumed,
+    Running,
+    StandsStill,
+    Suspended,
+)
 from queueapi.jobs.attempts import ClosedAttempt
 
 log = structlog.get_logger(__name__)
@@ -15,10 +22,12 @@ log = structlog.get_logger(__name__)
 
 @dataclass
 class News:
-    # The first three by attempt, with its job.
+    gives_back: bool  # whether what stands still is to give back its resources
+    # The next three by attempt, with its job.
     running: dict[int, tuple[int, datetime]] = field(default_factory=dict)
     suspended: dict[int, tuple[int, datetime]] = field(default_factory=dict)
     resumed: dict[int, tuple[int, float]] = field(default_factory=dict)
+    released: list[int] = field(default_factory=list)  # attempts
     closed: list[ClosedAttempt] = field(default_factory=list)
     relaunch: list[Placed] = field(default_factory=list)
 
@@ -30,13 +39,18 @@ class News:
                 self.running[placed.attempt_id] = placed.job_id, decision.at
             case Suspended():
                 self.suspended[placed.attempt_id] = placed.job_id, decision.at
+                if self.gives_back:
+                    self.released.append(placed.attempt_id)
             case Resumed():
                 self.resumed[placed.attempt_id] = placed.job_id, decision.suspended_seconds
+            case StandsStill() if self.gives_back:
+                self.released.append(placed.attempt_id)
             case Relaunch():
                 self.relaunch.append(placed)
 
     def changes_jobs(self) -> bool:
-        return bool(self.running or self.suspended or self.resumed or self.closed)
+        changes = (self.running, self.suspended, self.resumed, self.released, self.closed)
+        return any(changes)
 
     def tell(self) -> None:
         """Metrics and log of what was committed."""

@@ -36,6 +36,11 @@ class Suspended:
 
 
 @dataclass(frozen=True, slots=True)
+class StandsStill:
+    """As it is wanted, and it still holds its resources."""
+
+
+@dataclass(frozen=True, slots=True)
 class Resumed:
     """It goes on."""
 
@@ -47,7 +52,7 @@ class Relaunch:
     """Nobody knows the run and no remote id was recorded: submit it (again)."""
 
 
-Decision = ClosedAttempt | Running | Suspended | Resumed | Relaunch | None
+Decision = ClosedAttempt | Running | Suspended | StandsStill | Resumed | Relaunch | None
 
 
 def decide(placed: Placed, seen: Observation, now: datetime, requeue_delay: float) -> Decision:
@@ -74,6 +79,8 @@ def _alive(placed: Placed, seen: Observation, now: datetime) -> Decision:
         return Suspended(_instant(seen.suspended_at, now))
     if seen.phase is Phase.RUNNING and placed.state is JobState.SUSPENDED:
         return Resumed(seen.suspended_seconds)
+    if seen.phase is Phase.SUSPENDED and placed.intent is Intent.SUSPEND:
+        return StandsStill() if placed.released_at is None else None
     return None
 
 
@@ -214,4 +221,5 @@ def _close(
         reason=reason,
         peak_memory_mb=peak_memory_mb,
         cpu_seconds=cpu_seconds,
+        released_seconds=placed.released_until(ended_at) if ended_at else 0.0,
     )

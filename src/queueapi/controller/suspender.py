@@ -57,7 +57,7 @@ def wanted(job: Placed, told: Verb | None) -> Verb | None:
         return None
     if job.intent is Intent.SUSPEND:
         verb, present = Verb.SUSPEND, JobState.SUSPENDED
-    elif job.intent is None:
+    elif job.intent is None and job.released_at is None:
         verb, present = Verb.RESUME, JobState.RUNNING
     else:
         return None

@@ -116,7 +116,10 @@ class SchedulerView:
             (str(p.state), names.get(p.group_id, str(p.group_id)))
             for p in self._mirror.placed.values()
         )
-        for group_id, count in self._mirror.scheduler.waiting_by_group.items():
+        # What waits to go on counts as suspended.
+        resuming = Counter(p.group_id for p in self._mirror.placed.values() if p.waits_to_go_on)
+        waiting = Counter(self._mirror.scheduler.waiting_by_group) - resuming
+        for group_id, count in waiting.items():
             counts[str(JobState.QUEUED), names.get(group_id, str(group_id))] = count
         metrics.set_jobs(counts)
 

@@ -56,12 +56,15 @@ class ClosedAttempt:
     reason: str | None
     peak_memory_mb: float | None = None
     cpu_seconds: float | None = None
+    released_seconds: float = 0.0  # in which it held nothing
 
     @property
     def seconds(self) -> float:
+        """For which it is charged."""
         if self.started_at is None or self.ended_at is None:
             return 0.0
-        return max(0.0, (self.ended_at - self.started_at).total_seconds())
+        lasted = (self.ended_at - self.started_at).total_seconds()
+        return max(0.0, lasted - self.released_seconds)
 
 
 _new_json = TypeAdapter(list[NewAttempt])
@@ -113,6 +116,9 @@ UPDATE attempts SET
     suspended_seconds = attempts.suspended_seconds + coalesce(greatest(0,
         extract(epoch FROM coalesce(c.ended_at, now()) - attempts.suspended_at)::float8), 0),
     suspended_at = NULL,
+    released_seconds = attempts.released_seconds + coalesce(greatest(0,
+        extract(epoch FROM coalesce(c.ended_at, now()) - attempts.released_at)::float8), 0),
+    released_at = NULL,
     exit_code = c.exit_code, reason = c.reason, peak_memory_mb = c.peak_memory_mb,
     cpu_seconds = c.cpu_seconds
 FROM json_to_recordset(CAST(:rows AS json)) AS c(

@@ -173,6 +173,8 @@ class Attempt(Base):
     ended_at: Mapped[Timestamp | None]
     suspended_at: Mapped[Timestamp | None]  # its processes stand still since then
     suspended_seconds: Mapped[float] = mapped_column(server_default=text("0"))  # and did before
+    released_at: Mapped[Timestamp | None]  # its resources are given back since then
+    released_seconds: Mapped[float] = mapped_column(server_default=text("0"))  # and were before
     exit_code: Mapped[int | None]
     reason: Mapped[str | None] = mapped_column(String(50))
     peak_memory_mb: Mapped[float | None]

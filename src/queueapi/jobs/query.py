@@ -245,6 +245,7 @@ class JobRecord:
     on_dependency_failure: OnDependencyFailure
     workflow_id: int | None
     waits_for_jobs: bool
+    goes_on: bool  # it is suspended no more, but for its processes, and for its resources perhaps
     version: int
     status: JobState
 
@@ -282,6 +283,7 @@ async def job_record(session: AsyncSession, principal: Principal, job_id: int) -
         on_dependency_failure=OnDependencyFailure(row.on_dependency_failure),
         workflow_id=row.workflow_id,
         waits_for_jobs=row.blocker is not None,
+        goes_on=row.state == JobState.SUSPENDED and row.intent is None,
         version=row.version,
         status=JobState(row.state),
     )

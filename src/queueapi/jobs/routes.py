@@ -252,6 +252,7 @@ async def _detail(
     fields = dict(record.fields)
     queued = record.status is JobState.QUEUED
     waits = queued and not record.fields["held"] and not record.waits_for_jobs
+    waits = waits or record.goes_on
     outlook = view.outlook(fields["id"]) if waits and view.leads else None
     if outlook is not None and outlook.reason == WAITS:
         outlook = None  # what it waited for has just come, and the scheduler did not hear of it yet

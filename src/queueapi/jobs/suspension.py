@@ -6,7 +6,7 @@ processes stand still. A suspended job keeps its attempt, and its resources as w
 gives them back: then it waits for them when it is resumed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 
 from sqlalchemy import text, update
@@ -30,6 +30,22 @@ _GOES_ON = text("""
 UPDATE attempts SET suspended_at = NULL, suspended_seconds = r.seconds
 FROM unnest(CAST(:ids AS bigint[]), CAST(:seconds AS float8[])) AS r(id, seconds)
 WHERE attempts.id = r.id AND attempts.ended_at IS NULL
+""")
+_RELEASE = text("""
+UPDATE attempts SET released_at = :now
+WHERE id = ANY(:ids) AND released_at IS NULL AND ended_at IS NULL
+RETURNING job_id
+""")
+_GRANT = text("""
+WITH resuming AS (
+    SELECT id FROM jobs WHERE id = ANY(:ids) AND state = 'suspended' AND intent IS NULL
+    ORDER BY id FOR UPDATE
+)
+UPDATE attempts SET released_at = NULL, released_seconds = released_seconds
+    + greatest(0, extract(epoch FROM CAST(:now AS timestamptz) - released_at)::float8)
+FROM resuming
+WHERE job_id = resuming.id AND released_at IS NOT NULL AND ended_at IS NULL
+RETURNING job_id
 """)
 
 
@@ -104,3 +120,20 @@ async def record_resumed(session: AsyncSession, continued: Mapping[int, tuple[in
     await transition(session, changes)
     values = {"ids": list(continued), "seconds": [s for _, s in continued.values()]}
     await session.execute(_GOES_ON, values)
+
+
+async def record_released(
+    session: AsyncSession, attempt_ids: Collection[int], now: datetime
+) -> None:
+    """These suspended attempts hold nothing from now on."""
+    if attempt_ids:
+        values = {"ids": list(attempt_ids), "now": now}
+        jobs = (await session.scalars(_RELEASE, values)).all()
+        await amend(session, jobs, "resources_released")
+
+
+async def grant(session: AsyncSession, job_ids: Collection[int], now: datetime) -> None:
+    """Give resumed jobs back what they had released, where they are still to go on."""
+    if job_ids:
+        jobs = (await session.scalars(_GRANT, {"ids": list(job_ids), "now": now})).all()
+        await amend(session, jobs, "resources_granted")
