@@ -123,6 +123,8 @@ def runs(null_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Itera
     group = httpx.post(
         f"{null_server.url}/api/groups", json={"name": "spare"}, headers=admin.headers
     )
+    queue = {"name": "spare", "max_estimated_hours": 1}
+    httpx.post(f"{null_server.url}/api/queues", json=queue, headers=admin.headers)
     environment = {
         "SCHEMATHESIS_HOOKS": "tests.external.fuzz_hooks",
         "FUZZ_KEPT_USERS": ",".join(str(a.user_id) for a in (ordinary, other, admin)),

@@ -50,7 +50,7 @@ class QueueFields(Body):
     max_running_per_user: Limit | None = Field(None, description=PER_USER)
     max_running_per_group: Limit | None = Field(None, description=PER_GROUP)
     max_submitted_per_user: Limit | None = Field(None, description=SUBMITTED)
-    groups: Groups | None = Field(None, description=GROUPS, examples=[["physics"]])
+    groups: Groups | None = Field(None, description=GROUPS, examples=[["default"]])
     clusters: Clusters | None = Field(None, description=CLUSTERS, examples=[["local"]])
 
 
