@@ -50,6 +50,25 @@ def test_control(sdk: Client) -> None:
     assert len(sdk.wait(second.id).attempts) == 2
 
 
+def test_workflows(sdk: Client) -> None:
+    jobs: list[dict[str, Any]] = [
+        {"label": "a", "script": "exit 1"},
+        {"label": "b", "script": "true", "waits_for": [{"label": "a"}]},
+        {"label": "c", "script": "true", "waits_for": [{"label": "a", "kind": "afterany"}]},
+    ]
+    workflow = sdk.submit_workflow(jobs, "three", idempotency_key="w1")
+    assert sdk.submit_workflow(jobs, "three", idempotency_key="w1").id == workflow.id
+    assert sdk.wait(workflow.ids["c"], timeout=60).status == "completed"
+    done = sdk.get_workflow(workflow.id)
+    assert (done.status, done.ended, done.counts.cancelled) == ("failed", True, 1)
+    assert done.jobs[1].reason == "DependencyNeverSatisfied"
+    assert next(iter(sdk.workflows())).id == workflow.id
+    with pytest.raises(QueueApiError, match="nothing to cancel"):
+        sdk.cancel_workflow(workflow.id)
+    follower = sdk.submit("true", depends_on=[{"job_id": workflow.ids["c"], "kind": "after"}])
+    assert sdk.wait(follower.id, timeout=60).depends_on[0].state == "satisfied"
+
+
 def test_queues(sdk: Client) -> None:
     assert [queue.name for queue in sdk.queues()] == ["express", "normal", "long"]
     express = sdk.get_queue("express")

@@ -9,12 +9,18 @@ from queueapi.clusters import schemas as clusters
 from queueapi.groups import schemas as groups
 from queueapi.jobs import dependency_schemas as dependencies
 from queueapi.jobs import schemas as jobs
+from queueapi.jobs import workflow_schemas as workflows
 from queueapi.queues import schemas as queues
 
 PAIRS: list[tuple[type[BaseModel], type[BaseModel]]] = [
     (models.Job, jobs.Job),
     (models.JobDetail, jobs.JobDetail),
     (models.Dependency, dependencies.DependencyDocument),
+    (models.JobCounts, workflows.JobCounts),
+    (models.WorkflowSummary, workflows.WorkflowSummary),
+    (models.WorkflowDependency, workflows.WorkflowDependency),
+    (models.WorkflowMember, workflows.WorkflowMember),
+    (models.Workflow, workflows.WorkflowDocument),
     (models.Attempt, jobs.AttemptDocument),
     (models.NodeShare, jobs.NodeShare),
     (models.Usage, jobs.Usage),

@@ -64,6 +64,26 @@ class JobOptions:
     group: Annotated[str | None, typer.Option("--group", "-g", help="Who is charged")] = None
     queue: Annotated[str | None, typer.Option("--queue", help="One of `queueapi queues`")] = None
     tag: Annotated[list[str] | None, typer.Option("--tag", help="May be repeated")] = None
+    after_ok: Annotated[
+        list[str] | None,
+        typer.Option("--after-ok", metavar="ID[,ID]", help="Start when these have completed"),
+    ] = None
+    after_any: Annotated[
+        list[str] | None,
+        typer.Option("--after-any", metavar="ID[,ID]", help="When they have ended, however"),
+    ] = None
+    after_not_ok: Annotated[
+        list[str] | None,
+        typer.Option("--after-not-ok", metavar="ID[,ID]", help="When they have failed"),
+    ] = None
+    after: Annotated[
+        list[str] | None,
+        typer.Option("--after", metavar="ID[,ID]", help="When they have started"),
+    ] = None
+    on_dependency_failure: Annotated[
+        str | None,
+        typer.Option(metavar="cancel|wait", help="When what it waits for can't come any more"),
+    ] = None
     env: Annotated[
         list[str] | None, typer.Option("--env", "-e", metavar="K=V", help="May be repeated")
     ] = None
@@ -102,6 +122,8 @@ class JobOptions:
             "group": self.group,
             "queue": self.queue,
             "tags": self.tag or None,
+            "depends_on": self._depends_on() or None,
+            "on_dependency_failure": self.on_dependency_failure,
             "env": _read("--env", _environment, self.env or None),
             "job_type": self.job_type,
             "provider": self.provider,
@@ -111,6 +133,19 @@ class JobOptions:
         if self.input_file is not None:
             fields["input_data"] = _read("--input", _json_file, self.input_file)
         return fields
+
+    def _depends_on(self) -> list[dict[str, Any]]:
+        kinds = {
+            "afterok": ("--after-ok", self.after_ok),
+            "afterany": ("--after-any", self.after_any),
+            "afternotok": ("--after-not-ok", self.after_not_ok),
+            "after": ("--after", self.after),
+        }
+        return [
+            {"job_id": job_id, "kind": kind}
+            for kind, (option, lists) in kinds.items()
+            for job_id in _read(option, _ids, lists or None) or ()
+        ]
 
     def script(self, context: typer.Context, file: str | None) -> str:
         """The script, from the one place that was named. Raises typer.BadParameter."""
@@ -137,6 +172,14 @@ def _read(option: str, convert: Callable[[Any], T], value: Any) -> T | None:
 
 def _hours(text: str) -> float:
     return seconds(text) / 3600
+
+
+def _ids(lists: Sequence[str]) -> list[int]:
+    words = [word.strip() for text in lists for word in text.split(",")]
+    for word in words:
+        if not (word.isascii() and word.isdigit()):
+            raise ValueError(f"{word!r} is not a job's id; write 17 or 17,18")
+    return [int(word) for word in words]
 
 
 def _environment(pairs: Sequence[str]) -> dict[str, str]:

@@ -85,6 +85,14 @@ NODE = {
         "queueapi.cli.nodes:features", "Give a node features beside those that it reports."
     ),
 }
+WORKFLOW = {
+    "submit": Lazy("queueapi.cli.workflows:submit", "Submit a graph of jobs; prints its id."),
+    "status": Lazy("queueapi.cli.workflows:status", "Show a workflow and each of its jobs."),
+    "list": Lazy("queueapi.cli.workflows:list_workflows", "List workflows, newest first."),
+    "cancel": Lazy(
+        "queueapi.cli.workflows:cancel", "Cancel all jobs of a workflow that have not ended."
+    ),
+}
 QUEUE = {
     "create": Lazy("queueapi.cli.queues:create_queue", "Create a queue."),
     "set": Lazy("queueapi.cli.queues:set_queue", "Change a queue; what is not named stays."),
@@ -121,6 +129,7 @@ def _nothing() -> None:
 
 
 app = _group(COMMANDS, "Run jobs fairly on whatever you have.")
+app.add_typer(_group(WORKFLOW, "Graphs of jobs: submit, status, list, cancel."), name="workflow")
 admin = _group(ADMIN, "Administration: the first administrator, groups, nodes, queues, people.")
 admin.add_typer(_group(GROUP, "Groups: create, change, list, add members."), name="group")
 admin.add_typer(_group(NODE, "Nodes: drain, resume, features."), name="node")

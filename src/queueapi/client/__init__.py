@@ -3,7 +3,7 @@
 from queueapi.client._http import base_url
 from queueapi.client.asynchronous import AsyncClient
 from queueapi.client.errors import NotAQueueApi, QueueApiError, ServerUnreachable
-from queueapi.client.models import Job, JobDetail, LogChunk, LogPart, TokenPair
+from queueapi.client.models import Job, JobDetail, LogChunk, LogPart, TokenPair, Workflow
 from queueapi.client.sync import Client
 
 __all__ = [
@@ -17,5 +17,6 @@ __all__ = [
     "QueueApiError",
     "ServerUnreachable",
     "TokenPair",
+    "Workflow",
     "base_url",
 ]

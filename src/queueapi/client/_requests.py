@@ -25,6 +25,8 @@ from queueapi.client.models import (
     Registered,
     TokenPair,
     User,
+    Workflow,
+    WorkflowSummary,
 )
 
 T = TypeVar("T")
@@ -261,6 +263,33 @@ def delete_queue(name: str) -> Request[None]:
 
 def _queue_path(name: str) -> str:
     return f"/api/queues/{quote(name, safe='')}"
+
+
+# Workflows
+
+
+def submit_workflow(body: Mapping[str, Any], key: str) -> Request[Workflow]:
+    return Request(
+        "POST",
+        "/api/workflows",
+        _reader(Workflow),
+        body=body,
+        headers={"Idempotency-Key": key},
+        repeatable=True,
+        timeout=2 * ANSWER_SECONDS,
+    )
+
+
+def get_workflow(workflow_id: int) -> Request[Workflow]:
+    return Request("GET", f"/api/workflows/{workflow_id}", _reader(Workflow), repeatable=True)
+
+
+def cancel_workflow(workflow_id: int) -> Request[Workflow]:
+    return Request("DELETE", f"/api/workflows/{workflow_id}", _reader(Workflow), repeatable=True)
+
+
+def as_workflows(found: Page) -> list[WorkflowSummary]:
+    return [WorkflowSummary.model_validate(item) for item in found.items or ()]
 
 
 # Logs

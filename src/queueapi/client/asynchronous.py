@@ -23,6 +23,8 @@ from queueapi.client.models import (
     Registered,
     TokenPair,
     User,
+    Workflow,
+    WorkflowSummary,
 )
 
 
@@ -136,6 +138,33 @@ class AsyncClient(AsyncDriver):
 
     async def delete_queue(self, name: str) -> None:
         await self._do(_requests.delete_queue(name))
+
+    # Workflows
+
+    async def submit_workflow(
+        self,
+        jobs: Sequence[Mapping[str, Any]],
+        name: str = "",
+        *,
+        idempotency_key: str | None = None,
+    ) -> Workflow:
+        """Submit a graph of jobs, all or none. Each has a `label`; `waits_for` names others."""
+        body = {"name": name, "jobs": list(jobs)}
+        key = idempotency_key or uuid.uuid4().hex
+        return await self._do(_requests.submit_workflow(body, key))
+
+    async def get_workflow(self, workflow_id: int) -> Workflow:
+        return await self._do(_requests.get_workflow(workflow_id))
+
+    def workflows(self) -> AsyncGenerator[WorkflowSummary, None]:
+        """Newest first."""
+        return self._iterate(
+            _flows.pages("/api/workflows", {}, _requests.as_workflows, self.patience)
+        )
+
+    async def cancel_workflow(self, workflow_id: int) -> Workflow:
+        """Cancel all of its jobs that have not ended."""
+        return await self._do(_requests.cancel_workflow(workflow_id))
 
     # Logs
 

@@ -144,6 +144,61 @@ class JobDetail(Job):
     stderr_tail: str
 
 
+class JobCounts(Document):
+    """How many jobs are in each state."""
+
+    queued: int
+    starting: int
+    running: int
+    suspended: int
+    completed: int
+    failed: int
+    cancelled: int
+
+
+class WorkflowSummary(Document):
+    """`status`: queued, running, completed, failed or cancelled."""
+
+    id: int
+    name: str
+    user: str
+    group: str | None  # None for several
+    status: str
+    counts: JobCounts
+    created_at: datetime
+
+    @property
+    def ended(self) -> bool:
+        return self.status in ENDED
+
+
+class WorkflowDependency(Document):
+    job_id: int
+    label: str | None  # None for a job outside of the workflow
+    kind: str
+    state: str
+
+
+class WorkflowMember(Document):
+    label: str
+    job_id: int
+    name: str
+    status: str
+    reason: str | None
+    reason_message: str | None
+    exit_code: int | None
+    depends_on: list[WorkflowDependency]
+
+
+class Workflow(WorkflowSummary):
+    jobs: list[WorkflowMember]
+
+    @property
+    def ids(self) -> dict[str, int]:
+        """Of its jobs, by label."""
+        return {job.label: job.job_id for job in self.jobs}
+
+
 class Event(Document):
     at: datetime
     kind: str

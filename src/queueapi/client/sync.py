@@ -23,6 +23,8 @@ from queueapi.client.models import (
     Registered,
     TokenPair,
     User,
+    Workflow,
+    WorkflowSummary,
 )
 
 
@@ -134,6 +136,33 @@ class Client(SyncDriver):
 
     def delete_queue(self, name: str) -> None:
         self._do(_requests.delete_queue(name))
+
+    # Workflows
+
+    def submit_workflow(
+        self,
+        jobs: Sequence[Mapping[str, Any]],
+        name: str = "",
+        *,
+        idempotency_key: str | None = None,
+    ) -> Workflow:
+        """Submit a graph of jobs, all or none. Each has a `label`; `waits_for` names others."""
+        body = {"name": name, "jobs": list(jobs)}
+        key = idempotency_key or uuid.uuid4().hex
+        return self._do(_requests.submit_workflow(body, key))
+
+    def get_workflow(self, workflow_id: int) -> Workflow:
+        return self._do(_requests.get_workflow(workflow_id))
+
+    def workflows(self) -> Iterator[WorkflowSummary]:
+        """Newest first."""
+        return self._iterate(
+            _flows.pages("/api/workflows", {}, _requests.as_workflows, self.patience)
+        )
+
+    def cancel_workflow(self, workflow_id: int) -> Workflow:
+        """Cancel all of its jobs that have not ended."""
+        return self._do(_requests.cancel_workflow(workflow_id))
 
     # Logs
 
