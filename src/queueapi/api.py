@@ -20,7 +20,13 @@ from queueapi.db.session import is_away
 from queueapi.errors import Conflict, FieldError, Invalid, MalformedRequest, Problem, Unavailable
 from queueapi.groups import account_routes, member_routes
 from queueapi.groups import routes as groups
-from queueapi.jobs import log_routes, queue_routes, suspension_routes, workflow_routes
+from queueapi.jobs import (
+    log_routes,
+    queue_routes,
+    scheduler_routes,
+    suspension_routes,
+    workflow_routes,
+)
 from queueapi.jobs import routes as jobs
 from queueapi.queues import routes as queues
 
@@ -112,6 +118,7 @@ def mount_routers(app: FastAPI) -> None:
         jobs,
         log_routes,
         queue_routes,
+        scheduler_routes,
         suspension_routes,
         queues,
         workflow_routes,

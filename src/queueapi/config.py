@@ -114,6 +114,8 @@ class Settings(BaseSettings):
     weight_memory_gb: float = Field(0.0, ge=0, allow_inf_nan=False)
     wait_boost_slope: float = Field(1.0, ge=0)
     wait_boost_cap: float | None = Field(None, ge=1)
+    backfill: Literal["none", "reservations", "conservative"] = "reservations"
+    reservations: Count = 1
     backfill_depth: Count = 1000
     requeue_delay_seconds: float = Field(5.0, ge=0)
     suspend_keeps_resources: bool = True

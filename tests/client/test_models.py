@@ -8,6 +8,7 @@ from queueapi.client import models
 from queueapi.clusters import schemas as clusters
 from queueapi.groups import schemas as groups
 from queueapi.jobs import dependency_schemas as dependencies
+from queueapi.jobs import scheduler_status as scheduler
 from queueapi.jobs import schemas as jobs
 from queueapi.jobs import workflow_schemas as workflows
 from queueapi.queues import schemas as queues
@@ -28,6 +29,11 @@ PAIRS: list[tuple[type[BaseModel], type[BaseModel]]] = [
     (models.Event, jobs.Event),
     (models.QueueEntry, jobs.QueueEntry),
     (models.QueuePage, jobs.QueuePage),
+    (models.StartRange, jobs.StartRange),
+    (models.SchedulerStatus, scheduler.SchedulerStatus),
+    (models.SchedulerPolicy, scheduler.SchedulerPolicy),
+    (models.SchedulerCycle, scheduler.SchedulerCycle),
+    (models.EstimateQuality, scheduler.EstimateQuality),
     (models.Queue, queues.QueueDocument),
     (models.TokenPair, auth.TokenPair),
     (models.User, auth.UserView),

@@ -69,6 +69,13 @@ def events(connection: Connection, job_id: JobId) -> None:
     connection.out.result(found, views.events(found))
 
 
+def scheduler(connection: Connection) -> None:
+    """Show the scheduler's policy and how well it estimates."""
+    with connection.client() as client:
+        found = client.scheduler()
+    connection.out.result(found, views.scheduler(found))
+
+
 def queue(
     connection: Connection,
     name: Annotated[str | None, typer.Option("--queue", help="Only those in this queue")] = None,

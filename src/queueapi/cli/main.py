@@ -63,6 +63,9 @@ COMMANDS = {
         "queueapi.cli.queues:queues", "List the queues that you may use, with their limits."
     ),
     "queue": Lazy("queueapi.cli.jobs:queue", "Show the waiting jobs in the scheduler's order."),
+    "scheduler": Lazy(
+        "queueapi.cli.jobs:scheduler", "Show the scheduler's policy and how well it estimates."
+    ),
     "nodes": Lazy("queueapi.cli.nodes:nodes", "Show the nodes, and what is free on them."),
 }
 ADMIN = {

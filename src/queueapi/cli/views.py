@@ -14,6 +14,7 @@ from queueapi.client.models import (
     Priority,
     Queue,
     QueuePage,
+    SchedulerStatus,
     StartRange,
     User,
 )
@@ -187,3 +188,24 @@ def nodes(found: Iterable[Node]) -> Table:
         for n in found
     ]
     return Table((*headers, "REASON"), rows)
+
+
+def scheduler(found: SchedulerStatus) -> Table:
+    policy, cycle, quality = found.policy, found.last_cycle, found.estimates
+    weights = ", ".join(f"{name} {weight:g}" for name, weight in policy.weights.items())
+    rows = [
+        ("waiting", str(found.waiting)),
+        ("running", f"{found.running} of {policy.max_running}"),
+        ("fairness", f"{policy.fairness}, {policy.fair_share_min:g} to {policy.fair_share_max:g}"),
+        ("half-life", f"{policy.half_life_days:g} days"),
+        ("weights", weights),
+        ("backfill", f"{policy.backfill}, {policy.reservations} reserved"),
+    ]
+    if cycle is not None:
+        rows.append(
+            ("last cycle", f"{local_time(cycle.finished_at)}, {cycle.seconds * 1000:.1f} ms")
+        )
+    if quality.p50_hit_rate is not None and quality.p90_hit_rate is not None:
+        kept = f"half: {quality.p50_hit_rate:.0%}, nine of ten: {quality.p90_hit_rate:.0%}"
+        rows.append(("estimates kept", f"{kept}, of {quality.outcomes}"))
+    return Table((), rows)

@@ -23,6 +23,7 @@ from queueapi.client.models import (
     Queue,
     QueuePage,
     Registered,
+    SchedulerStatus,
     TokenPair,
     User,
     Workflow,
@@ -240,6 +241,10 @@ def events(job_id: int) -> Request[list[Event]]:
 def queue(limit: int, cursor: str | None, name: str | None) -> Request[QueuePage]:
     params = _given(limit=limit, cursor=cursor, queue=name)
     return Request("GET", "/api/queue", _reader(QueuePage), params=params, repeatable=True)
+
+
+def scheduler() -> Request[SchedulerStatus]:
+    return Request("GET", "/api/scheduler", _reader(SchedulerStatus), repeatable=True)
 
 
 # Queues

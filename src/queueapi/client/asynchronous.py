@@ -21,6 +21,7 @@ from queueapi.client.models import (
     Queue,
     QueuePage,
     Registered,
+    SchedulerStatus,
     TokenPair,
     User,
     Workflow,
@@ -119,6 +120,10 @@ class AsyncClient(AsyncDriver):
     ) -> QueuePage:
         """The waiting jobs in the scheduler's order; with `queue`, those in one queue."""
         return await self._do(_requests.queue(limit, cursor, queue))
+
+    async def scheduler(self) -> SchedulerStatus:
+        """Its policy, its last cycle, and how well it estimates."""
+        return await self._do(_requests.scheduler())
 
     # Queues
 

@@ -239,6 +239,50 @@ class QueuePage(Document):
     next: str | None
 
 
+class SchedulerPolicy(Document):
+    """The settings that plans follow."""
+
+    fairness: str  # formula or fair_tree
+    fair_share_min: float
+    fair_share_max: float
+    user_share_max: float
+    half_life_days: float  # of past use
+    weights: dict[str, float]  # of a minute of a resource, as use
+    wait_boost_slope: float  # boost gained for each hour of waiting
+    wait_boost_cap: float | None
+    backfill: str  # none, reservations or conservative
+    reservations: int  # how many jobs backfill must not delay
+    backfill_depth: int
+    max_running: int
+    max_running_per_user: int
+
+
+class SchedulerCycle(Document):
+    """The last cycle that was finished."""
+
+    finished_at: datetime
+    seconds: float
+    jobs_looked_at: int
+    started: int
+    reservations: int  # jobs that room is kept for
+
+
+class EstimateQuality(Document):
+    """How often jobs started by their estimates; each rate should come to its quantile."""
+
+    outcomes: int  # past starts that the rates are taken over
+    p50_hit_rate: float | None
+    p90_hit_rate: float | None
+
+
+class SchedulerStatus(Document):
+    policy: SchedulerPolicy
+    waiting: int
+    running: int  # jobs that hold resources
+    last_cycle: SchedulerCycle | None
+    estimates: EstimateQuality
+
+
 class Queue(Document):
     """A class of jobs. A limit that is None means: none."""
 

@@ -21,6 +21,7 @@ from queueapi.client.models import (
     Queue,
     QueuePage,
     Registered,
+    SchedulerStatus,
     TokenPair,
     User,
     Workflow,
@@ -117,6 +118,10 @@ class Client(SyncDriver):
     ) -> QueuePage:
         """The waiting jobs in the scheduler's order; with `queue`, those in one queue."""
         return self._do(_requests.queue(limit, cursor, queue))
+
+    def scheduler(self) -> SchedulerStatus:
+        """Its policy, its last cycle, and how well it estimates."""
+        return self._do(_requests.scheduler())
 
     # Queues
 

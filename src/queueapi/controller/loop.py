@@ -29,7 +29,7 @@ from queueapi.executors.base import Executor, ExecutorUnavailable
 from queueapi.jobs import attempts, estimates, suspension
 from queueapi.jobs.changes import ChangeFeed
 from queueapi.jobs.models import STOPPING
-from queueapi.scheduling import Start
+from queueapi.scheduling import Plan, Start
 
 log = structlog.get_logger(__name__)
 
@@ -120,6 +120,8 @@ class Controller:
                 await self._cycle(turn, mirror, hints)
                 self._last_cycle = time.monotonic()
                 metrics.CYCLE_SECONDS.observe(self._last_cycle - started)
+                if turn.plan is not None:
+                    self.view.cycle_ended(turn.plan, self._last_cycle - started)
                 await self._rest(turn, min(sweep_at, poll_at) if mirror.placed else sweep_at)
             raise LostLeadership("the connection that held the lock is gone")
         finally:
@@ -177,6 +179,7 @@ class _Turn:
         self.estimates = Estimates()
         self._stopped: set[int] = set()  # attempts whose cancel was passed on
         self._suspender = Suspender(executors)
+        self.plan: Plan | None = None  # the last
         self.next_eligible: float | None = None
 
     async def load(self) -> None:
@@ -301,7 +304,7 @@ class _Turn:
 
     async def start_jobs(self) -> None:
         now = time.time()
-        plan = self._mirror.scheduler.plan(now)
+        plan = self.plan = self._mirror.scheduler.plan(now)
         self.next_eligible = self._mirror.scheduler.next_eligible_at
         if not plan.starts:
             return

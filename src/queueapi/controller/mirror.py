@@ -19,6 +19,7 @@ from queueapi.executors.base import NodeInventory
 from queueapi.jobs.models import PLACED_STATES, Intent, JobState
 from queueapi.jobs.shape import parse_constraint
 from queueapi.scheduling import (
+    Backfill,
     Config,
     Fairness,
     JobQueued,
@@ -120,6 +121,8 @@ def scheduler_config(settings: Settings) -> Config:
         half_life=settings.fair_share_half_life_days * DAY,
         wait_boost_slope=settings.wait_boost_slope,
         wait_boost_cap=settings.wait_boost_cap,
+        backfill=Backfill(settings.backfill),
+        reservations=settings.reservations,
         backfill_depth=settings.backfill_depth,
         default_quota_cpu_minutes=settings.default_quota_cpu_minutes,
     )

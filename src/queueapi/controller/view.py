@@ -7,12 +7,14 @@ from collections.abc import Collection
 from queueapi import metrics
 from queueapi.clock import from_epoch
 from queueapi.clusters.nodes import NodeKey, NodeStatus
+from queueapi.controller import status
 from queueapi.controller.estimates import Estimate, Estimates
 from queueapi.controller.mirror import Mirror
 from queueapi.jobs import schemas
 from queueapi.jobs.models import JobState
 from queueapi.jobs.queue import Outlook, QueueKey
-from queueapi.scheduling import Priority, QueueEntry, RankKey
+from queueapi.jobs.scheduler_status import SchedulerCycle, SchedulerStatus
+from queueapi.scheduling import Plan, Priority, QueueEntry, RankKey
 
 FRESH_SECONDS = 1.0  # an analysis of the queue is used for so long
 
@@ -24,10 +26,12 @@ class SchedulerView:
         self._mirror: Mirror | None = None
         self._at = 0.0
         self._estimates: Estimates | None = None
+        self._cycle: SchedulerCycle | None = None
         self.follows = False  # another server leads
 
     def lead(self, mirror: Mirror, estimates: Estimates) -> None:
         self._mirror, self._estimates, self.follows = mirror, estimates, False
+        self._cycle = None
         metrics.LEADS.set(1)
 
     def follow(self) -> None:
@@ -56,6 +60,22 @@ class SchedulerView:
             return 0, 0
         scheduler = self._mirror.scheduler
         return sum(scheduler.waiting_by_group.values()), sum(scheduler.running_by_group.values())
+
+    def cycle_ended(self, plan: Plan, seconds: float) -> None:
+        """Remember a cycle that took so long."""
+        self._cycle = status.cycle(plan, seconds)
+
+    def status(self) -> SchedulerStatus:
+        assert self._mirror is not None
+        assert self._estimates is not None
+        waiting, running = self.totals()
+        return SchedulerStatus(
+            policy=status.policy(self._mirror.scheduler.config),
+            waiting=waiting,
+            running=running,
+            last_cycle=self._cycle,
+            estimates=status.quality(self._estimates.calibration.hit_rates()),
+        )
 
     def nodes(self) -> dict[NodeKey, NodeStatus]:
         if self._mirror is None:

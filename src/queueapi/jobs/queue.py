@@ -11,6 +11,7 @@ from queueapi.clock import from_epoch
 from queueapi.errors import FieldError, Invalid, Unavailable
 from queueapi.jobs import schemas
 from queueapi.jobs.query import documents_by_id
+from queueapi.jobs.scheduler_status import SchedulerStatus
 from queueapi.paging import decode_cursor, encode_cursor
 
 FUTURE_SECONDS = 60.0  # by which another server's clock may be ahead
@@ -48,6 +49,10 @@ class QueueView(Protocol):
 
     def totals(self) -> tuple[int, int]:
         """Waiting jobs, and jobs that hold resources."""
+        ...
+
+    def status(self) -> SchedulerStatus:
+        """Only of the server that leads."""
         ...
 
     def outlook(self, job_id: int) -> Outlook | None: ...
