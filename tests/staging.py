@@ -38,8 +38,8 @@ PATIENCE = 20.0  # seconds until a condition counts as never met
 EMPTY = """
 DELETE FROM inbox; DELETE FROM idempotency_keys; DELETE FROM job_events; DELETE FROM attempts;
 DELETE FROM jobs; DELETE FROM submitted_counts; DELETE FROM usage_ledger; DELETE FROM usage_days;
-DELETE FROM node_settings; DELETE FROM estimate_outcomes; DELETE FROM users; DELETE FROM groups;
-DELETE FROM leadership;
+DELETE FROM node_settings; DELETE FROM reservations; DELETE FROM estimate_outcomes;
+DELETE FROM users; DELETE FROM groups; DELETE FROM leadership;
 INSERT INTO groups (name, join_policy) VALUES ('default', 'open'); DELETE FROM queues;
 INSERT INTO queues (name, time_limit, is_routed)
 VALUES ('express', 300, true), ('normal', 86400, true), ('long', 604800, true);

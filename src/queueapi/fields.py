@@ -4,9 +4,19 @@ PostgreSQL can't store NUL, and control characters in a name only ever mislead a
 text type here lets them in.
 """
 
+import re
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Strict,
+)
 from pydantic_core import PydanticCustomError
 
 MAX_ID = 2**53 - 1  # every JSON reader keeps integers up to here exactly
@@ -49,6 +59,23 @@ GroupName = Annotated[str, Field(max_length=100, pattern=GROUP_NAME)]
 QueueName = Annotated[str, Field(max_length=50, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 # Where a page of a list begins, as an earlier page's `next` gave it.
 Cursor = Annotated[str, Field(max_length=200, pattern=r"^[A-Za-z0-9_=-]*$")]
+
+
+def _written_out(value: Any) -> Any:
+    """A bare number is an instant to pydantic; to people it is a mistake."""
+    if not isinstance(value, str) or not re.match(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d", value):
+        raise ValueError("write an instant with its zone, as in 2026-11-20T09:30:00Z")
+    return value
+
+
+def _in_utc(when: datetime) -> datetime:
+    try:
+        return when.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("no calendar has this instant in UTC") from None
+
+
+Instant = Annotated[AwareDatetime, BeforeValidator(_written_out), AfterValidator(_in_utc)]
 
 
 class Body(BaseModel):

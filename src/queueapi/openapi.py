@@ -32,6 +32,7 @@ TAGS = [
     {"name": "nodes", "description": "What nodes have, what is free on them, and their state"},
     {"name": "queue", "description": "The waiting jobs in the scheduler's order"},
     {"name": "queues", "description": "Queues: their limits, and their administration"},
+    {"name": "reservations", "description": "Nodes kept free, for maintenance or for people"},
     {"name": "users", "description": "Administration of accounts"},
     {"name": "workflows", "description": "Graphs of jobs that wait for one another"},
 ]
@@ -99,6 +100,7 @@ ANSWER_HEADERS = {
     "register": {"201": ["Location"]},
     "create_group": {"201": ["Location"]},
     "create_queue": {"201": ["Location"]},
+    "create_reservation": {"201": ["Location"]},
     "submit_job": {"201": ["ETag", "Location", "Idempotency-Replayed"]},
     "submit_jobs": {"201": ["Idempotency-Replayed"]},
     "submit_workflow": {"201": ["Location", "Idempotency-Replayed"]},
@@ -133,6 +135,12 @@ LINKS: dict[tuple[str, str], tuple[str, str, str]] = {
     ("get_queue", "200"): ("cursor", "$response.body#/next", "get_queue"),
     ("list_nodes", "200"): ("cursor", "$response.body#/next", "list_nodes"),
     ("list_queues", "200"): ("cursor", "$response.body#/next", "list_queues"),
+    ("list_reservations", "200"): ("cursor", "$response.body#/next", "list_reservations"),
+    ("create_reservation", "201"): (
+        "name",
+        "$response.body#/name",
+        "get_reservation change_reservation delete_reservation",
+    ),
     ("list_users", "200"): ("cursor", "$response.body#/next", "list_users"),
     ("list_groups", "200"): ("cursor", "$response.body#/next", "list_groups"),
     ("list_members", "200"): ("cursor", "$response.body#/next", "list_members"),

@@ -194,3 +194,23 @@ def test_queues(root: Cli, ada: Cli) -> None:
     assert root.run("admin", "queue", "delete", "viz").stdout == "The queue viz is deleted.\n"
     for wrong in (("set", "viz"), ("create", "x"), ("set", "x", "--max-running-per-user", "many")):
         root.run("admin", "queue", *wrong, expect=2)
+
+
+def test_reservations(root: Cli, ada: Cli) -> None:
+    make = ("admin", "reservation", "create", "power", "--start", "2090-12-01T08:00")
+    made = root.json(*make, "--duration", "4h", "--note", "power cut")
+    assert (made["kind"], made["nodes"], made["note"]) == ("maintenance", [], "power cut")
+    assert re.search(r"^power  +maintenance  +local  +all  +2090-12-01 08:00:00  +2090-12-01 12:00",
+                     ada.run("reservations").stdout, re.MULTILINE)  # fmt: skip
+    changed = root.json("admin", "reservation", "set", "power", "--group", "default")
+    assert (changed["kind"], changed["groups"]) == ("reserved", ["default"])
+    job = ada.json("submit", "--reservation", "power", "-c", "true")
+    assert job["reservation"] == "power"
+    assert (
+        "Only administrators" in ada.run("admin", "reservation", "delete", "power", expect=1).stderr
+    )
+    assert "power is deleted" in root.run("admin", "reservation", "delete", "power").stdout
+    assert ada.json("wait", job["id"])[0]["status"] == "completed"
+    assert "--end" in root.run(*make, expect=2).stderr
+    assert "not a time" in root.run(*make, "--duration", "soon", expect=2).stderr
+    assert "Name something" in root.run("admin", "reservation", "set", "x", expect=2).stderr

@@ -4,7 +4,8 @@ import pytest
 from pydantic import BaseModel
 
 from queueapi.auth import schemas as auth
-from queueapi.client import models
+from queueapi.client import models, nodes
+from queueapi.clusters import reservation_schemas as reservations
 from queueapi.clusters import schemas as clusters
 from queueapi.groups import schemas as groups
 from queueapi.jobs import dependency_schemas as dependencies
@@ -43,8 +44,9 @@ PAIRS: list[tuple[type[BaseModel], type[BaseModel]]] = [
     (models.GroupSummary, groups.GroupSummary),
     (models.Group, groups.GroupView),
     (models.Member, groups.Member),
-    (models.Amounts, clusters.Amounts),
-    (models.Node, clusters.NodeDocument),
+    (nodes.Amounts, clusters.Amounts),
+    (nodes.Node, clusters.NodeDocument),
+    (nodes.Reservation, reservations.ReservationDocument),
 ]
 
 

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-from queueapi.scheduling import Node, NodeChanged, ReasonCode, ReservationRemoved
-from tests.scheduling.scenario import Scenario
+import pytest
+
+from queueapi.scheduling import (
+    Config,
+    Node,
+    NodeChanged,
+    Order,
+    ReasonCode,
+    ReservationRemoved,
+)
+from tests.scheduling.scenario import HOUR, NOON, Scenario
 
 
 def test_a_job_that_would_run_into_a_maintenance_window_waits_for_its_end(
@@ -11,7 +20,10 @@ def test_a_job_that_would_run_into_a_maintenance_window_waits_for_its_end(
 ) -> None:
     scenario.node().closed("upgrade", 2, 5).job(1, hours=3).expect_starts()
     scenario.expect_reservations(j1=5)
-    scenario.expect_reason(1, ReasonCode.RESOURCES, "first free at 17:00 UTC")
+    reason = scenario.expect_reason(
+        1, ReasonCode.RESERVATION, "reservation upgrade", "from 14:00", "it starts by 17:00 UTC"
+    )
+    assert reason.estimated_start == NOON + 5 * HOUR
 
 
 def test_a_job_that_ends_just_when_the_window_begins_may_start(scenario: Scenario) -> None:
@@ -21,7 +33,7 @@ def test_a_job_that_ends_just_when_the_window_begins_may_start(scenario: Scenari
 def test_a_shorter_time_limit_is_named_as_the_change_that_helps(scenario: Scenario) -> None:
     scenario.node().closed("upgrade", 2, 5).job(1, hours=3)
     reason = scenario.expect_reason(
-        1, ReasonCode.RESOURCES, "starts now with a time limit of 2 h instead of 3 h"
+        1, ReasonCode.RESERVATION, "starts now with a time limit of 2 h instead of 3 h"
     )
     assert reason.remedy == "a time limit of 2 h instead of 3 h"
 
@@ -45,6 +57,16 @@ def test_who_is_allowed_runs_within_the_reservation(scenario: Scenario) -> None:
     scenario.node().closed("course", 0, 4, users=(7,))
     scenario.job(1, user=7, hours=2, reservation="course").job(2, user=7, hours=2)
     scenario.expect_starts(1)
+
+
+@pytest.mark.parametrize("order", list(Order))
+def test_a_job_of_the_reservation_passes_those_that_it_keeps_out(
+    scenario: Scenario, order: Order
+) -> None:
+    """Also where they ask for the same, and one of them was refused just before."""
+    scenario.configured(Config(order=order)).node().closed("course", -1, 4, users=(7,))
+    scenario.job(1, user=3).job(2, user=4).job(3, user=7, reservation="course")
+    scenario.expect_starts(3)
 
 
 def test_a_job_that_names_a_reservation_waits_for_its_begin(scenario: Scenario) -> None:

@@ -56,6 +56,9 @@ class JobOptions:
     exclusive: Annotated[
         bool, typer.Option("--exclusive", help="Whole nodes, shared with no other job")
     ] = False
+    reservation: Annotated[
+        str | None, typer.Option("--reservation", help="Run in this reservation of nodes")
+    ] = None
     time: Annotated[
         str | None,
         typer.Option("--time", "-t", metavar="TIME", help="Limit: 90s, 30m, 4h, [D-]HH:MM:SS"),
@@ -117,6 +120,7 @@ class JobOptions:
             "gpu_type": self.gpu_type,
             "constraint": self.constraint,
             "exclusive": self.exclusive or None,
+            "reservation": self.reservation,
             "estimated_hours": _read("--time", _hours, self.time),
             "priority": self.priority,
             "group": self.group,

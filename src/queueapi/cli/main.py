@@ -67,6 +67,10 @@ COMMANDS = {
         "queueapi.cli.jobs:scheduler", "Show the scheduler's policy and how well it estimates."
     ),
     "nodes": Lazy("queueapi.cli.nodes:nodes", "Show the nodes, and what is free on them."),
+    "reservations": Lazy(
+        "queueapi.cli.reservations:reservations",
+        "Show which nodes are reserved, when and for whom.",
+    ),
 }
 ADMIN = {
     "create": Lazy(
@@ -103,6 +107,15 @@ QUEUE = {
         "queueapi.cli.queues:delete_queue", "Delete a queue in which all jobs have ended."
     ),
 }
+RESERVATION = {
+    "create": Lazy(
+        "queueapi.cli.reservations:create", "Keep nodes free, for maintenance or for people."
+    ),
+    "set": Lazy(
+        "queueapi.cli.reservations:change", "Change a reservation; what is not named stays."
+    ),
+    "delete": Lazy("queueapi.cli.reservations:delete", "Give the nodes back."),
+}
 USER = {
     "list": Lazy("queueapi.cli.admin:list_users", "List all accounts."),
     "set-role": Lazy("queueapi.cli.admin:set_role", "Make someone an administrator, or no longer."),
@@ -137,6 +150,9 @@ admin = _group(ADMIN, "Administration: the first administrator, groups, nodes, q
 admin.add_typer(_group(GROUP, "Groups: create, change, list, add members."), name="group")
 admin.add_typer(_group(NODE, "Nodes: drain, resume, features."), name="node")
 admin.add_typer(_group(QUEUE, "Queues: create, change, delete."), name="queue")
+admin.add_typer(
+    _group(RESERVATION, "Reservations of nodes: create, change, delete."), name="reservation"
+)
 admin.add_typer(_group(USER, "Accounts: list, roles, deactivate."), name="user")
 app.add_typer(admin, name="admin")
 

@@ -10,7 +10,6 @@ from queueapi.client.models import (
     GroupSummary,
     Job,
     JobDetail,
-    Node,
     Priority,
     Queue,
     QueuePage,
@@ -18,6 +17,7 @@ from queueapi.client.models import (
     StartRange,
     User,
 )
+from queueapi.client.nodes import Node, Reservation
 
 
 def jobs(found: Iterable[Job]) -> Table:
@@ -77,6 +77,7 @@ def job(found: JobDetail) -> Table:
         ("tasks", str(found.tasks) if found.tasks > 1 else ""),
         ("constraint", found.constraint or ""),
         ("exclusive", "yes" if found.exclusive else ""),
+        ("reservation", found.reservation or ""),
         ("CPUs", str(found.cpu_cores)),
         ("memory", f"{found.memory_gb:g}G"),
         ("GPUs", _gpus(found.gpu_count, found.gpu_type)),
@@ -209,3 +210,22 @@ def scheduler(found: SchedulerStatus) -> Table:
         kept = f"half: {quality.p50_hit_rate:.0%}, nine of ten: {quality.p90_hit_rate:.0%}"
         rows.append(("estimates kept", f"{kept}, of {quality.outcomes}"))
     return Table((), rows)
+
+
+def reservations(found: Iterable[Reservation]) -> Table:
+    headers = ("NAME", "KIND", "CLUSTER", "NODES", "FROM", "TO", "FOR YOU", "GROUPS", "NOTE")
+    rows = [
+        (
+            r.name,
+            r.kind,
+            r.cluster,
+            ",".join(r.nodes) or "all",
+            local_time(r.starts_at),
+            local_time(r.ends_at),
+            "yes" if r.admits_you else "no",
+            ", ".join([*r.groups, *r.users]),
+            r.note or "",
+        )
+        for r in found
+    ]
+    return Table(headers, rows)

@@ -18,7 +18,6 @@ from queueapi.client.models import (
     JobDetail,
     LogPart,
     Member,
-    Node,
     Profile,
     Queue,
     QueuePage,
@@ -355,18 +354,6 @@ def set_member(group_id: int, user_id: int, role: str) -> Request[Member]:
 def change_user(user_id: int, changes: Mapping[str, Any]) -> Request[User]:
     path = f"/api/users/{user_id}"
     return Request("PATCH", path, _reader(User), body=changes, repeatable=True)
-
-
-# Nodes
-
-
-def change_node(cluster: str, name: str, changes: Mapping[str, Any]) -> Request[Node]:
-    path = f"/api/nodes/{cluster}/{name}"
-    return Request("PATCH", path, _reader(Node), body=changes, repeatable=True)
-
-
-def as_nodes(found: Page) -> list[Node]:
-    return [Node.model_validate(item) for item in found.items or ()]
 
 
 def as_jobs(found: Page) -> list[Job]:

@@ -41,6 +41,7 @@ class Job(Document):
     gpu_type: str | None
     constraint: str | None  # features that each node must have
     exclusive: bool  # it gets its nodes whole
+    reservation: str | None
     estimated_hours: float  # the time limit
     priority: int
     max_retries: int
@@ -384,23 +385,3 @@ class LogChunk:
     attempt: int
     offset: int
     data: bytes
-
-
-class Amounts(Document):
-    cpus: int
-    memory_gb: float
-    gpus: list[str]  # the type of each
-
-
-class Node(Document):
-    """`state`: up, drain or down. What is free is what no job holds, whatever the state."""
-
-    cluster: str
-    name: str
-    state: str
-    reason: str | None
-    changed_at: datetime | None
-    changed_by: str | None  # shown to administrators
-    features: list[str]
-    total: Amounts
-    free: Amounts

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from queueapi.client import _flows, _requests
+from queueapi.client import nodes as _nodes
 from queueapi.client._follow import follow
 from queueapi.client._sync_driver import SyncDriver
 from queueapi.client.models import (
@@ -16,7 +17,6 @@ from queueapi.client.models import (
     LogChunk,
     LogPart,
     Member,
-    Node,
     Profile,
     Queue,
     QueuePage,
@@ -227,13 +227,34 @@ class Client(SyncDriver):
     def change_user(self, user_id: int, **changes: Any) -> User:
         return self._do(_requests.change_user(user_id, changes))
 
-    # Nodes
+    # Nodes and reservations
 
-    def nodes(self, cluster: str | None = None) -> Iterator[Node]:
+    def nodes(self, cluster: str | None = None) -> Iterator[_nodes.Node]:
         """All nodes, or those of a cluster, with what is free on them."""
         params = {"cluster": cluster} if cluster else {}
-        return self._iterate(_flows.pages("/api/nodes", params, _requests.as_nodes, self.patience))
+        return self._iterate(_flows.pages("/api/nodes", params, _nodes.as_nodes, self.patience))
 
-    def change_node(self, cluster: str, name: str, **changes: Any) -> Node:
+    def change_node(self, cluster: str, name: str, **changes: Any) -> _nodes.Node:
         """For administrators: `state` (up, drain, down), `reason`, `features`."""
-        return self._do(_requests.change_node(cluster, name, changes))
+        return self._do(_nodes.change_node(cluster, name, changes))
+
+    def reservations(self, *, past: bool = False) -> Iterator[_nodes.Reservation]:
+        """Advance reservations; with `past` also those that are over."""
+        params = {"past": "true"} if past else {}
+        return self._iterate(
+            _flows.pages("/api/reservations", params, _nodes.as_reservations, self.patience)
+        )
+
+    def create_reservation(
+        self, name: str, starts_at: str, ends_at: str, **fields: Any
+    ) -> _nodes.Reservation:
+        """For administrators. Times as ISO 8601; `fields`: cluster, nodes, users, groups, note."""
+        body = {"name": name, "starts_at": starts_at, "ends_at": ends_at, **fields}
+        return self._do(_nodes.create_reservation(body))
+
+    def change_reservation(self, name: str, **changes: Any) -> _nodes.Reservation:
+        """For administrators: starts_at, ends_at, nodes, users, groups, note."""
+        return self._do(_nodes.change_reservation(name, changes))
+
+    def delete_reservation(self, name: str) -> None:
+        self._do(_nodes.delete_reservation(name))

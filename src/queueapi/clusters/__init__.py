@@ -1,1 +1,1 @@
-"""The nodes of clusters: what operators want of them."""
+"""The nodes of clusters: what operators want of them, and for whom they are reserved."""

@@ -1,10 +1,10 @@
-"""What operators want of nodes. What a node has is its executor's to say, and not kept here."""
+"""What operators want of nodes, and when. What a node has is its executor's to say."""
 
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, String
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
-from queueapi.db.base import Base, Timestamp
+from queueapi.db.base import Base, CreatedAt, PrimaryKey, Timestamp
 
 
 class NodeSetting(Base):
@@ -22,3 +22,24 @@ class NodeSetting(Base):
     changed_by: Mapped[int | None] = mapped_column(
         BigInteger, ForeignKey("users.id", ondelete="SET NULL")
     )
+
+
+class NodeReservation(Base):
+    """Nodes kept for some time: for maintenance, or for the jobs of some people.
+
+    Users and groups are ids without foreign keys: one that is deleted has no jobs to admit.
+    """
+
+    __tablename__ = "reservations"
+    __table_args__ = (CheckConstraint("ends_at > starts_at", name="order"),)
+
+    id: Mapped[PrimaryKey]
+    name: Mapped[str] = mapped_column(String(50), unique=True)
+    cluster: Mapped[str] = mapped_column(String(100))
+    nodes: Mapped[list[str]] = mapped_column(ARRAY(String(255)))  # none = all of the cluster
+    starts_at: Mapped[Timestamp]
+    ends_at: Mapped[Timestamp]
+    user_ids: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))
+    group_ids: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))
+    note: Mapped[str | None] = mapped_column(String(500))
+    created_at: Mapped[CreatedAt]

@@ -7,10 +7,11 @@ runs one cycle: see `_cycle`. All that it decides is committed before it is acte
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from queueapi import metrics
 from queueapi.clock import utc_now
@@ -110,7 +111,7 @@ class Controller:
             while not leading.lost.is_set():
                 started = time.monotonic()
                 self._wake.clear()
-                if started >= sweep_at:
+                if started >= sweep_at or mirror.reservations.any_over(time.time()):
                     await turn.sweep()
                     sweep_at = started + self._settings.scheduler_interval_seconds
                 if started >= poll_at:
@@ -187,11 +188,15 @@ class _Turn:
             self.estimates.learn(await estimates.recent(session))
         async with self._database.transaction() as session:
             await self._lead.fence(session)
-            await self._mirror.groups.load_groups(session)
             await self._mirror.groups.load_usage(session, time.time())
-            await self._mirror.load_nodes(session)
-            await self._mirror.load_queues(session)
+            await self._load_settings(session)
             await self._mirror.load_active(session)
+
+    async def _load_settings(self, session: AsyncSession) -> set[int]:
+        """What people set, but for jobs; returns the ids of jobs to be loaded anew for it."""
+        await self._mirror.groups.load_groups(session)
+        concerned = await self._mirror.load_nodes(session, time.time())
+        return concerned | await self._mirror.load_queues(session)
 
     async def sweep(self) -> None:
         """What no event tells: use that ages, nodes that change, jobs that a fault left out."""
@@ -201,9 +206,9 @@ class _Turn:
             except ExecutorUnavailable as error:
                 log.warning("executor_unavailable", cluster=cluster, error=str(error))
         async with self._database.transaction() as session:
-            await self._mirror.groups.load_groups(session)
             await self._mirror.groups.load_usage(session, time.time())
-            await self._mirror.load_nodes(session)
+            concerned = await self._load_settings(session)
+        await self._reload(sorted(concerned))
         self._mirror.put_off_ends(time.time())
         self._suspender.forget()
 
@@ -216,16 +221,17 @@ class _Turn:
                 await self._lead.fence(session)  # or it would take what the next leader needs
                 ids, others_changed, taken = await inbox.take(session, INBOX_BATCH)
                 if others_changed:
-                    await self._mirror.groups.load_groups(session)
-                    await self._mirror.load_nodes(session)
-                    ids |= await self._mirror.load_queues(session)
+                    ids |= await self._load_settings(session)
                 ordered = sorted(ids)
                 if ordered:
                     await self._mirror.load_jobs(session, ordered[:RELOAD_BATCH])
-            for start in range(RELOAD_BATCH, len(ordered), RELOAD_BATCH):
-                await asyncio.sleep(0)
-                async with self._database.transaction() as session:
-                    await self._mirror.load_jobs(session, ordered[start : start + RELOAD_BATCH])
+            await self._reload(ordered[RELOAD_BATCH:])
+
+    async def _reload(self, job_ids: Sequence[int]) -> None:
+        for start in range(0, len(job_ids), RELOAD_BATCH):
+            await asyncio.sleep(0)
+            async with self._database.transaction() as session:
+                await self._mirror.load_jobs(session, job_ids[start : start + RELOAD_BATCH])
 
     async def reconcile(self, keys: set[str]) -> None:
         now = utc_now()
@@ -305,7 +311,11 @@ class _Turn:
     async def start_jobs(self) -> None:
         now = time.time()
         plan = self.plan = self._mirror.scheduler.plan(now)
-        self.next_eligible = self._mirror.scheduler.next_eligible_at
+        edges = (
+            self._mirror.scheduler.next_eligible_at,
+            self._mirror.reservations.next_edge(now),
+        )
+        self.next_eligible = min((at for at in edges if at is not None), default=None)
         if not plan.starts:
             return
         async with self._database.transaction() as session:

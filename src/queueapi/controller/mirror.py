@@ -11,10 +11,12 @@ from typing import Any
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from queueapi.clock import from_epoch
 from queueapi.config import Settings
 from queueapi.controller.group_mirror import GroupMirror
 from queueapi.controller.nodes import KnownNodes
 from queueapi.controller.queues import KnownQueues
+from queueapi.controller.reservations import KnownReservations
 from queueapi.executors.base import NodeInventory
 from queueapi.jobs.models import PLACED_STATES, Intent, JobState
 from queueapi.jobs.shape import parse_constraint
@@ -39,7 +41,7 @@ DAY = 86_400  # seconds
 
 _COLUMNS = """
 SELECT j.id, j.user_id, j.group_id, j.state, j.held, j.intent, j.cpu_cores, j.memory_mb,
-       j.gpu_count, j.gpu_type, j.nodes, j."constraint", j.exclusive,
+       j.gpu_count, j.gpu_type, j.nodes, j."constraint", j.exclusive, j.reservation,
        j.time_limit, j.queue, j.base_priority, j.retries, j.max_retries,
        CASE WHEN j.unmet_dependencies > 0 THEN ARRAY(
            SELECT depends_on FROM job_dependencies d
@@ -140,6 +142,7 @@ class Mirror:
         self.nodes = KnownNodes()
         self.groups = GroupMirror(settings, self.scheduler)
         self._queues = KnownQueues(settings.max_priority_factor)
+        self.reservations = KnownReservations()
 
     async def load_active(self, session: AsyncSession) -> None:
         self._take(await session.execute(_ACTIVE))
@@ -162,10 +165,14 @@ class Mirror:
         for event in self.nodes.report(cluster, inventory):
             self.scheduler.apply(event)
 
-    async def load_nodes(self, session: AsyncSession) -> None:
-        """What operators want of the nodes."""
+    async def load_nodes(self, session: AsyncSession, now: float) -> set[int]:
+        """What operators want of the nodes; returns the ids of jobs to be loaded anew for it."""
         for event in await self.nodes.load(session):
             self.scheduler.apply(event)
+        events, job_ids = await self.reservations.load(session, from_epoch(now))
+        for change in events:
+            self.scheduler.apply(change)
+        return job_ids
 
     def put_off_ends(self, now: float) -> None:
         """The end of a job that stands still moves away as time goes by."""
@@ -214,6 +221,7 @@ class Mirror:
             eligible_at=row.eligible_at,
             queue=row.queue,
             depends_on=tuple(row.depends_on or ()),
+            reservation=self.reservations.usable(row.reservation, row.user_id, row.group_id),
         )
 
     def _request(self, row: Row[Any]) -> Request:

@@ -84,6 +84,11 @@ class Job(Base):
         Index("ix_jobs_group_id_id", "group_id", desc("id")),
         Index("ix_jobs_active", "id", postgresql_where=_ACTIVE),
         Index("ix_jobs_active_queue", "queue", "state", postgresql_where=_ACTIVE),
+        Index(
+            "ix_jobs_reservation",
+            "reservation",
+            postgresql_where=text("reservation IS NOT NULL AND state = 'queued'"),
+        ),
         Index("ix_jobs_name", "name", desc("id"), postgresql_where=text("name <> ''")),
         Index(
             "ix_jobs_tags", "tags", postgresql_using="gin", postgresql_where=text("tags <> '{}'")
@@ -109,6 +114,7 @@ class Job(Base):
     gpu_type: Mapped[str | None] = mapped_column(String(50))
     constraint: Mapped[str | None] = mapped_column(String(500))  # features: "a&b|c"
     exclusive: Mapped[bool] = mapped_column(server_default=text("false"))
+    reservation: Mapped[str | None] = mapped_column(String(50))  # its name
     time_limit: Mapped[int]  # seconds
     queue: Mapped[str] = mapped_column(String(50))  # one that is there, until the job has ended
     base_priority: Mapped[int] = mapped_column(SmallInteger)

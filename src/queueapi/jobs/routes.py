@@ -21,7 +21,7 @@ from queueapi.errors import (
     Unavailable,
 )
 from queueapi.executors.base import Stream
-from queueapi.fields import Id, QueueName, Word
+from queueapi.fields import Id, Instant, QueueName, Word
 from queueapi.jobs import control, query, queue, schemas
 from queueapi.jobs.changes import ChangeFeed
 from queueapi.jobs.dependencies import WAITS
@@ -170,10 +170,8 @@ async def list_jobs(
     name: Annotated[schemas.Line | None, Query(description="A job's exact name")] = None,
     tag: Annotated[Word | None, Query(description="One of a job's tags")] = None,
     queue: Annotated[QueueName | None, Query(description="A queue's name")] = None,
-    created_after: Annotated[
-        schemas.Instant | None, Query(description="Or at that instant")
-    ] = None,
-    created_before: Annotated[schemas.Instant | None, Query(description="Not at it")] = None,
+    created_after: Annotated[Instant | None, Query(description="Or at that instant")] = None,
+    created_before: Annotated[Instant | None, Query(description="Not at it")] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response:

@@ -1,14 +1,12 @@
 """The documents that the job routes take and give."""
 
 import json
-import re
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -81,23 +79,6 @@ Env = Annotated[
     AfterValidator(_env_fits),
     WithJsonSchema(ENV_SCHEMA),
 ]
-
-
-def _written_out(value: Any) -> Any:
-    """A bare number is an instant to pydantic; to people it is a mistake."""
-    if isinstance(value, str) and not re.match(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d", value):
-        raise ValueError("write an instant with its zone, as in 2026-11-20T09:30:00Z")
-    return value
-
-
-def _in_utc(when: datetime) -> datetime:
-    try:
-        return when.astimezone(UTC)
-    except OverflowError:
-        raise ValueError("no calendar has this instant in UTC") from None
-
-
-Instant = Annotated[AwareDatetime, BeforeValidator(_written_out), AfterValidator(_in_utc)]
 
 
 def _unset_is_one(value: Any) -> Any:
@@ -180,6 +161,9 @@ class JobSubmission(Shape):
     instance_type: Word | None = None
     depends_on: Dependencies = Field(default_factory=list)
     on_dependency_failure: WhenNeverSatisfied = OnDependencyFailure.CANCEL
+    reservation: Word | None = Field(
+        None, description="An advance reservation that admits you: it runs there and then alone"
+    )
 
     @computed_field  # type: ignore[prop-decorator]  # pydantic's documented form
     @property
@@ -243,6 +227,7 @@ class Job(BaseModel):
     gpu_type: str | None
     constraint: str | None = Field(description="Features that each node must have")
     exclusive: bool = Field(description="It gets its nodes whole")
+    reservation: str | None = Field(description="The advance reservation that it is to run in")
     estimated_hours: float
     priority: int
     max_retries: int

@@ -5,7 +5,7 @@ A submission is accepted or refused as a whole, whatever becomes of the others b
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -16,6 +16,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from queueapi.auth.principal import Principal
+from queueapi.clock import utc_now
+from queueapi.clusters.admission import check_reservation, open_reservations
+from queueapi.clusters.models import NodeReservation
 from queueapi.config import Settings
 from queueapi.errors import IdempotencyKeyReused, Problem
 from queueapi.jobs.graph import (
@@ -101,17 +104,17 @@ WITH new AS MATERIALIZED (
         user_id bigint, group_id bigint, cost numeric, submission int,
         name text, job_type text, tags text[], script text, env jsonb,
         node_count int, task_count int, cpus int, memory_mb int, gpus smallint, gpu_type text,
-        "constraint" text, exclusive boolean, time_limit int, queue text,
+        "constraint" text, exclusive boolean, reservation text, time_limit int, queue text,
         priority smallint, max_retries smallint, provider text, instance_type text
     ), unnest(CAST(:inputs AS text[]))) WITH ORDINALITY AS r
 ), stored AS (
     INSERT INTO jobs (id, user_id, group_id, estimated_cost, name, job_type, tags, script, env,
         input_data, nodes, tasks, cpu_cores, memory_mb, gpu_count, gpu_type, "constraint",
-        exclusive, time_limit, queue, base_priority,
+        exclusive, reservation, time_limit, queue, base_priority,
         max_retries, provider, instance_type)
     SELECT id, user_id, group_id, cost, name, job_type, tags, script, env,
         CAST(unnest AS json), node_count, task_count, cpus, memory_mb, gpus, gpu_type,
-        "constraint", exclusive, time_limit, queue, priority,
+        "constraint", exclusive, reservation, time_limit, queue, priority,
         max_retries, provider, instance_type
     FROM new
 ), counted AS (
@@ -157,11 +160,15 @@ async def submit(
     #    at the same time has committed then, and its jobs must not count against this one.
     answers = await _replays(session, settings, submissions, users)
     # 3. Accept or refuse.
+    now = utc_now()
+    named = {j.reservation for s in submissions for j in s.jobs if j.reservation is not None}
+    reservations = await open_reservations(session, named, now)
     admitted: dict[int, list[Admission]] = {}
     for index, submission in enumerate(submissions):
         if index not in answers:
             allowance = allowances[submission.principal.user_id]
             try:
+                _check_reservations(allowance, submission, reservations, now)
                 check_parents(submission.principal, submission.jobs, parents, submission.in_list)
                 admitted[index] = check(settings, allowance, queues, submission.jobs)
             except Problem as problem:
@@ -172,6 +179,26 @@ async def submit(
         await _link(session, submissions, admitted, stored, parents)
         answers |= stored
     return [answers[index] for index in range(len(submissions))]
+
+
+def _check_reservations(
+    allowance: Allowance,
+    submission: Submission,
+    reservations: Mapping[str, NodeReservation],
+    now: datetime,
+) -> None:
+    """Whether each job may run in the reservation that it names. Raises a Problem."""
+    for index, job in enumerate(submission.jobs):
+        if job.reservation is not None:
+            check_reservation(
+                reservations.get(job.reservation),
+                job.reservation,
+                user_id=submission.principal.user_id,
+                group_id=allowance.group(job.group).group_id,
+                time_limit=job.time_limit,
+                now=now,
+                place=f"/jobs/{index}" if submission.in_list else "",
+            )
 
 
 async def _replays(

@@ -10,7 +10,7 @@ from math import inf
 from queueapi.scheduling.board import enough
 from queueapi.scheduling.draft import Draft
 from queueapi.scheduling.formula import WaitBoost
-from queueapi.scheduling.lineup import ByPriority, Head, InOrder, Lineup
+from queueapi.scheduling.lineup import ByPriority, Head, InOrder, Lineup, holds
 from queueapi.scheduling.model import Backfill, Order, Request, WaitingJob
 from queueapi.scheduling.plan import Plan, ReasonCode
 from queueapi.scheduling.state import State
@@ -78,7 +78,7 @@ class Cycle:
         job, may_reserve = head.job, self._may_reserve()
         if not may_reserve and job.request.cpus > self._draft.most_cpus:
             self._lineup.set_class_aside()
-        elif not may_reserve and job.expected_time >= self._refused.get(job.request, inf):
+        elif not may_reserve and holds(self._refused.get(job.request, inf), job):
             self._pass_over(head)
         elif (refusal := self._accounts.refusal(job)) is not None:
             self._respect(refusal, head)

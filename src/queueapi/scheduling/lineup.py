@@ -56,6 +56,17 @@ class Lineup(Protocol):
         for what was refused, and for as long (s)."""
 
 
+def holds(refused_for: float, job: WaitingJob) -> bool:
+    """Whether a refusal of the same request, for so long (s), is one of this job too.
+
+    It is where there is no room at all (0 s). For longer, the nodes may be kept by the very
+    reservation that the job may run in.
+    """
+    if refused_for > 0.0 and job.reservation is not None:
+        return False
+    return job.expected_time >= refused_for
+
+
 class ByPriority:
     """Three levels of heaps: class heads of each user in a group, users' heads, groups' heads.
 
@@ -188,7 +199,7 @@ class InOrder:
             if job.request.cpus > most_cpus or job.group_id in aside:
                 continue
             refused_for = refused.get(job.request)
-            if refused_for is None or job.expected_time < refused_for:
+            if refused_for is None or not holds(refused_for, job):
                 self._job = job
                 return
         self._job = None

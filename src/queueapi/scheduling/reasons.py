@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from queueapi.scheduling.aftermath import Aftermath
 from queueapi.scheduling.arrival import ArrivalRanking
 from queueapi.scheduling.board import enough
@@ -48,7 +50,12 @@ class Explanation:
     def _wait(self, job: WaitingJob) -> Reason:
         """Why an eligible job does not start now."""
         if (reservation := self._reservations.get(job.job_id)) is not None:
-            return self._reserved(job, reservation)
+            has_room = enough(self._board.fitting(job), job.request)
+            closed = self._closed(job) if has_room else None
+            if closed is None:
+                return self._reserved(job, reservation)
+            message = f"{closed.message}; it starts by {clock(reservation.start, self._now)}"
+            return replace(closed, message=message, estimated_start=reservation.start)
         if not self._board.could_ever_hold(job):
             return self._impossible(job)
         if (refusal := self._accounts.refusal(job)) is not None:
