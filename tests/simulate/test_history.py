@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from queueapi.cli import simulate_history
 from queueapi.cli.simulate_options import History
@@ -131,6 +132,18 @@ async def test_each_attempt_waited_from_when_it_could_start(
         (f"{number}.2", 11, 540),
         (str(held), 50, 600),
     ]
+
+
+async def test_a_job_did_not_run_while_it_was_suspended(
+    past: Past, load: Load, make_person: Callable[..., Any], database: Database
+) -> None:
+    number = await past.ran(await make_person(group="bio"), "bio", 0, (5, 65))
+    async with database.transaction() as session:
+        await session.execute(
+            update(Attempt).where(Attempt.job_id == number).values(suspended_seconds=600.0)
+        )
+    trace, _ = await load()
+    assert trace.jobs[0].run == 3000
 
 
 async def test_a_part_of_history_knows_what_was_used_before(

@@ -32,7 +32,7 @@ SELECT a.job_id, a.number, u.email, g.name AS group_name, j.nodes, j.cpu_cores, 
        a.memory_mb AS held_memory_mb,
        extract(epoch FROM w.since)::float8 AS submit,
        extract(epoch FROM a.started_at)::float8 AS start,
-       extract(epoch FROM a.ended_at)::float8 AS "end"
+       extract(epoch FROM a.ended_at)::float8 AS "end", a.suspended_seconds
 FROM attempts a
 JOIN jobs j ON j.id = a.job_id
 JOIN users u ON u.id = j.user_id
@@ -110,7 +110,7 @@ async def _past(session: AsyncSession, settings: Settings, since: datetime) -> t
 
 
 def _job(row: Row[Any]) -> TraceJob:
-    run = row.end - row.start
+    run = max(row.end - row.start - row.suspended_seconds, 0.0)
     return TraceJob(
         name=str(row.job_id) if row.number == 1 else f"{row.job_id}.{row.number}",
         submit=row.submit,
