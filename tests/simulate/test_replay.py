@@ -14,7 +14,7 @@ from queueapi.simulate.usage import DAY
 from queueapi.simulate.variant import open_config, parse_variant
 from tests.simulate.jobs import HOUR, job, nodes, starts, trace
 
-LIMITED = replace(open_config(4, 1), max_running_per_user=1)
+LIMITED = replace(open_config(4, 1), limits=True, max_running_per_user=1)
 
 
 def test_jobs_start_when_others_end() -> None:
@@ -113,14 +113,20 @@ def test_limits_on_users_hold_where_the_settings_have_them() -> None:
     assert found == {"a": 0, "b": 10}
 
 
+def test_a_limit_may_be_asked_for() -> None:
+    found = starts(trace(job("a", 0, 10), job("b", 0, 10)), nodes(4), "easy+max_running=1")
+    assert found == {"a": 0, "b": 10}
+
+
 def test_a_group_over_its_quota_waits_until_use_leaves_the_window() -> None:
     limits = {"bio": Group(0, quota_cpu_minutes=100)}
     past = (PastUse("bio", "ann", 5 * HOUR, Spent(80, 0, 0)),)
     later = job("a", 6 * HOUR, HOUR)
-    found = starts(trace(later, limits=limits, past=past), nodes(4))
+    base = replace(open_config(4, 1), limits=True)
+    found = starts(trace(later, limits=limits, past=past), nodes(4), base=base)
     assert found == {"a": 30 * DAY}
     large = job("a", 0, 2 * HOUR)  # 120 CPU-minutes are above the quota on any day
-    assert starts(trace(large, limits=limits, past=past), nodes(4)) == {"a": None}
+    assert starts(trace(large, limits=limits, past=past), nodes(4), base=base) == {"a": None}
 
 
 def test_who_used_less_goes_first_under_fair_share() -> None:

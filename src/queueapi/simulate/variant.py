@@ -13,6 +13,7 @@ from queueapi.scheduling import Backfill, Config, Order
 from queueapi.simulate.estimates import ESTIMATES
 
 UNLIMITED = 1_000_000_000
+_LIMITS = ("max_running", "max_running_per_user", "max_running_per_user_ceiling")
 _SECONDS_PER_MINUTE = 60.0
 POLICIES: Mapping[str, Mapping[str, Any]] = {
     "fcfs": {"order": Order.ARRIVAL, "backfill": Backfill.NONE},
@@ -51,8 +52,11 @@ class Variant:
 
         Raises UnknownVariant for settings that contradict each other.
         """
+        changes = {**POLICIES[self.policy], **self.changes}
+        if self.changes.keys() & set(_LIMITS):
+            changes.setdefault("limits", True)
         try:
-            return dataclasses.replace(base, **{**POLICIES[self.policy], **self.changes})
+            return dataclasses.replace(base, **changes)
         except ValueError as error:
             raise UnknownVariant(f"{self.name}: {error}") from None
 
@@ -64,6 +68,7 @@ def open_config(cpus: int, groups: int) -> Config:
     quota is the decayed use of a group that has had just its part for ever.
     """
     config = Config(
+        limits=False,  # and if some are asked for, then no others
         max_running=UNLIMITED,
         max_running_per_user=UNLIMITED,
         max_running_per_user_ceiling=UNLIMITED,
