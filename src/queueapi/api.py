@@ -31,7 +31,8 @@ from queueapi.jobs import routes as jobs
 from queueapi.queues import routes as queues
 
 log = structlog.get_logger(__name__)
-FOREIGN_KEY = "23503"  # PostgreSQL's code for a row that refers to nothing
+# PostgreSQL's codes for a row that refers to nothing, and for two that wait for each other.
+FOREIGN_KEY, DEADLOCK = "23503", "40P01"
 
 
 def request_id(request: Request) -> str | None:
@@ -163,7 +164,11 @@ def install_error_handlers(app: FastAPI) -> None:
             log.warning("database_away", error=str(error))
             away = Unavailable("The database can't be reached. Try again.", retry_after=2)
             return answer(request, away)
-        if isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", "") == FOREIGN_KEY:
+        code = getattr(error.orig, "sqlstate", "") if isinstance(error, DBAPIError) else ""
+        if code == DEADLOCK:
+            met = Unavailable("Two changes of the same jobs met. Try again.", retry_after=1)
+            return answer(request, met)
+        if code == FOREIGN_KEY:
             gone = Conflict("Something that this refers to has just been deleted. Read it again.")
             return answer(request, gone)
         log.error("unhandled_error", path=request.url.path, exc_info=error)

@@ -187,6 +187,16 @@ async def test_all_that_can_never_start_ends_in_the_same_transaction(
     await counts_hold(database)
 
 
+async def test_what_was_asked_for_is_kept_also_where_there_is_nothing_to_wait_for(
+    stage: Stage, make_person: Make
+) -> None:
+    async with stage(Puppet()) as (_, client):
+        caller = Caller(client, await make_person())
+        for wish in ("wait", "cancel"):
+            job = await caller.job(await caller.submit(on_dependency_failure=wish))
+            assert (job["on_dependency_failure"], job["depends_on"]) == (wish, [])
+
+
 async def test_a_requeue_of_the_other_job_can_still_help_one_that_stays(
     stage: Stage, make_person: Make, database: Database
 ) -> None:

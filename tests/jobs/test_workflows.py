@@ -1,9 +1,11 @@
 """Graphs of jobs: submitted whole or not at all, watched and cancelled as one."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from queueapi.auth.models import Role
 from queueapi.db.session import Database
@@ -14,7 +16,7 @@ from tests.jobs.test_dependencies import dependencies_hold, move
 from tests.jobs.test_lifecycle import counts_hold
 from tests.jobs.test_ownership import token_for
 from tests.people import Person
-from tests.staging import NODE, Caller, Json, Puppet, Stage, until
+from tests.staging import NODE, Caller, Json, Puppet, Stage, fetch, until
 
 Make = Callable[..., Any]
 
@@ -257,6 +259,26 @@ async def test_a_cancel_ends_what_waits_and_stops_what_runs(
         assert late.status_code == 409
     await dependencies_hold(database)
     await counts_hold(database)
+
+
+async def test_two_changes_that_wait_for_each_other_end_in_a_try_again(
+    stage: Stage, make_person: Make, database: Database
+) -> None:
+    """What the order of locks is to rule out; should it come from elsewhere, it is no fault."""
+    async with stage(Puppet()) as (_, client):
+        caller = Caller(client, await make_person())
+        workflow = await submit(caller, {"jobs": [job("a"), job("b")]})
+        lock = text("SELECT 1 FROM jobs WHERE id = :id FOR UPDATE")
+        async with database.transaction() as session:
+            await session.execute(lock, {"id": ids(workflow)["b"]})
+            cancel = asyncio.create_task(caller.ask("DELETE", f"/api/workflows/{workflow['id']}"))
+            await until(
+                lambda: fetch(database, "SELECT 1 FROM pg_locks WHERE NOT granted"), "the wait"
+            )
+            await session.execute(lock, {"id": ids(workflow)["a"]})
+        answer = await cancel
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        assert (await read(caller, workflow["id"]))["status"] == "queued"
 
 
 async def test_a_list_is_paged_newest_first(stage: Stage, make_person: Make) -> None:

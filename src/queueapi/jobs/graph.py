@@ -1,7 +1,7 @@
 """Dependencies at submit: what a graph must be, who may be waited for, and how it is stored."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
@@ -187,14 +187,10 @@ def edges(
     return found
 
 
-async def link(
-    session: AsyncSession, found: Sequence[Edge], policies: Mapping[int, OnDependencyFailure]
-) -> None:
-    """Store dependencies of new jobs; `policies`: of these jobs, by id.
-
-    A job whose dependencies can't hold as things are is cancelled at once, if it is so asked.
-    """
-    if not found:
+async def link(session: AsyncSession, found: Sequence[Edge], staying: Collection[int]) -> None:
+    """Store dependencies of new jobs. One that can't hold as things are cancels its job at once,
+    but for those that asked to stay."""
+    if not found and not staying:
         return
     values = {
         "jobs": [edge.job_id for edge in found],
@@ -203,13 +199,10 @@ async def link(
         "states": [edge.state for edge in found],
     }
     await session.execute(_STORE, values)
-    await session.execute(_MARK, _marks(found, policies))
+    await session.execute(_MARK, _marks(found, staying))
     dead = {}
     for edge in found:
-        if (
-            edge.state is DependencyState.FAILED
-            and policies[edge.job_id] is OnDependencyFailure.CANCEL
-        ):
+        if edge.state is DependencyState.FAILED and edge.job_id not in staying:
             why = Decided(edge.job_id, edge.depends_on, edge.kind, edge.state, edge.status)
             dead[edge.job_id] = Transition(
                 edge.job_id, JobState.CANCELLED, "cancelled", reason=NEVER, message=why.words
@@ -217,17 +210,15 @@ async def link(
     await transition(session, list(dead.values()))
 
 
-def _marks(
-    found: Sequence[Edge], policies: Mapping[int, OnDependencyFailure]
-) -> dict[str, list[Any]]:
+def _marks(found: Sequence[Edge], staying: Collection[int]) -> dict[str, list[Any]]:
     unmet = Counter(e.job_id for e in found if e.state is not DependencyState.SATISFIED)
     waiting = {edge.job_id for edge in found}
     needed = {e.depends_on for e in found if e.state is not DependencyState.SATISFIED}
-    ids = sorted(waiting | needed)
+    ids = sorted(waiting.union(needed, staying))
     return {
         "ids": ids,
         "unmet": [unmet[i] if i in waiting else None for i in ids],
-        "on_failure": [policies[i] if i in waiting else None for i in ids],
+        "on_failure": [OnDependencyFailure.WAIT if i in staying else None for i in ids],
         "needed": [i in needed for i in ids],
     }
 

@@ -331,16 +331,17 @@ async def _link(
     parents: Parents,
 ) -> None:
     found: list[Edge] = []
-    policies: dict[int, OnDependencyFailure] = {}
+    staying: set[int] = set()
     for index, accepted in stored.items():
         submission, ids = submissions[index], accepted.job_ids
-        new = edges(submission.jobs, ids, parents, submission.graph)
-        if new:
-            choices = (job.on_dependency_failure for job in submission.jobs)
-            policies |= zip(ids, choices, strict=True)
-            found += new
+        found += edges(submission.jobs, ids, parents, submission.graph)
+        staying.update(
+            job_id
+            for job_id, job in zip(ids, submission.jobs, strict=True)
+            if job.on_dependency_failure is OnDependencyFailure.WAIT
+        )
         if submission.graph is not None:
             group_ids = {place.group.group_id for place in admitted[index]}
             user_id = submission.principal.user_id
             await store_workflow(session, submission.graph, user_id, group_ids, ids)
-    await link(session, found, policies)
+    await link(session, found, staying)
