@@ -53,7 +53,10 @@ async def test_what_came_of_an_estimate_is_scored_and_survives_a_restart(
         puppet.end(key, 0)
         await puppet.begun(second)
         found = (await caller.get("/api/scheduler")).json()["estimates"]
-        assert found == {"outcomes": 1, "p50_hit_rate": 1.0, "p90_hit_rate": 1.0}
+        # It started at once, not after the half hour that was foreseen. (The first job may have
+        # been estimated too, in the instant before it started.)
+        assert found["outcomes"] in (1, 2)
+        assert (found["p50_hit_rate"], found["p90_hit_rate"]) == (1.0, 1.0)
     async with stage(puppet) as (_, client):
         caller = Caller(client, person)
 
@@ -62,6 +65,6 @@ async def test_what_came_of_an_estimate_is_scored_and_survives_a_restart(
 
         await until(leads)
         again = (await caller.get("/api/scheduler")).json()["estimates"]
-        assert again["outcomes"] == 1
+        assert again["outcomes"] == found["outcomes"]
         metrics = (await client.get("/metrics")).text
         assert 'queueapi_estimate_hit_rate{quantile="0.9"} 1.0' in metrics
