@@ -134,6 +134,10 @@ def test_administration(server: Server, root: Cli, new_cli: Callable[..., Cli]) 
     group = root.json("admin", "group", "set", "physics", *changed)
     assert (group["quota_cpu_minutes"], group["join_policy"]) == (None, "open")
     assert "physics" in root.run("admin", "group", "list").stdout
+    top = root.json("admin", "group", "create", "faculty", "--shares", "parent")
+    placed = root.json("admin", "group", "set", "physics", "--parent", "faculty", "--shares", 30)
+    assert (top["shares"], placed["shares"], placed["parent_id"]) == (None, 30, top["id"])
+    assert root.json("admin", "group", "set", "physics", "--parent", "")["parent_id"] is None
     email = ada.json("whoami")["user"]["email"]
     assert root.json("admin", "group", "add", "physics", email)["status"] == "approved"
     assert ada.json("submit", "-c", "true", "--group", "physics")["group"] == "physics"

@@ -86,3 +86,51 @@ async def test_what_a_member_uses_counts_as_soon_as_the_job_ends(
         await puppet.begun(blocker)
         order = await drain(puppet, 4)
     assert order == [first, blocker, *later]
+
+
+async def submissions(client: Any, people: dict[str, Person]) -> dict[int, str]:
+    return {await Caller(client, who).submit(): name for name, who in people.items()}
+
+
+async def test_fair_tree_ranks_members_by_shares_and_groups_before_them(
+    stage: Stage, make_person: Make, database: Database
+) -> None:
+    """As the example in docs/scheduling.md, with a member more who has a larger share."""
+    people = {
+        name: await make_person(group=group)
+        for name, group in (("ann", "physics"), ("bob", "physics"), ("eve", "physics"))
+    } | {"cy": await make_person(group="chemistry")}
+    await fetch(database, "UPDATE groups SET shares = 3 WHERE name = 'physics'")
+    await has_used(database, people["ann"], 300)
+    await has_used(database, people["eve"], 300)
+    await has_used(database, people["cy"], 100)
+    puppet = Puppet(ONE_CPU)
+    settings = {"wait_boost_slope": 0, "fairness": "fair_tree"}
+    async with stage(puppet, **settings) as (_, client):
+        blocker = await Caller(client, people["cy"]).submit(estimated_hours=0.02)
+        await puppet.begun(blocker)
+        jobs = await submissions(client, people)
+        query = "UPDATE memberships SET shares = 5 WHERE user_id = :user"
+        await fetch(database, query, user=people["eve"].user_id)
+        await fetch(database, "INSERT INTO inbox (job_ids) VALUES ('{}')")
+        order = await drain(puppet, 5)
+        queued = {jobs[job_id] for job_id in order[1:]}
+    assert queued == people.keys()
+    assert [jobs[job_id] for job_id in order[1:]] == ["cy", "bob", "eve", "ann"]
+
+
+async def test_a_group_below_another_shares_its_parents_use(
+    stage: Stage, make_person: Make, database: Database
+) -> None:
+    """The lab's user is idle, but the faculty above used more than the institute beside it."""
+    dean, idle = await make_person(group="faculty"), await make_person(group="lab")
+    rival = await make_person(group="institute")
+    await fetch(
+        database,
+        "UPDATE groups SET parent_id = (SELECT id FROM groups WHERE name = 'faculty') "
+        "WHERE name = 'lab'",
+    )
+    await has_used(database, dean, 900)
+    await has_used(database, rival, 500)
+    found = await order_of(stage, idle, rival, fairness="fair_tree")
+    assert found == ["second", "second", "first", "first"]

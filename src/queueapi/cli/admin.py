@@ -11,6 +11,7 @@ from queueapi.client import Client
 from queueapi.client.models import GroupSummary, User
 
 AS_SERVER = "default"  # in place of a number: the server's setting
+AS_PARENT = "parent"  # in place of shares, as Slurm has it
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The group's name")]
 Email = Annotated[str, typer.Argument(metavar="EMAIL", help="The account's address")]
@@ -23,14 +24,30 @@ EmailPattern = Annotated[str | None, typer.Option(help="For the policy email: *@
 MaxRunning = Annotated[str | None, typer.Option(metavar="N", help="Running jobs of the group")]
 MaxPerUser = Annotated[str | None, typer.Option(metavar="N", help="Running jobs of one user")]
 MaxSubmitted = Annotated[str | None, typer.Option(metavar="N", help="Unfinished jobs of one user")]
+Parent = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="The group above it in Fair Tree; '' for none"),
+]
+Shares = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N", help="In Fair Tree, or `parent`: as if its members were in the group above"
+    ),
+]
+MemberShares = Annotated[
+    str | None,
+    typer.Option(metavar="N", help="In Fair Tree, or `parent`: first in the group"),
+]
 
 
-def _number(option: str, text: str, kind: type[int] | type[float]) -> float | None:
+def _number(
+    option: str, text: str, kind: type[int] | type[float], none: str = AS_SERVER
+) -> float | None:
     try:
-        return None if text == AS_SERVER else kind(text)
+        return None if text == none else kind(text)
     except ValueError:
         raise typer.BadParameter(
-            f"{text!r} is neither a number nor {AS_SERVER!r}", param_hint=option
+            f"{text!r} is neither a number nor {none!r}", param_hint=option
         ) from None
 
 
@@ -60,6 +77,8 @@ def create_group(
     max_running: MaxRunning = None,
     max_running_per_user: MaxPerUser = None,
     max_submitted_per_user: MaxSubmitted = None,
+    parent: Parent = None,
+    shares: Shares = None,
 ) -> None:
     """Create a group."""
     fields = _fields(
@@ -71,6 +90,7 @@ def create_group(
         max_submitted_per_user=max_submitted_per_user,
     )
     with connection.client() as client:
+        fields |= _place_in_tree(client, parent, shares)
         group = client.create_group(name, **fields)
     connection.out.result(group, views.document(group))
 
@@ -84,6 +104,8 @@ def set_group(
     max_running: MaxRunning = None,
     max_running_per_user: MaxPerUser = None,
     max_submitted_per_user: MaxSubmitted = None,
+    parent: Parent = None,
+    shares: Shares = None,
     new_name: Annotated[str | None, typer.Option(help="Rename it")] = None,
 ) -> None:
     """Change a group; what is not named stays."""
@@ -97,11 +119,22 @@ def set_group(
     )
     if new_name is not None:
         changes["name"] = new_name
-    if not changes:
+    if not changes and parent is None and shares is None:
         raise typer.BadParameter("Name something to change; --help lists what can be.")
     with connection.client() as client:
+        changes |= _place_in_tree(client, parent, shares)
         group = client.change_group(_find_group(client, name).id, **changes)
     connection.out.result(group, views.document(group))
+
+
+def _place_in_tree(client: Client, parent: str | None, shares: str | None) -> dict[str, Any]:
+    """What was given of the group's place in Fair Tree, as the API has it."""
+    fields: dict[str, Any] = {}
+    if parent is not None:
+        fields["parent_id"] = _find_group(client, parent).id if parent else None
+    if shares is not None:
+        fields["shares"] = _number("--shares", shares, int, AS_PARENT)
+    return fields
 
 
 def list_groups(connection: Connection) -> None:
@@ -116,11 +149,13 @@ def add_member(
     name: Name,
     email: Email,
     manager: Annotated[bool, typer.Option("--manager", help="As a manager of the group")] = False,
+    shares: MemberShares = None,
 ) -> None:
-    """Put someone into a group, or approve who asked."""
+    """Put someone into a group, approve who asked, or change a member."""
+    fields = {} if shares is None else {"shares": _number("--shares", shares, int, AS_PARENT)}
     with connection.client() as client:
         group, user = _find_group(client, name), _find_user(client, email)
-        member = client.set_member(group.id, user.id, "manager" if manager else "member")
+        member = client.set_member(group.id, user.id, "manager" if manager else "member", **fields)
     connection.out.result(member, f"{member.email} is a {member.role} of {group.name}.")
 
 

@@ -346,9 +346,10 @@ def change_group(group_id: int, changes: Mapping[str, Any]) -> Request[Group]:
     return Request("PATCH", path, _reader(Group), body=changes, repeatable=True)
 
 
-def set_member(group_id: int, user_id: int, role: str) -> Request[Member]:
+def set_member(group_id: int, user_id: int, role: str, **fields: Any) -> Request[Member]:
     path = f"/api/groups/{group_id}/members/{user_id}"
-    return Request("PUT", path, _reader(Member), body={"role": role}, repeatable=True)
+    body = {"role": role, **fields}
+    return Request("PUT", path, _reader(Member), body=body, repeatable=True)
 
 
 def change_user(user_id: int, changes: Mapping[str, Any]) -> Request[User]:

@@ -220,8 +220,10 @@ class AsyncClient(AsyncDriver):
     async def change_group(self, group_id: int, **changes: Any) -> Group:
         return await self._do(_requests.change_group(group_id, changes))
 
-    async def set_member(self, group_id: int, user_id: int, role: str = "member") -> Member:
-        return await self._do(_requests.set_member(group_id, user_id, role))
+    async def set_member(
+        self, group_id: int, user_id: int, role: str = "member", **fields: Any
+    ) -> Member:
+        return await self._do(_requests.set_member(group_id, user_id, role, **fields))
 
     def users(self) -> AsyncGenerator[User, None]:
         return self._iterate(_flows.pages("/api/users", {}, _requests.as_users, self.patience))

@@ -356,6 +356,8 @@ class Group(Document):
     max_submitted_per_user: int | None
     max_running_per_user: int | None
     max_running: int | None
+    parent_id: int | None  # for Fair Tree, as are shares
+    shares: int | None
     created_at: datetime
 
 
@@ -364,6 +366,7 @@ class Member(Document):
     email: str
     role: str
     status: str
+    shares: int | None
     created_at: datetime
     approved_at: datetime | None
 

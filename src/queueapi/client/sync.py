@@ -218,8 +218,10 @@ class Client(SyncDriver):
     def change_group(self, group_id: int, **changes: Any) -> Group:
         return self._do(_requests.change_group(group_id, changes))
 
-    def set_member(self, group_id: int, user_id: int, role: str = "member") -> Member:
-        return self._do(_requests.set_member(group_id, user_id, role))
+    def set_member(
+        self, group_id: int, user_id: int, role: str = "member", **fields: Any
+    ) -> Member:
+        return self._do(_requests.set_member(group_id, user_id, role, **fields))
 
     def users(self) -> Iterator[User]:
         return self._iterate(_flows.pages("/api/users", {}, _requests.as_users, self.patience))

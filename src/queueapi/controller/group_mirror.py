@@ -9,16 +9,23 @@ from queueapi.clock import from_epoch
 from queueapi.config import Settings
 from queueapi.groups import usage
 from queueapi.groups.models import Group as GroupRow
+from queueapi.groups.models import Membership
 from queueapi.scheduling import (
+    Fairness,
     Group,
     GroupChanged,
     GroupUsage,
     GroupUsageChanged,
+    MembersChanged,
     Scheduler,
     UserUsage,
     UserUsageChanged,
 )
 from queueapi.scheduling.formula import Spent, after
+
+_MEMBERS = select(Membership.group_id, Membership.user_id, Membership.shares).where(
+    Membership.approved_at.is_not(None)
+)
 
 
 class GroupMirror:
@@ -32,15 +39,32 @@ class GroupMirror:
         self.names: dict[int, str] = {}
 
     async def load_groups(self, session: AsyncSession) -> None:
-        """Quotas and limits."""
+        """Quotas, limits and shares; members too where Fair Tree ranks them."""
         groups = (await session.scalars(select(GroupRow))).all()
         for group in groups:
             quota = group.quota_cpu_minutes
             if quota is None:
                 quota = self._settings.default_quota_cpu_minutes
-            limits = Group(group.id, quota, group.max_running_per_user, group.max_running)
-            self._scheduler.apply(GroupChanged(limits))
+            known = Group(
+                group.id,
+                quota,
+                group.max_running_per_user,
+                group.max_running,
+                group.parent_id,
+                group.shares,
+            )
+            self._scheduler.apply(GroupChanged(known))
         self.names = {group.id: group.name for group in groups}
+        if self._scheduler.config.fairness is Fairness.FAIR_TREE:
+            await self._load_members(session)
+
+    async def _load_members(self, session: AsyncSession) -> None:
+        shares: dict[int, dict[int, int | None]] = {group_id: {} for group_id in self.names}
+        for member in await session.execute(_MEMBERS):
+            if member.group_id in shares:
+                shares[member.group_id][member.user_id] = member.shares
+        for group_id, of_members in shares.items():
+            self._scheduler.apply(MembersChanged(group_id, of_members))
 
     async def load_usage(self, session: AsyncSession, now: float) -> None:
         """Recent use and the quota's window, afresh from the ledger. `now` is epoch seconds."""

@@ -24,6 +24,7 @@ from queueapi.groups.schemas import (
     NewGroup,
     Status,
 )
+from queueapi.groups.tree import check_no_children, check_parent
 from queueapi.paging import decode_cursor, encode_cursor
 
 BY_MANAGERS = frozenset({"join_policy", "email_pattern"})  # fields that they may change
@@ -35,6 +36,8 @@ _jobs = table("jobs", column("group_id"))  # by its bare name: jobs stand on gro
 async def create_group(session: AsyncSession, settings: Settings, wanted: NewGroup) -> Group:
     """A new group, with nobody in it."""
     _check_ceiling(settings, wanted.max_running_per_user)
+    if wanted.parent_id is not None:
+        await check_parent(session, wanted.parent_id)
     group: Group | None = await session.scalar(
         insert(Group)
         .values(**wanted.model_dump())
@@ -130,6 +133,8 @@ async def change_group(
             f"{' and '.join(sorted(BY_MANAGERS))}."
         )
     _check_ceiling(settings, change.max_running_per_user)
+    if change.parent_id is not None:
+        await check_parent(session, change.parent_id, group_id)
     for field, value in values.items():
         if value is not None or field not in NEVER_NULL:
             setattr(access.group, field, value)
@@ -151,6 +156,7 @@ async def delete_group(
             f"The group {access.group.name} has jobs. Delete the accounts that own them, or close "
             "the group: remove its members and set its join_policy to approval."
         )
+    await check_no_children(session, access.group)
     members = await session.scalars(
         select(Membership.user_id).where(Membership.group_id == group_id)
     )

@@ -7,6 +7,7 @@ from queueapi.auth.models import User
 from queueapi.auth.principal import Principal
 from queueapi.auth.principals import Principals
 from queueapi.clock import utc_now
+from queueapi.db import inbox
 from queueapi.errors import NotFound
 from queueapi.groups.access import get_access, not_found
 from queueapi.groups.membership import approve, lock_user
@@ -45,6 +46,7 @@ def _view(membership: Membership, email: str) -> Member:
             "email": email,
             "role": membership.role,
             "status": Status.PENDING if membership.approved_at is None else Status.APPROVED,
+            "shares": membership.shares,
             "created_at": membership.created_at,
             "approved_at": membership.approved_at,
         }
@@ -70,8 +72,11 @@ async def set_member(
         membership = Membership(user_id=user_id, group_id=group_id)
         session.add(membership)
     membership.role = change.role
+    if "shares" in change.model_fields_set:
+        membership.shares = change.shares
     await session.flush()
     await approve(session, membership, utc_now())
+    await inbox.post_group_change(session)
     principals.forget_after_commit(session, user_id)
     return _view(membership, email)
 
@@ -93,6 +98,7 @@ async def remove_member(
         raise not_found(group_id) if own else _no_member(user_id, group_id)
     await session.delete(membership)
     await session.flush()
+    await inbox.post_group_change(session)
     principals.forget_after_commit(session, user_id)
 
 

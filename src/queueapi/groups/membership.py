@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from queueapi.auth.models import User
 from queueapi.auth.principal import Principal
 from queueapi.clock import utc_now
+from queueapi.db import inbox
 from queueapi.errors import NotFound
 from queueapi.groups.access import not_found
 from queueapi.groups.models import Group, JoinPolicy, Membership
@@ -51,6 +52,7 @@ async def _join(session: AsyncSession, user_id: int, email: str, group: Group) -
         await session.flush()
     if membership.approved_at is None and admits(group.join_policy, group.email_pattern, email):
         await approve(session, membership, utc_now())
+        await inbox.post_group_change(session)
     return view(group, membership)
 
 

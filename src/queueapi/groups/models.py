@@ -27,6 +27,7 @@ class Group(Base):
     __tablename__ = "groups"
     __table_args__ = (
         CheckConstraint("join_policy IN ('open', 'email', 'approval')", name="join_policy"),
+        CheckConstraint("shares >= 0", name="shares"),
     )
 
     id: Mapped[PrimaryKey]
@@ -37,6 +38,9 @@ class Group(Base):
     max_submitted_per_user: Mapped[int | None]
     max_running_per_user: Mapped[int | None]
     max_running: Mapped[int | None]
+    # For Fair Tree: the group above, and shares against siblings; NULL: as if the members were its.
+    parent_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("groups.id"), index=True)
+    shares: Mapped[int | None] = mapped_column(server_default=text("1"))
     created_at: Mapped[CreatedAt]
 
 
@@ -46,6 +50,7 @@ class Membership(Base):
     __tablename__ = "memberships"
     __table_args__ = (
         CheckConstraint("role IN ('member', 'manager')", name="role"),
+        CheckConstraint("shares >= 0", name="shares"),
         Index("ix_memberships_group_id", "group_id"),
         Index(
             "uq_memberships_default",
@@ -63,6 +68,7 @@ class Membership(Base):
     )
     role: Mapped[str] = mapped_column(String(20), server_default=MemberRole.MEMBER)
     is_default: Mapped[bool] = mapped_column(server_default=text("false"))
+    shares: Mapped[int | None] = mapped_column(server_default=text("1"))  # NULL: as the group's
     created_at: Mapped[CreatedAt]
     approved_at: Mapped[Timestamp | None]
 

@@ -18,12 +18,21 @@ EmailPattern = Annotated[
 ]
 Quota = Annotated[float, Strict(), Field(gt=0, le=1e12, allow_inf_nan=False)]
 Limit = Annotated[int, Field(ge=0, le=1_000_000), BeforeValidator(from_json)]
-
 POLICY = (
     "open: whoever asks is a member; email: whose address matches email_pattern is one, and others "
     "wait for a manager; approval: a manager decides. Addresses are not verified: let a pattern "
     "admit only where that is enough."
 )
+
+SHARES = (
+    "Shares in Fair Tree, against the groups and members beside it. null, as Slurm's `parent`: its "
+    "members count as if they were in the group above"
+)
+MEMBER_SHARES = (
+    "Shares in Fair Tree, against the other members and groups in the group. null, as Slurm's "
+    "`parent`: first among them"
+)
+PARENT = "The group above it in Fair Tree; null: none"
 
 
 class Status(StrEnum):
@@ -85,10 +94,13 @@ class NewGroup(Body):
     )
     max_running_per_user: Limit | None = Field(None, description="Running jobs of one user")
     max_running: Limit | None = Field(None, description="Running jobs of the whole group")
+    parent_id: BodyId | None = Field(None, description=PARENT)
+    shares: Limit | None = Field(1, description=SHARES)
 
 
 class GroupChange(Body):
-    """What is absent stays. A null limit or pattern is taken away; a null name or policy stays."""
+    """What is absent stays. A null limit, pattern or parent is taken away; a null name or policy
+    stays."""
 
     name: GroupName | None = Field(None, description="Administrators only")
     join_policy: JoinPolicy | None = Field(None, description=POLICY)
@@ -97,6 +109,8 @@ class GroupChange(Body):
     max_submitted_per_user: Limit | None = Field(None, description="Administrators only")
     max_running_per_user: Limit | None = Field(None, description="Administrators only")
     max_running: Limit | None = Field(None, description="Administrators only")
+    parent_id: BodyId | None = Field(None, description=f"{PARENT}. Administrators only")
+    shares: Limit | None = Field(None, description=f"{SHARES}. Administrators only")
 
 
 class GroupView(BaseModel):
@@ -112,6 +126,8 @@ class GroupView(BaseModel):
     max_submitted_per_user: int | None
     max_running_per_user: int | None
     max_running: int | None
+    parent_id: int | None = Field(description=PARENT)
+    shares: int | None = Field(description=SHARES)
     created_at: datetime
 
 
@@ -147,6 +163,7 @@ class Member(BaseModel):
     email: str
     role: MemberRole
     status: Status
+    shares: int | None = Field(description=MEMBER_SHARES)
     created_at: datetime = Field(description="When they asked")
     approved_at: datetime | None
 
@@ -166,6 +183,7 @@ class MemberChange(Body):
     role: MemberRole = Field(
         MemberRole.MEMBER, description="What they are to be; a request that waits is approved"
     )
+    shares: Limit | None = Field(None, description=f"{MEMBER_SHARES}. Absent: as they were")
 
 
 class Use(BaseModel):
