@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from queueapi.scheduling.capacity import Space
+from queueapi.scheduling.caution import Caution
 from queueapi.scheduling.model import WaitingJob
 from queueapi.scheduling.plan import Plan, Reservation
 from queueapi.scheduling.promises import Promises
@@ -29,10 +30,12 @@ class Aftermath:
         )
         self.without_reservations = Timeline(self.board, self.windows, plan.now)
         self._promises = Promises()
+        self._caution = Caution(state, self.board, plan.now)
         for reservation in plan.reservations:
             job = jobs[reservation.job_id]
             spaces = self._spaces(reservation)
             self.timeline.book(job, Opening(reservation.start, spaces))
+            self._caution.protect(job, spaces)
             self._promises.add(job, reservation)
 
     def could_start(self, job: WaitingJob) -> bool:
@@ -44,7 +47,8 @@ class Aftermath:
             return False
         clusters: dict[str, int] = {}
         for space in self.board.fitting(job):
-            if self.timeline.gpus_now(job, space) is not None:
+            gpus = self.timeline.gpus_now(job, space)
+            if gpus is not None and self._caution.allows(job, space, gpus):
                 cluster = space.key.cluster
                 clusters[cluster] = clusters.get(cluster, 0) + 1
                 if clusters[cluster] == job.request.nodes:

@@ -124,8 +124,21 @@ class Cycle:
         if not self._may_reserve():
             self._lineup.narrow(self._draft, self._refused)
         self._lineup.next_in_class()
-        if self._config.shortest_first and len(self._promised) == 1:
+        if len(self._promised) == 1:
+            self._reorder()
+
+    def _reorder(self) -> None:
+        """Put what backfill looks at into an order of its own, if it has one."""
+        if self._config.shortest_first:
             self._lineup = InOrder(sorted(self._rest(), key=_by_length))
+        elif self._config.patience is not None:
+            self._lineup = InOrder(sorted(self._rest(), key=self._by_response))
+
+    def _by_response(self, job: WaitingJob) -> tuple[float, float, int]:
+        """Highest response ratio next (Brinch Hansen 1971): short jobs first, until long ones
+        have waited in proportion."""
+        wait = max(self._now - job.queued_at, 0.0)
+        return (-wait / job.expected_time, job.queued_at, job.job_id)
 
     def _rest(self) -> list[WaitingJob]:
         """The jobs that come next, as many as backfill looks at."""

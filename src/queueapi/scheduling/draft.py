@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from queueapi.scheduling.capacity import Space, indices
+from queueapi.scheduling.caution import Caution
 from queueapi.scheduling.model import Placement, Share, WaitingJob
 from queueapi.scheduling.plan import Effort, Plan, Priority, Reservation, Start
 from queueapi.scheduling.promises import Promises
@@ -25,6 +26,7 @@ class Draft:
             state.board, state.windows, now, single=reserves_once(state.config)
         )
         self.promises = Promises()
+        self._caution = Caution(state, state.board, now)
         self.most_cpus = self._board.shelves.most_cpus()  # free on one node
 
     def place(self, job: WaitingJob) -> Placement | None:
@@ -35,7 +37,7 @@ class Draft:
         shares: dict[str, list[Share]] = {}  # by cluster
         for space in self._board.fitting(job):
             gpus = self.timeline.gpus_now(job, space)
-            if gpus is None:
+            if gpus is None or not self._caution.allows(job, space, gpus):
                 continue
             share = _share(job, space, gpus)
             if request.nodes == 1:
@@ -54,11 +56,13 @@ class Draft:
         self._board.hold(job.job_id, job.request, placement, self._now + job.expected_time)
         self._state.accounts.start(job)
         self.timeline.started(job)
+        self._caution.started(job)
         if is_largest:
             self.most_cpus = self._board.shelves.most_cpus()
 
     def reserve(self, job: WaitingJob, opening: Opening) -> None:
         self.promises.add(job, self.timeline.book(job, opening))
+        self._caution.protect(job, opening.spaces)
 
     def undo(self) -> None:
         """Leave the state as it was."""

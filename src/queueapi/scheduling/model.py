@@ -281,6 +281,9 @@ class Config:
     reservations: int = 1  # 1 is EASY backfill (Lifka 1995)
     shortest_first: bool = False  # backfill looks at the shortest jobs first (SJBF)
     limits: bool = True  # False: nobody is limited, and nothing is counted for it
+    # With predicted run times: how long (s) a job that holds a reservation may be put off, should
+    # they be too short; see Caution. Backfill then looks at jobs by response ratio. None = off.
+    patience: float | None = None
     backfill_depth: int = 1000  # jobs looked at behind the first reservation, per cycle
     default_quota_cpu_minutes: float = 10_000.0  # fair share of a group without a quota
 
@@ -293,5 +296,7 @@ class Config:
             raise ValueError("half-life must be above 0 s")
         if not 0 <= self.wait_boost_slope < math.inf:
             raise ValueError("the slope of the wait boost must not be negative")
+        if self.patience is not None and not 0 < self.patience < math.inf:
+            raise ValueError("the patience must be finite and above 0 s")
         if self.wait_boost_cap is not None and not self.wait_boost_cap >= 1:
             raise ValueError("a cap below 1 would turn the wait boost into a penalty")
