@@ -117,6 +117,7 @@ class Settings(BaseSettings):
     backfill: Literal["none", "reservations", "conservative"] = "reservations"
     reservations: Count = 1
     backfill_depth: Count = 1000
+    estimate: Literal["user", "learned"] = "user"
     requeue_delay_seconds: float = Field(5.0, ge=0)
     suspend_keeps_resources: bool = True
 

@@ -190,6 +190,7 @@ class _Turn:
             await self._lead.fence(session)
             await self._mirror.groups.load_usage(session, time.time())
             await self._load_settings(session)
+            await self._mirror.load_run_times(session)
             await self._mirror.load_active(session)
 
     async def _load_settings(self, session: AsyncSession) -> set[int]:
@@ -252,6 +253,7 @@ class _Turn:
                 charges = await attempts.close_attempts(session, self._settings, news.closed)
             self._mirror.remember_remote_ids(remote_ids)
             self._mirror.groups.charge(charges, time.time())
+            self._mirror.learn(charges)
             news.tell()
         lost = [p for p in news.relaunch if not self._launcher.is_launching(p.key)]
         if lost:
@@ -310,6 +312,7 @@ class _Turn:
 
     async def start_jobs(self) -> None:
         now = time.time()
+        self._mirror.extend_overdue(now)
         plan = self.plan = self._mirror.scheduler.plan(now)
         edges = (
             self._mirror.scheduler.next_eligible_at,

@@ -13,11 +13,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from queueapi.clock import from_epoch
 from queueapi.config import Settings
+from queueapi.controller.expectations import Expectations
 from queueapi.controller.group_mirror import GroupMirror
 from queueapi.controller.nodes import KnownNodes
 from queueapi.controller.queues import KnownQueues
 from queueapi.controller.reservations import KnownReservations
 from queueapi.executors.base import NodeInventory
+from queueapi.groups.usage import Charge
 from queueapi.jobs.models import PLACED_STATES, Intent, JobState
 from queueapi.jobs.shape import parse_constraint
 from queueapi.scheduling import (
@@ -36,6 +38,7 @@ from queueapi.scheduling import (
     WaitingJob,
     Weights,
 )
+from queueapi.scheduling.prediction import PATIENCE
 
 DAY = 86_400  # seconds
 
@@ -104,10 +107,13 @@ class Placed:
 
     def due(self, now: datetime) -> datetime:
         """When its time limit is reached, which a suspension puts off."""
+        limit = timedelta(seconds=self.time_limit)
+        return (self.started_at or self.created_at) + limit + self.stood_still(now)
+
+    def stood_still(self, now: datetime) -> timedelta:
+        """For how long it was suspended."""
         stopped = timedelta(seconds=self.suspended_seconds)
-        if self.suspended_at is not None:
-            stopped += now - self.suspended_at
-        return (self.started_at or self.created_at) + timedelta(seconds=self.time_limit) + stopped
+        return stopped if self.suspended_at is None else stopped + (now - self.suspended_at)
 
 
 def scheduler_config(settings: Settings) -> Config:
@@ -126,6 +132,7 @@ def scheduler_config(settings: Settings) -> Config:
         backfill=Backfill(settings.backfill),
         reservations=settings.reservations,
         backfill_depth=settings.backfill_depth,
+        patience=PATIENCE if settings.estimate == "learned" else None,
         default_quota_cpu_minutes=settings.default_quota_cpu_minutes,
     )
 
@@ -143,6 +150,11 @@ class Mirror:
         self.groups = GroupMirror(settings, self.scheduler)
         self._queues = KnownQueues(settings.max_priority_factor)
         self.reservations = KnownReservations()
+        self._expectations = Expectations(learned=settings.estimate == "learned")
+
+    async def load_run_times(self, session: AsyncSession) -> None:
+        """What users ran before, if that is planned with. To be loaded before the jobs."""
+        await self._expectations.load(session)
 
     async def load_active(self, session: AsyncSession) -> None:
         self._take(await session.execute(_ACTIVE))
@@ -160,6 +172,19 @@ class Mirror:
         for queue in queues:
             self.scheduler.apply(QueueChanged(queue))
         return job_ids
+
+    def learn(self, charges: Iterable[Charge]) -> None:
+        """Of these runs, what is planned with. To be told before the jobs are loaded anew."""
+        for entry in charges:
+            placed = self.placed.get(self._keys.get(entry.job_id, ""))
+            if placed is not None:
+                ran = entry.ended_at - entry.started_at - placed.stood_still(entry.ended_at)
+                self._expectations.learn(entry.user_id, placed.time_limit, ran.total_seconds())
+
+    def extend_overdue(self, now: float) -> None:
+        """Plan jobs that run longer than was predicted with their time limits."""
+        for job in self._expectations.overdue(now):
+            self.scheduler.apply(JobStarted(job))
 
     def set_nodes(self, cluster: str, inventory: Iterable[NodeInventory]) -> None:
         for event in self.nodes.report(cluster, inventory):
@@ -201,6 +226,7 @@ class Mirror:
 
     def _forget(self, job_id: int) -> None:
         self._unplace(job_id)
+        self._expectations.forget(job_id)
         self.scheduler.apply(JobRemoved(job_id))
 
     def _unplace(self, job_id: int) -> None:
@@ -210,7 +236,7 @@ class Mirror:
             del self.placed[key]
 
     def _waiting(self, row: Row[Any]) -> WaitingJob:
-        return WaitingJob(
+        job = WaitingJob(
             job_id=row.id,
             user_id=row.user_id,
             group_id=row.group_id,
@@ -223,6 +249,7 @@ class Mirror:
             depends_on=tuple(row.depends_on or ()),
             reservation=self.reservations.usable(row.reservation, row.user_id, row.group_id),
         )
+        return self._expectations.wait(job)
 
     def _request(self, row: Row[Any]) -> Request:
         asked = (row.cpu_cores, row.memory_mb, row.gpu_count, row.gpu_type, row.nodes)
@@ -293,8 +320,11 @@ class Mirror:
             started_at=since.timestamp() + row.suspended_seconds,  # as if it had begun later
             queue=row.queue,
         )
-        self.scheduler.apply(JobStarted(running))
-        if row.suspended_at is not None:
+        if row.suspended_at is None:
+            self.scheduler.apply(JobStarted(self._expectations.run(running)))
+        else:  # planned with its limit, which moves away as long as it stands still
+            self._expectations.stop(row.id)
+            self.scheduler.apply(JobStarted(running))
             self._suspended[row.id] = running, row.suspended_at.timestamp()
 
 

@@ -10,6 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
+from queueapi.scheduling.model import SECONDS_PER_DAY
+
+# Config.patience (s) to plan with predictions: longer than most waits, shorter than the longest.
+PATIENCE = 1.5 * SECONDS_PER_DAY
 _RUNS = 2  # the last ones that count
 _TIME_LIMITS = 32  # of one user that are remembered: the last ones that were used
 _SHORTEST = 1.0  # seconds; a prediction of nothing would make every wait look endless
