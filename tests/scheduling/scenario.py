@@ -149,14 +149,19 @@ class Scenario:
         ends_in: float = 1.0,
         hours: float | None = None,
         exclusive: bool = False,
+        planned: float | None = None,
     ) -> Scenario:
-        """A running job that reaches its time limit in `ends_in` hours. `on` are words."""
+        """A running job that reaches its time limit in `ends_in` hours. `on` are words.
+
+        `planned` is how many hours from now it is expected to end, if sooner.
+        """
         limit = max(ends_in, 1.0) * HOUR if hours is None else hours * HOUR
         names = on.split()
         request = Request(cpus, memory_mb, len(gpus), None, len(names), (), exclusive)
         placement = Placement("local", tuple(Share(name, tuple(gpus)) for name in names))
         started_at = NOON + ends_in * HOUR - limit
-        job = RunningJob(job_id, user, group, request, placement, limit, started_at)
+        time = None if planned is None else NOON + planned * HOUR - started_at
+        job = RunningJob(job_id, user, group, request, placement, limit, started_at, time)
         self.scheduler.apply(JobStarted(job))
         return self
 
