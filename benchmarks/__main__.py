@@ -78,7 +78,7 @@ def agreement() -> list[Row]:
         say(f"{simulations.FOLDER} is not there: no simulations (QUEUEAPI_TRACES names it)")
         return []
     say("simulations …")
-    return [*simulations.agreement(), *simulations.real_nodes()]
+    return [*simulations.agreement(), *simulations.learned(), *simulations.real_nodes()]
 
 
 if __name__ == "__main__":

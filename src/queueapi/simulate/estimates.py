@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from queueapi.scheduling.prediction import RunTimes
 from queueapi.simulate.trace import TraceJob
 
 _SHORTEST = 1.0  # seconds; an estimate is above 0 also for a job that ended at once
@@ -43,7 +44,24 @@ class ExactEstimates(UserEstimates):
         return job.run or _SHORTEST
 
 
+class LearnedEstimates:
+    """What the user's last jobs ran; for a job that runs longer, its time limit."""
+
+    def __init__(self) -> None:
+        self._run_times = RunTimes()
+
+    def expect(self, job: TraceJob) -> float:
+        return self._run_times.predict(job.user, job.time_limit)
+
+    def extend(self, job: TraceJob, expected: float) -> float:
+        return job.time_limit
+
+    def learn(self, job: TraceJob) -> None:
+        self._run_times.observe(job.user, job.time_limit, job.run)
+
+
 ESTIMATES: Mapping[str, Callable[[], Estimates]] = {
     "user": UserEstimates,
     "exact": ExactEstimates,
+    "learned": LearnedEstimates,
 }

@@ -10,6 +10,7 @@ from enum import Enum
 from typing import Any
 
 from queueapi.scheduling import Backfill, Config, Order
+from queueapi.scheduling.prediction import PATIENCE
 from queueapi.simulate.estimates import ESTIMATES
 
 UNLIMITED = 1_000_000_000
@@ -48,13 +49,15 @@ class Variant:
         return f"{self.policy}{source}{changed}"
 
     def config(self, base: Config) -> Config:
-        """The scheduler's settings: the base, with what the policy and the changes set.
+        """The scheduler's settings: the base, with what policy, estimates and changes set.
 
         Raises UnknownVariant for settings that contradict each other.
         """
         changes = {**POLICIES[self.policy], **self.changes}
         if self.changes.keys() & set(_LIMITS):
             changes.setdefault("limits", True)
+        if self.estimates == "learned":
+            changes.setdefault("patience", PATIENCE)
         try:
             return dataclasses.replace(base, **changes)
         except ValueError as error:
