@@ -83,7 +83,7 @@ def learned() -> Iterator[Row]:
     """Run times learned from each user's past, beside what users ask for."""
     for name, file in TRACES.items():
         trace = read_trace(FOLDER / file)
-        study = Study(trace, machine_of(trace, None), fair_starts=False)
+        study = Study(Workload(trace, machine_of(trace, None)), fair_starts=False)
         asked = study.simulate(parse_variant("easy")).measures
         ours = study.simulate(parse_variant("easy:learned")).measures
         yield Row(
