@@ -121,6 +121,14 @@ def test_the_highest_response_ratio_is_tried_first(blocked: Scenario) -> None:
     blocked.expect_starts(3)
 
 
+def test_reservations_are_made_in_the_order_of_the_queue(scenario: Scenario) -> None:
+    scenario.configured(Config(patience=PATIENCE, reservations=2)).node("n1", cpus=8)
+    scenario.running(9, cpus=6, ends_in=2, planned=1).job(1, cpus=8, base=10)
+    scenario.job(2, cpus=8, hours=9, base=9, user=2)
+    scenario.job(3, cpus=8, hours=1, waited=0.5, user=3, planned_time=60.0)
+    assert [each.job_id for each in scenario.plan().reservations] == [1, 2]
+
+
 def test_a_reason_does_not_promise_what_caution_forbids(scenario: Scenario) -> None:
     scenario.configured(PREDICTING).node("n1", cpus=8).running(9, cpus=6, ends_in=2, planned=1)
     scenario.job(1, cpus=8, base=10, waited=40)

@@ -121,14 +121,15 @@ class Cycle:
             self._lineup.set_class_aside()
             return
         self._draft.reserve(job, opening)
-        if not self._may_reserve():
-            self._lineup.narrow(self._draft, self._refused)
+        if self._may_reserve():
+            self._lineup.next_in_class()
+            return
+        self._lineup.narrow(self._draft, self._refused)
         self._lineup.next_in_class()
-        if len(self._promised) == 1:
-            self._reorder()
+        self._reorder()
 
     def _reorder(self) -> None:
-        """Put what backfill looks at into an order of its own, if it has one."""
+        """Put what is left for backfill into an order of its own, if it has one."""
         if self._config.shortest_first:
             self._lineup = InOrder(sorted(self._rest(), key=_by_length))
         elif self._config.patience is not None:
