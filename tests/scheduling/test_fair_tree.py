@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Hashable
 
 import pytest
 
@@ -191,6 +192,26 @@ def test_the_plan_follows_the_tree(tree: Scenario) -> None:
     used(tree, 1, 13, 100)
     used(tree, 2, 21, 99)
     tree.expect_starts(22, 21, 11)
+
+
+def test_users_are_ranked_once_for_all_questions_about_one_instant(
+    tree: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranked: list[Account] = []
+
+    def counting(root: Account) -> dict[Hashable, float]:
+        ranked.append(root)
+        return factors(root)
+
+    monkeypatch.setattr("queueapi.scheduling.fair_tree.factors", counting)
+    for job_id in tree.waiting:
+        tree.scheduler.position(job_id, NOON)
+    assert fair_tree_of(tree)
+    assert len(ranked) == 1
+    tree.plan()
+    assert len(ranked) == 2  # a plan goes by its own
+    used(tree, 1, 13, 100)
+    assert set(fair_tree_of(tree).values()) != {1.0}
 
 
 def test_level_fairshare_is_infinite_only_without_use() -> None:

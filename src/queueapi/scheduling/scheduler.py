@@ -29,6 +29,7 @@ class Scheduler:
         self._state = State(config)
         self._version = 0
         self._planned: tuple[int, float, Plan] | None = None
+        self._ranked: tuple[int, float, Ranking | ArrivalRanking] | None = None
         self._explanation: Explanation | None = None  # of that plan
 
     def apply(self, event: Event) -> None:
@@ -154,9 +155,12 @@ class Scheduler:
         }
 
     def _rank(self, now: float) -> Ranking | ArrivalRanking:
-        if self.config.order is Order.ARRIVAL:
-            return ArrivalRanking(self._state, now)
-        return Ranking(self._state, now)
+        """The order for this state and instant; what it works out serves all questions."""
+        if self._ranked is None or self._ranked[:2] != (self._version, now):
+            by_arrival = self.config.order is Order.ARRIVAL
+            ranking = (ArrivalRanking if by_arrival else Ranking)(self._state, now)
+            self._ranked = (self._version, now, ranking)
+        return self._ranked[2]
 
     def _plan(self, now: float) -> Plan:
         """The plan for this state and instant, made once."""
