@@ -21,10 +21,12 @@ from queueapi.errors import Conflict, FieldError, Invalid, MalformedRequest, Pro
 from queueapi.groups import account_routes, member_routes
 from queueapi.groups import routes as groups
 from queueapi.jobs import (
+    control_routes,
     log_routes,
     queue_routes,
     scheduler_routes,
     suspension_routes,
+    task_routes,
     workflow_routes,
 )
 from queueapi.jobs import routes as jobs
@@ -117,12 +119,14 @@ def mount_routers(app: FastAPI) -> None:
     # The busiest first: routes are tried in order.
     for module in (
         jobs,
+        control_routes,
         log_routes,
         queue_routes,
         scheduler_routes,
         suspension_routes,
         queues,
         workflow_routes,
+        task_routes,
         auth,
         account_routes,
         token_routes,

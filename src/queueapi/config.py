@@ -98,6 +98,7 @@ class Settings(BaseSettings):
     max_script_bytes: Count = 1024**2
     max_batch_jobs: Count = 10_000
     max_priority_factor: float = Field(2.0, gt=0, allow_inf_nan=False)
+    max_array_tasks: int = Field(100_000, ge=1, le=1_000_000)
     idempotency_hours: Count = 24
 
     # The scheduler

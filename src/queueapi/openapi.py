@@ -76,6 +76,10 @@ LOG_END = {
 TEXT, WHOLE = {"type": "string"}, {"type": "integer", "minimum": 0}
 HEADERS: dict[str, tuple[str, Node]] = {
     "Accept-Ranges": ("A Range is understood", TEXT),
+    "Content-Location": (
+        "Where more is known of it",
+        {"type": "string", "format": "uri-reference"},
+    ),
     "Content-Range": ("Which bytes these are, and of how many", TEXT),
     "ETag": ("The job's version, for If-None-Match and If-Match", TEXT),
     "Idempotency-Replayed": ("true: the key came before, and this is that job", TEXT),
@@ -112,6 +116,7 @@ ANSWER_HEADERS = {
     "suspend_job": {"200": ["ETag"], "202": ["ETag"]},
     "resume_job": {"202": ["ETag"]},
     "change_job_priority": {"200": ["ETag"]},
+    "get_task": {"200": ["Content-Location", "ETag"]},
     "get_job_logs": {
         "200": ["Accept-Ranges", "X-Log-Offset", "X-Log-Size"],
         "206": ["Accept-Ranges", "Content-Range", "X-Log-Offset", "X-Log-Size"],
@@ -123,7 +128,7 @@ LINKS: dict[tuple[str, str], tuple[str, str, str]] = {
         "job_id",
         "$response.body#/id",
         "get_job get_job_logs list_job_events hold_job release_job change_job_priority "
-        "suspend_job resume_job cancel_job requeue_job",
+        "suspend_job resume_job cancel_job requeue_job list_tasks",
     ),
     ("submit_workflow", "201"): (
         "workflow_id",
@@ -131,6 +136,7 @@ LINKS: dict[tuple[str, str], tuple[str, str, str]] = {
         "get_workflow cancel_workflow",
     ),
     ("list_workflows", "200"): ("cursor", "$response.body#/next", "list_workflows"),
+    ("list_tasks", "200"): ("cursor", "$response.body#/next", "list_tasks"),
     ("list_jobs", "200"): ("cursor", "$response.body#/next", "list_jobs"),
     ("get_queue", "200"): ("cursor", "$response.body#/next", "get_queue"),
     ("list_nodes", "200"): ("cursor", "$response.body#/next", "list_nodes"),

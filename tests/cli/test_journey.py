@@ -76,6 +76,20 @@ def test_a_shape_reaches_the_job_and_is_shown(ada: Cli) -> None:
     ada.run("cancel", job["id"])
 
 
+def test_an_array(ada: Cli) -> None:
+    script = 'test "$SLURM_ARRAY_TASK_ID" != 8 || exec sleep 600; echo "task $SLURM_ARRAY_TASK_ID"'
+    array = ada.submit(script, "--array", "1-5:2,8")
+    assert ada.run("cancel", array, "--tasks", "8").stdout.startswith(f"{array} ")
+    assert ada.run("wait", array, expect=202).stdout == f"{array} cancelled\n"
+    shown = ada.run("status", array).stdout
+    assert re.search(r"^array +1-5:2,8$", shown, re.MULTILINE)
+    assert re.search(r"^tasks +3 completed, 1 cancelled$", shown, re.MULTILINE)
+    assert ada.run("logs", array, "--task", 3).stdout == "task 3\n"
+    done = ada.run("tasks", array, "--status", "completed").stdout.splitlines()
+    assert [line.split()[0] for line in done] == ["INDEX", "1", "3", "5"]
+    assert "no array" in ada.run("tasks", done[1].split()[1], expect=1).stderr
+
+
 def test_holding_and_priority(ada: Cli) -> None:
     # Nothing else asks for as many CPUs, so that the second job waits for the first.
     first = ada.submit("sleep 600", "--cpus", "8")

@@ -84,6 +84,18 @@ def test_queues(sdk: Client) -> None:
             refused()
 
 
+def test_arrays(sdk: Client) -> None:
+    array = sdk.submit("echo $QUEUEAPI_ARRAY_TASK_ID", array="3-5", memory_gb=0.1)
+    assert array.array is not None and array.array.tasks.queued == 3
+    assert sdk.wait(array.id).status == "completed"
+    assert [task.array_index for task in sdk.tasks(array.id, limit=2)] == [3, 4, 5]
+    assert [task.array_index for task in sdk.tasks(array.id, indices="4-9")] == [4, 5]
+    assert sdk.logs(sdk.task(array.id, 4).id).data == b"4\n"
+    assert sdk.requeue(array.id, "4").status == "running"
+    done = sdk.wait(array.id)
+    assert done.array is not None and done.array.tasks.completed == 3
+
+
 def test_list_goes_through_all_pages(sdk: Client) -> None:
     ids = sdk.submit_many([{"script": "true", "tags": ["many"], "memory_gb": 0.1}] * 7)
     found = [job.id for job in sdk.list(tag="many", limit=3)]

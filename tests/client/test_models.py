@@ -8,6 +8,7 @@ from queueapi.client import models, nodes
 from queueapi.clusters import reservation_schemas as reservations
 from queueapi.clusters import schemas as clusters
 from queueapi.groups import schemas as groups
+from queueapi.jobs import array_schemas as arrays
 from queueapi.jobs import dependency_schemas as dependencies
 from queueapi.jobs import scheduler_status as scheduler
 from queueapi.jobs import schemas as jobs
@@ -23,6 +24,8 @@ PAIRS: list[tuple[type[BaseModel], type[BaseModel]]] = [
     (models.WorkflowDependency, workflows.WorkflowDependency),
     (models.WorkflowMember, workflows.WorkflowMember),
     (models.Workflow, workflows.WorkflowDocument),
+    (models.Array, arrays.Array),
+    (models.JobCounts, arrays.TaskCounts),
     (models.Attempt, jobs.AttemptDocument),
     (models.NodeShare, jobs.NodeShare),
     (models.Usage, jobs.Usage),

@@ -1,5 +1,6 @@
 """A run's environment."""
 
+from queueapi.executors.base import ArrayTask
 from queueapi.executors.environment import build_environment, encode_environment
 from tests.executors.contract import make_run
 
@@ -40,3 +41,17 @@ def test_slurms_words_are_the_users_to_change_and_do_not_call_for_srun() -> None
     environment = _build(environment={"SLURM_NTASKS": "9", "QUEUEAPI_NODES": "elsewhere"})
     assert (environment["SLURM_NTASKS"], environment["QUEUEAPI_NODES"]) == ("9", "")
     assert environment.keys().isdisjoint({"SLURM_JOB_ID", "SLURM_JOBID", "SLURM_NODELIST"})
+
+
+def test_a_task_of_an_array_knows_which_it_is_in_our_words_and_slurms() -> None:
+    own = {"SLURM_ARRAY_TASK_ID": "0", "QUEUEAPI_ARRAY_TASK_ID": "0", "JOB_ID": "mine"}
+    environment = _build(environment=own, array_task=ArrayTask(12, 7, 4, 1, 10))
+    for prefix in ("QUEUEAPI", "SLURM"):
+        found = [environment[f"{prefix}_ARRAY_{name}"] for name in ("JOB_ID", "TASK_ID")]
+        assert found == ["12", "7"]
+        assert environment[f"{prefix}_ARRAY_TASK_COUNT"] == "4"
+    assert environment["SLURM_ARRAY_TASK_MIN"] == "1"
+    assert environment["SLURM_ARRAY_TASK_MAX"] == "10"
+    # What any script may use for something else is only a default.
+    assert (environment["JOB_ID"], environment["TASK_ID"]) == ("mine", "7")
+    assert not any("ARRAY" in name or name == "TASK_ID" for name in _build())

@@ -14,6 +14,8 @@ from queueapi.cli.quantities import moment
 from queueapi.client import Client, Job, QueueApiError
 
 JobId = Annotated[int, typer.Argument(metavar="ID", min=1)]
+TASKS_HELP = "Of an array: only these, as in 3-5,9"
+Tasks = Annotated[str | None, typer.Option("--tasks", metavar="INDICES", help=TASKS_HELP)]
 JobIds = Annotated[list[int], typer.Argument(metavar="ID...", min=1)]
 
 
@@ -62,6 +64,22 @@ def status(connection: Connection, job_id: JobId) -> None:
     connection.out.result(job, views.job(job))
 
 
+def tasks(
+    connection: Connection,
+    array_id: Annotated[int, typer.Argument(metavar="ARRAY", min=1)],
+    status: Annotated[
+        list[str] | None, typer.Option("--status", "-s", help="May be repeated")
+    ] = None,
+    indices: Annotated[str | None, typer.Option("--indices", help="Only these: 3-5,9")] = None,
+) -> None:
+    """List the tasks of an array, by index."""
+    filters = {"status": status, "indices": indices, "limit": 1000}
+    given = {key: value for key, value in filters.items() if value}
+    with connection.client() as client:
+        found = list(client.tasks(array_id, **given))
+    connection.out.result(found, views.tasks(found))
+
+
 def events(connection: Connection, job_id: JobId) -> None:
     """Show what happened to a job, in order."""
     with connection.client() as client:
@@ -87,24 +105,24 @@ def queue(
     connection.out.result(page, views.queue(page))
 
 
-def cancel(connection: Connection, job_ids: JobIds) -> None:
+def cancel(connection: Connection, job_ids: JobIds, tasks: Tasks = None) -> None:
     """Cancel jobs, with all their processes."""
-    _each(connection, job_ids, Client.cancel)
+    _each(connection, job_ids, lambda client, job_id: client.cancel(job_id, tasks))
 
 
-def hold(connection: Connection, job_ids: JobIds) -> None:
+def hold(connection: Connection, job_ids: JobIds, tasks: Tasks = None) -> None:
     """Keep queued jobs from starting."""
-    _each(connection, job_ids, Client.hold)
+    _each(connection, job_ids, lambda client, job_id: client.hold(job_id, tasks))
 
 
-def release(connection: Connection, job_ids: JobIds) -> None:
+def release(connection: Connection, job_ids: JobIds, tasks: Tasks = None) -> None:
     """Let held jobs start."""
-    _each(connection, job_ids, Client.release)
+    _each(connection, job_ids, lambda client, job_id: client.release(job_id, tasks))
 
 
-def requeue(connection: Connection, job_ids: JobIds) -> None:
+def requeue(connection: Connection, job_ids: JobIds, tasks: Tasks = None) -> None:
     """Run jobs anew, from the start."""
-    _each(connection, job_ids, Client.requeue)
+    _each(connection, job_ids, lambda client, job_id: client.requeue(job_id, tasks))
 
 
 def suspend(connection: Connection, job_ids: JobIds) -> None:

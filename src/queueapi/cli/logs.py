@@ -26,10 +26,15 @@ def logs(
     ] = None,
     offset: Annotated[int, typer.Option("--offset", min=0, help="From this byte on")] = 0,
     attempt: Annotated[int | None, typer.Option("--attempt", min=1)] = None,
+    task: Annotated[
+        int | None, typer.Option("--task", min=0, metavar="INDEX", help="Of an array")
+    ] = None,
 ) -> None:
     """Print what a job wrote."""
     stream = "stderr" if stderr else "stdout"
     with connection.client(waits=follow) as client:
+        if task is not None:
+            job_id = client.task(job_id, task).id
         position = offset
         if tail is not None or not follow:
             for chunk in stored(client, job_id, stream, attempt, offset, tail):

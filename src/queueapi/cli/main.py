@@ -46,6 +46,7 @@ COMMANDS = {
     "status": Lazy(
         "queueapi.cli.jobs:status", "Show a job: how it stands, why, and when it will start."
     ),
+    "tasks": Lazy("queueapi.cli.jobs:tasks", "List the tasks of an array, by index."),
     "logs": Lazy("queueapi.cli.logs:logs", "Print what a job wrote."),
     "wait": Lazy(
         "queueapi.cli.wait:wait",

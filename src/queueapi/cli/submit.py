@@ -1,5 +1,7 @@
 """`submit`: a job, and its id."""
 
+from typing import Annotated
+
 import typer
 
 from queueapi.cli.connection import Connection
@@ -7,10 +9,21 @@ from queueapi.cli.job_options import JobOptions, Script
 
 
 def submit(
-    context: typer.Context, connection: Connection, job: JobOptions, script: Script = None
+    context: typer.Context,
+    connection: Connection,
+    job: JobOptions,
+    script: Script = None,
+    array: Annotated[
+        str | None,
+        typer.Option(
+            "--array", "-a", metavar="INDICES", help="A task for each: 0-9, 1,3,5-9:2, 0-99%10"
+        ),
+    ] = None,
 ) -> None:
     """Submit a job; prints its id."""
     text, fields = job.script(context, script), job.fields()
+    if array is not None:
+        fields["array"] = array
     with connection.client() as client:
         submitted = client.submit(text, idempotency_key=job.idempotency_key, **fields)
     connection.out.result(submitted, str(submitted.id))

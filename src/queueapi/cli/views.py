@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from queueapi.cli.output import Table
 from queueapi.cli.quantities import local_time, span
 from queueapi.client.models import (
+    ENDED,
     Document,
     Event,
     GroupSummary,
@@ -27,7 +28,7 @@ def jobs(found: Iterable[Job]) -> Table:
             str(job.id),
             job.name,
             job.status,
-            job.reason or "",
+            job.reason or _progress(job),
             job.user,
             job.group,
             _cpus(job.nodes, job.cpu_cores),
@@ -42,6 +43,35 @@ def jobs(found: Iterable[Job]) -> Table:
 
 def _cpus(nodes: int, count: int) -> str:
     return f"{nodes}×{count}" if nodes > 1 else str(count)
+
+
+def _counts(job: Job) -> dict[str, int]:
+    """An array's tasks by status; the statuses that no task has are left out."""
+    found = job.array.tasks.model_dump() if job.array else {}
+    return {status: count for status, count in found.items() if count}
+
+
+def _progress(job: Job) -> str:
+    if job.array is None:
+        return ""
+    ended = sum(count for status, count in _counts(job).items() if status in ENDED)
+    return f"{ended}/{job.array.task_count} ended"
+
+
+def tasks(found: Iterable[Job]) -> Table:
+    rows = [
+        (
+            str(task.array_index),
+            str(task.id),
+            task.status,
+            task.reason or "",
+            "" if task.exit_code is None else str(task.exit_code),
+            local_time(task.started_at),
+            local_time(task.completed_at),
+        )
+        for task in found
+    ]
+    return Table(("INDEX", "ID", "STATUS", "REASON", "EXIT", "STARTED", "ENDED"), rows)
 
 
 def _gpus(count: int, kind: str | None) -> str:
@@ -65,7 +95,10 @@ def job(found: JobDetail) -> Table:
     rows = [
         ("id", str(found.id)),
         ("name", found.name),
+        ("array", found.array.indices if found.array else ""),
+        ("task of", f"array {found.array_id}, index {found.array_index}" if found.array_id else ""),
         ("status", found.status),
+        ("tasks", ", ".join(f"{count} {status}" for status, count in _counts(found).items())),
         ("reason", found.reason or ""),
         ("that is", found.reason_message or ""),
         ("exit code", "" if found.exit_code is None else str(found.exit_code)),

@@ -3,7 +3,8 @@
 from queueapi.client._http import base_url
 from queueapi.client.asynchronous import AsyncClient
 from queueapi.client.errors import NotAQueueApi, QueueApiError, ServerUnreachable
-from queueapi.client.models import Job, JobDetail, LogChunk, LogPart, TokenPair, Workflow
+from queueapi.client.log_parts import LogChunk, LogPart
+from queueapi.client.models import Job, JobDetail, TokenPair, Workflow
 from queueapi.client.sync import Client
 
 __all__ = [

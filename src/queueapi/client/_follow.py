@@ -9,7 +9,8 @@ from queueapi.client._flows import Emit, Flow, Now, Open, Read, exchange, next_c
 from queueapi.client._requests import Answer
 from queueapi.client._retries import Lost, Retries
 from queueapi.client._sse import EventReader, ServerEvent
-from queueapi.client.models import JobDetail, LogChunk
+from queueapi.client.log_parts import LogChunk
+from queueapi.client.models import JobDetail
 
 PART = 1024**2  # bytes of an ended attempt's log fetched at once
 

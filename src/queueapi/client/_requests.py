@@ -9,6 +9,7 @@ from urllib.parse import quote
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from queueapi.client.errors import NotAQueueApi, QueueApiError
+from queueapi.client.log_parts import LogPart
 from queueapi.client.models import (
     Document,
     Event,
@@ -16,7 +17,6 @@ from queueapi.client.models import (
     GroupSummary,
     Job,
     JobDetail,
-    LogPart,
     Member,
     Profile,
     Queue,
@@ -191,20 +191,37 @@ def page(path: str, params: Mapping[str, Any], cursor: str | None) -> Request[Pa
     return Request("GET", path, _reader(Page), params=asked, repeatable=True)
 
 
-def cancel(job_id: int) -> Request[Job]:
-    return Request("DELETE", f"/api/jobs/{job_id}", _reader(Job), repeatable=True)
+def _control(
+    job_id: int, verb: str, tasks: str | None, *, method: str = "POST", repeatable: bool = False
+) -> Request[Job]:
+    return Request(
+        method,
+        f"/api/jobs/{job_id}{verb}",
+        _reader(Job),
+        params=_given(tasks=tasks),
+        repeatable=repeatable,
+        timeout=4 * ANSWER_SECONDS,  # an array may have very many tasks
+    )
 
 
-def hold(job_id: int) -> Request[Job]:
-    return Request("POST", f"/api/jobs/{job_id}/hold", _reader(Job), repeatable=True)
+def cancel(job_id: int, tasks: str | None = None) -> Request[Job]:
+    return _control(job_id, "", tasks, method="DELETE", repeatable=True)
 
 
-def release(job_id: int) -> Request[Job]:
-    return Request("POST", f"/api/jobs/{job_id}/release", _reader(Job))
+def hold(job_id: int, tasks: str | None = None) -> Request[Job]:
+    return _control(job_id, "/hold", tasks, repeatable=True)
 
 
-def requeue(job_id: int) -> Request[Job]:
-    return Request("POST", f"/api/jobs/{job_id}/requeue", _reader(Job))
+def release(job_id: int, tasks: str | None = None) -> Request[Job]:
+    return _control(job_id, "/release", tasks)
+
+
+def requeue(job_id: int, tasks: str | None = None) -> Request[Job]:
+    return _control(job_id, "/requeue", tasks)
+
+
+def task(array_id: int, index: int) -> Request[Job]:
+    return Request("GET", f"/api/jobs/{array_id}/tasks/{index}", _reader(Job), repeatable=True)
 
 
 def suspend(job_id: int) -> Request[Job]:

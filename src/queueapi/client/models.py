@@ -4,7 +4,6 @@ These mirror the server's documents (a test holds them to it) without the server
 are read tolerantly: a field or a status that a newer server adds is kept, not refused.
 """
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +14,27 @@ ENDED = frozenset({"completed", "failed", "cancelled"})
 
 class Document(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
+
+
+class JobCounts(Document):
+    """How many jobs, or tasks of an array, are in each state."""
+
+    queued: int
+    starting: int
+    running: int
+    suspended: int
+    completed: int
+    failed: int
+    cancelled: int
+
+
+class Array(Document):
+    """What makes a job an array: its tasks run, each a job of its own."""
+
+    indices: str  # as in "0-99%10"
+    task_count: int
+    task_limit: int | None  # how many may run at once
+    tasks: JobCounts
 
 
 class Job(Document):
@@ -57,6 +77,9 @@ class Job(Document):
     estimated_cost: float
     actual_cost: float | None
     actual_hours: float | None
+    array_id: int | None  # the array that it is a task of
+    array_index: int | None
+    array: Array | None  # if it is an array itself
     version: int  # grows with each change
 
     @property
@@ -145,18 +168,6 @@ class JobDetail(Job):
     stderr_tail: str
 
 
-class JobCounts(Document):
-    """How many jobs are in each state."""
-
-    queued: int
-    starting: int
-    running: int
-    suspended: int
-    completed: int
-    failed: int
-    cancelled: int
-
-
 class WorkflowSummary(Document):
     """`status`: queued, running, completed, failed or cancelled."""
 
@@ -212,6 +223,8 @@ class Event(Document):
 class QueueEntry(Document):
     position: int | None
     job_id: int
+    array_id: int | None
+    array_index: int | None
     name: str
     user: str
     group: str
@@ -369,22 +382,3 @@ class Member(Document):
     shares: int | None
     created_at: datetime
     approved_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class LogPart:
-    """Part of a log: its bytes, where they begin, and how long the log was then."""
-
-    data: bytes
-    offset: int
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class LogChunk:
-    """A piece of a live log: `data` begins at byte `offset` of that attempt's stream."""
-
-    stream: str
-    attempt: int
-    offset: int
-    data: bytes

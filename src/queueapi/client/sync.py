@@ -8,14 +8,13 @@ from queueapi.client import _flows, _requests
 from queueapi.client import nodes as _nodes
 from queueapi.client._follow import follow
 from queueapi.client._sync_driver import SyncDriver
+from queueapi.client.log_parts import LogChunk, LogPart
 from queueapi.client.models import (
     Event,
     Group,
     GroupSummary,
     Job,
     JobDetail,
-    LogChunk,
-    LogPart,
     Member,
     Profile,
     Queue,
@@ -63,7 +62,7 @@ class Client(SyncDriver):
     # Jobs
 
     def submit(self, script: str, *, idempotency_key: str | None = None, **fields: Any) -> Job:
-        """Submit a job; `fields` are the API's (cpu_cores, memory_gb, estimated_hours, ...)."""
+        """Submit a job; `fields` are the API's (cpu_cores, memory_gb, array, ...)."""
         key = idempotency_key or uuid.uuid4().hex
         return self._do(_requests.submit({"script": script, **fields}, key))
 
@@ -86,17 +85,27 @@ class Client(SyncDriver):
         created_before."""
         return self._iterate(_flows.pages("/api/jobs", filters, _requests.as_jobs, self.patience))
 
-    def cancel(self, job_id: int) -> Job:
-        return self._do(_requests.cancel(job_id))
+    def tasks(self, array_id: int, **filters: Any) -> Iterator[Job]:
+        """The tasks of an array, by rising index. Filters: status, indices (as in "3-5,9")."""
+        path = f"/api/jobs/{array_id}/tasks"
+        return self._iterate(_flows.pages(path, filters, _requests.as_jobs, self.patience))
 
-    def hold(self, job_id: int) -> Job:
-        return self._do(_requests.hold(job_id))
+    def task(self, array_id: int, index: int) -> Job:
+        """The task of an array with this index: a job, with an id and logs of its own."""
+        return self._do(_requests.task(array_id, index))
 
-    def release(self, job_id: int) -> Job:
-        return self._do(_requests.release(job_id))
+    def cancel(self, job_id: int, tasks: str | None = None) -> Job:
+        """`tasks`: of an array, those of these indices only, as in "3-5,9"."""
+        return self._do(_requests.cancel(job_id, tasks))
 
-    def requeue(self, job_id: int) -> Job:
-        return self._do(_requests.requeue(job_id))
+    def hold(self, job_id: int, tasks: str | None = None) -> Job:
+        return self._do(_requests.hold(job_id, tasks))
+
+    def release(self, job_id: int, tasks: str | None = None) -> Job:
+        return self._do(_requests.release(job_id, tasks))
+
+    def requeue(self, job_id: int, tasks: str | None = None) -> Job:
+        return self._do(_requests.requeue(job_id, tasks))
 
     def suspend(self, job_id: int) -> Job:
         """Stop a running job where it is; it is `suspended` when all its processes stand still."""

@@ -8,7 +8,7 @@ import structlog
 from sqlalchemy import Row
 
 from queueapi import metrics
-from queueapi.executors.base import Executor, ExecutorUnavailable, LaunchRefused, Run
+from queueapi.executors.base import ArrayTask, Executor, ExecutorUnavailable, LaunchRefused, Run
 
 log = structlog.get_logger(__name__)
 
@@ -28,7 +28,14 @@ def run_of(row: Row[Any]) -> Run:
         time_limit=row.time_limit,
         nodes=tuple(share["node"] for share in row.shares) if row.shares else (row.node,),
         tasks=row.tasks,
+        array_task=_array_task(row),
     )
+
+
+def _array_task(row: Row[Any]) -> ArrayTask | None:
+    if row.array_id is None:
+        return None
+    return ArrayTask(row.array_id, row.array_index, row.task_count, row.min_index, row.max_index)
 
 
 class Launcher:

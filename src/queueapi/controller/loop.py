@@ -29,6 +29,7 @@ from queueapi.db.session import Database, is_away
 from queueapi.executors.base import Executor, ExecutorUnavailable
 from queueapi.jobs import attempts, estimates, suspension
 from queueapi.jobs.changes import ChangeFeed
+from queueapi.jobs.lifecycle import lock
 from queueapi.jobs.models import STOPPING
 from queueapi.scheduling import Plan, Start
 
@@ -244,6 +245,8 @@ class _Turn:
         if news.changes_jobs() or remote_ids:
             async with self._database.transaction() as session:
                 await self._lead.fence(session)
+                if news.is_of_several_kinds():
+                    await lock(session, news.moves())
                 await attempts.record_remote_ids(session, remote_ids)
                 await attempts.record_running(session, news.running)
                 words = suspension.GIVES_BACK if news.gives_back else suspension.KEEPS

@@ -46,9 +46,10 @@ _COLUMNS = """
 SELECT j.id, j.user_id, j.group_id, j.state, j.held, j.intent, j.cpu_cores, j.memory_mb,
        j.gpu_count, j.gpu_type, j.nodes, j."constraint", j.exclusive, j.reservation,
        j.time_limit, j.queue, j.base_priority, j.retries, j.max_retries,
-       CASE WHEN j.unmet_dependencies > 0 THEN ARRAY(
+       CASE WHEN coalesce(p.unmet_dependencies, j.unmet_dependencies) > 0 THEN ARRAY(
            SELECT depends_on FROM job_dependencies d
-           WHERE d.job_id = j.id AND d.state <> 'satisfied' ORDER BY depends_on LIMIT 100
+           WHERE d.job_id = coalesce(j.array_id, j.id) AND d.state <> 'satisfied'
+           ORDER BY depends_on LIMIT 100
        ) END AS depends_on,
        extract(epoch FROM j.queued_at)::float8 AS queued_at,
        coalesce(extract(epoch FROM j.eligible_at), 0)::float8 AS eligible_at,
@@ -58,13 +59,16 @@ SELECT j.id, j.user_id, j.group_id, j.state, j.held, j.intent, j.cpu_cores, j.me
        coalesce(a.memory_mb, CAST(j.nodes AS bigint) * j.memory_mb) AS held_memory_mb,
        coalesce(a.gpus, j.nodes * j.gpu_count) AS held_gpus, a.remote_id, a.started_at,
        a.created_at AS attempt_created_at, a.suspended_at, a.suspended_seconds,
-       a.released_at, a.released_seconds
-FROM jobs j LEFT JOIN attempts a
+       a.released_at, a.released_seconds, j.array_id, r.task_limit
+FROM jobs j LEFT JOIN jobs p ON p.id = j.array_id LEFT JOIN arrays r ON r.id = j.array_id
+LEFT JOIN attempts a
     ON a.job_id = j.id AND a.number = j.attempts AND j.state IN ('starting', 'running', 'suspended')
 """
-_CHANGED = text(_COLUMNS + "WHERE j.id = ANY(:ids)")
+# The record of an array never runs: its tasks do, once what it waits for has come.
+_CHANGED = text(_COLUMNS + "WHERE j.id = ANY(:ids) AND j.array_indices IS NULL")
 _ACTIVE = text(
-    _COLUMNS + "WHERE j.state IN ('queued', 'starting', 'running', 'suspended') ORDER BY j.id"
+    _COLUMNS + "WHERE j.state IN ('queued', 'starting', 'running', 'suspended') "
+    "AND j.array_indices IS NULL ORDER BY j.id"
 )
 
 
@@ -94,6 +98,7 @@ class Placed:
     suspended_seconds: float = 0.0  # and did before
     released_at: datetime | None = None  # it has given back its resources since then
     released_seconds: float = 0.0  # and had before
+    array_id: int | None = None
 
     @property
     def waits_to_go_on(self) -> bool:
@@ -248,6 +253,8 @@ class Mirror:
             queue=row.queue,
             depends_on=tuple(row.depends_on or ()),
             reservation=self.reservations.usable(row.reservation, row.user_id, row.group_id),
+            array_id=row.array_id,
+            array_limit=row.task_limit,
         )
         return self._expectations.wait(job)
 
@@ -287,6 +294,7 @@ class Mirror:
             suspended_seconds=row.suspended_seconds,
             released_at=row.released_at,
             released_seconds=row.released_seconds,
+            array_id=row.array_id,
         )
         self.placed[placed.key] = placed
         self._keys[row.id] = placed.key
@@ -319,6 +327,7 @@ class Mirror:
             time_limit=row.time_limit,
             started_at=since.timestamp() + row.suspended_seconds,  # as if it had begun later
             queue=row.queue,
+            array_id=row.array_id,
         )
         if row.suspended_at is None:
             self.scheduler.apply(JobStarted(self._expectations.run(running)))

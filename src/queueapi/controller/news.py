@@ -16,6 +16,7 @@ from queueapi.controller.settlement import (
     Suspended,
 )
 from queueapi.jobs.attempts import ClosedAttempt
+from queueapi.jobs.models import JobState
 
 log = structlog.get_logger(__name__)
 
@@ -51,6 +52,17 @@ class News:
     def changes_jobs(self) -> bool:
         changes = (self.running, self.suspended, self.resumed, self.released, self.closed)
         return any(changes)
+
+    def is_of_several_kinds(self) -> bool:
+        """So that several transitions follow, and all jobs are to be locked before the first."""
+        return sum(map(bool, (self.running, self.suspended, self.resumed, self.closed))) > 1
+
+    def moves(self) -> dict[int, JobState]:
+        """The jobs that move, and whereto."""
+        began = [*self.running.values(), *self.resumed.values()]
+        moves = {job_id: JobState.RUNNING for job_id, _ in began}
+        moves |= {job_id: JobState.SUSPENDED for job_id, _ in self.suspended.values()}
+        return moves | {c.transition.job_id: c.transition.to for c in self.closed}
 
     def tell(self) -> None:
         """Metrics and log of what was committed."""

@@ -222,4 +222,5 @@ def _close(
         peak_memory_mb=peak_memory_mb,
         cpu_seconds=cpu_seconds,
         released_seconds=placed.released_until(ended_at) if ended_at else 0.0,
+        array_id=placed.array_id,
     )

@@ -46,6 +46,17 @@ class Stream(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class ArrayTask:
+    """Which task of which array a run is; all of it reaches the script's environment."""
+
+    array_id: int  # the job id of the whole array
+    index: int
+    count: int  # tasks of the array
+    min_index: int
+    max_index: int
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """One attempt of a job: everything an executor needs to start it."""
 
@@ -63,6 +74,7 @@ class Run:
     time_limit: float  # seconds of wall time, not counting those in which it is suspended
     nodes: tuple[str, ...] = ()  # all of its nodes; the script starts on the first
     tasks: int = 1  # that the script means to start, over all nodes
+    array_task: ArrayTask | None = None  # which task of an array it is, if any
 
     def __post_init__(self) -> None:
         check_key(self.key)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from queueapi.executors.base import LaunchRefused, Run
+from queueapi.executors.base import ArrayTask, LaunchRefused, Run
 
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 RESERVED_PREFIX: Final = "QUEUEAPI_"
@@ -48,6 +48,7 @@ def build_environment(
         "LOGNAME": user,
         "OMP_NUM_THREADS": cpus,
         **_slurm_words(run),
+        **_plain_names(run.array_task),
     }
     for name, value in run.environment.items():
         if not name.startswith(RESERVED_PREFIX):
@@ -61,6 +62,7 @@ def build_environment(
         "QUEUEAPI_NODES": ",".join(run.nodes),
         "QUEUEAPI_NODE_COUNT": str(max(len(run.nodes), 1)),
         "QUEUEAPI_TASKS": str(run.tasks),
+        **_array_names(run.array_task),
     }
     if input_path is not None:
         environment["QUEUEAPI_INPUT"] = input_path
@@ -86,6 +88,27 @@ def _slurm_words(run: Run) -> dict[str, str]:
         "SLURM_PROCID": "0",
         "SLURM_LOCALID": "0",
         "SLURM_NODEID": "0",
+    }
+
+
+def _plain_names(task: ArrayTask | None) -> dict[str, str]:
+    """Names that jobs may well use for themselves, and that are theirs then."""
+    return {} if task is None else {"JOB_ID": str(task.array_id), "TASK_ID": str(task.index)}
+
+
+def _array_names(task: ArrayTask | None) -> dict[str, str]:
+    """Ours, and Slurm's, so that scripts which were written for it run."""
+    if task is None:
+        return {}
+    return {
+        "QUEUEAPI_ARRAY_JOB_ID": str(task.array_id),
+        "QUEUEAPI_ARRAY_TASK_ID": str(task.index),
+        "QUEUEAPI_ARRAY_TASK_COUNT": str(task.count),
+        "SLURM_ARRAY_JOB_ID": str(task.array_id),
+        "SLURM_ARRAY_TASK_ID": str(task.index),
+        "SLURM_ARRAY_TASK_COUNT": str(task.count),
+        "SLURM_ARRAY_TASK_MIN": str(task.min_index),
+        "SLURM_ARRAY_TASK_MAX": str(task.max_index),
     }
 
 

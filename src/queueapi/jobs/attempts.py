@@ -57,6 +57,7 @@ class ClosedAttempt:
     peak_memory_mb: float | None = None
     cpu_seconds: float | None = None
     released_seconds: float = 0.0  # in which it held nothing
+    array_id: int | None = None  # that the job is a task of
 
     @property
     def seconds(self) -> float:
@@ -70,7 +71,15 @@ class ClosedAttempt:
 _new_json = TypeAdapter(list[NewAttempt])
 _closed_json = TypeAdapter(list[dict[str, Any]])
 _IDS = text("SELECT nextval('attempts_id_seq') FROM generate_series(1, :count)")
-_OPEN = text("""
+# A task's texts are those of its array.
+_TEXTS = """
+    t.script, t.env, t.input_data::text AS input_data,
+    j.array_id, j.array_index, r.task_count, r.min_index, r.max_index
+"""
+_JOIN_TEXTS = """
+JOIN jobs t ON t.id = coalesce(j.array_id, j.id) LEFT JOIN arrays r ON r.id = j.array_id
+"""
+_OPEN = text(f"""
 WITH opened AS (
     INSERT INTO attempts (id, job_id, number, epoch, cluster, node, gpu_indices, shares,
         cpus, memory_mb, gpus, launch_key)
@@ -87,18 +96,17 @@ WITH opened AS (
     RETURNING id, job_id, cluster, node, gpu_indices, shares, cpus, launch_key
 )
 SELECT o.id AS attempt_id, o.launch_key, o.job_id, o.cluster, o.node, o.gpu_indices, o.shares,
-       o.cpus AS held_cpus, j.user_id, j.script, j.env,
-       j.input_data::text AS input_data, j.nodes, j.tasks, j.exclusive, j.cpu_cores, j.memory_mb,
-       j.time_limit, extract(epoch FROM now() - j.queued_at)::float8 AS waited
-FROM opened o JOIN jobs j ON j.id = o.job_id
-""")
-_LAUNCHABLE = text("""
+       o.cpus AS held_cpus, j.user_id, j.nodes, j.tasks, j.exclusive, j.cpu_cores, j.memory_mb,
+       j.time_limit, {_TEXTS}, extract(epoch FROM now() - j.queued_at)::float8 AS waited
+FROM opened o JOIN jobs j ON j.id = o.job_id {_JOIN_TEXTS}
+""")  # noqa: S608 - the texts are ours
+_LAUNCHABLE = text(f"""
 SELECT a.id AS attempt_id, a.launch_key, a.job_id, a.cluster, a.node, a.gpu_indices, a.shares,
-       a.cpus AS held_cpus, j.user_id, j.script, j.env,
-       j.input_data::text AS input_data, j.nodes, j.tasks, j.exclusive, j.cpu_cores, j.memory_mb,
-       j.time_limit
-FROM attempts a JOIN jobs j ON j.id = a.job_id WHERE a.id = ANY(:ids) AND a.ended_at IS NULL
-""")
+       a.cpus AS held_cpus, j.user_id, j.nodes, j.tasks, j.exclusive, j.cpu_cores, j.memory_mb,
+       j.time_limit, {_TEXTS}
+FROM attempts a JOIN jobs j ON j.id = a.job_id {_JOIN_TEXTS}
+WHERE a.id = ANY(:ids) AND a.ended_at IS NULL
+""")  # noqa: S608
 _RECORD = text("""
 UPDATE attempts SET remote_id = r.remote_id
 FROM unnest(CAST(:keys AS text[]), CAST(:remote_ids AS text[])) AS r(key, remote_id)
@@ -126,6 +134,15 @@ FROM json_to_recordset(CAST(:rows AS json)) AS c(
     peak_memory_mb float8, cpu_seconds float8)
 WHERE attempts.id = c.attempt_id AND attempts.ended_at IS NULL
 RETURNING attempts.id
+""")
+_ADD_USE = text("""
+UPDATE arrays SET
+    cpu_minutes = arrays.cpu_minutes + u.cpu, gpu_minutes = arrays.gpu_minutes + u.gpu,
+    memory_gb_minutes = arrays.memory_gb_minutes + u.memory
+FROM (SELECT id, sum(cpu) AS cpu, sum(gpu) AS gpu, sum(memory) AS memory
+      FROM unnest(CAST(:ids AS bigint[]), CAST(:cpu AS float8[]), CAST(:gpu AS float8[]),
+                  CAST(:memory AS float8[])) AS c(id, cpu, gpu, memory) GROUP BY id) u
+WHERE arrays.id = u.id
 """)
 
 
@@ -214,7 +231,21 @@ async def close_attempts(
     costs = {c.attempt_id: c.cost for c in charges}
     await transition(session, [replace(c.transition, cost=costs.get(c.attempt_id)) for c in fresh])
     await charge(session, charges)
+    arrays = {c.attempt_id: c.array_id for c in fresh if c.array_id is not None}
+    await _add_use(session, [(arrays[c.attempt_id], c) for c in charges if c.attempt_id in arrays])
     return charges
+
+
+async def _add_use(session: AsyncSession, charges: Sequence[tuple[int, Charge]]) -> None:
+    """Add to arrays what their tasks were charged."""
+    if charges:
+        values = {
+            "ids": [array_id for array_id, _ in charges],
+            "cpu": [c.cpu_minutes for _, c in charges],
+            "gpu": [c.gpu_minutes for _, c in charges],
+            "memory": [c.memory_gb_minutes for _, c in charges],
+        }
+        await session.execute(_ADD_USE, values)
 
 
 def _charge(settings: Settings, closed: ClosedAttempt) -> Charge:

@@ -13,6 +13,7 @@ from queueapi.auth.principal import Principal
 from queueapi.clock import utc_now
 from queueapi.config import Settings
 from queueapi.errors import Conflict, PreconditionFailed
+from queueapi.jobs.allowances import active_in_queues
 from queueapi.jobs.lifecycle import Transition, amend, transition
 from queueapi.jobs.limits import check_count, check_queue_count
 from queueapi.jobs.models import (
@@ -25,7 +26,6 @@ from queueapi.jobs.models import (
     JobState,
 )
 from queueapi.jobs.query import not_found
-from queueapi.jobs.submit import active_in_queues
 from queueapi.queues.admission import check_taking, load_rules
 
 HELD_REASON = "JobHeldUser"
@@ -38,10 +38,17 @@ FROM submitted_counts c, groups g WHERE c.user_id = :user AND g.id = :group FOR 
 
 
 async def locked(session: AsyncSession, principal: Principal, job_id: int) -> Job:
-    """The job, kept from changing until the end of the transaction; NotFound if others'."""
-    job = await session.scalar(select(Job).where(Job.id == job_id).with_for_update())
+    """The job, kept from changing until the end of the transaction; NotFound if others', and
+    Conflict for an array."""
+    array = select(Job.array_id).where(Job.id == job_id).scalar_subquery()
+    rows = await session.scalars(  # the record of an array before its task, as transitions do
+        select(Job).where(Job.id.in_([job_id, array])).order_by(Job.id).with_for_update()
+    )
+    job = next((row for row in rows if row.id == job_id), None)
     if job is None or not principal.may_see(job.user_id, job.group_id):
         raise not_found(job_id)
+    if job.array_indices is not None:
+        raise Conflict(f"Job {job_id} is an array, which never runs itself. Name its tasks.")
     return job
 
 
@@ -75,12 +82,13 @@ async def cancel_all(session: AsyncSession, principal: Principal, job_ids: Seque
     True when it is done, False while processes are being stopped.
     """
     rows = await session.execute(
-        select(Job.id, Job.state, Job.intent)
-        .where(Job.id.in_(job_ids), Job.state.not_in(sorted(TERMINAL_STATES)))
+        select(Job.id, Job.state, Job.intent, Job.array_indices)
+        .where(Job.id.in_(job_ids) | Job.array_id.in_(job_ids))
+        .where(Job.state.not_in(sorted(TERMINAL_STATES)))
         .order_by(Job.id)
         .with_for_update()
     )
-    jobs = rows.all()
+    jobs = [row for row in rows if row.array_indices is None]  # of an array, its tasks
     message = f"cancelled by {principal.email}"
     now = utc_now()
     changes = [
@@ -118,15 +126,17 @@ async def requeue(
     if state in PLACED_STATES:
         await _intend(session, job, Intent.REQUEUE, "requeue_requested", message)
         return
-    await _check_dependencies(session, job)
-    await _check_submission(session, settings, job)
+    counted = job if job.array_id is None else await session.get_one(Job, job.array_id)
+    await check_dependencies(session, counted)
+    if counted.state in TERMINAL_STATES:
+        await check_resubmission(session, settings, counted)
     change = Transition(
         job_id, JobState.QUEUED, "requeued", reason="Requeued", message=message, queued_at=utc_now()
     )
     await transition(session, [change])
 
 
-async def _check_dependencies(session: AsyncSession, job: Job) -> None:
+async def check_dependencies(session: AsyncSession, job: Job) -> None:
     """It would wait for what can't come any more."""
     failed = await session.scalar(
         select(func.min(Dependency.depends_on)).where(
@@ -140,8 +150,11 @@ async def _check_dependencies(session: AsyncSession, job: Job) -> None:
         )
 
 
-async def _check_submission(session: AsyncSession, settings: Settings, job: Job) -> None:
-    """A job that has ended counts among its owner's again, as if it were submitted."""
+async def check_resubmission(session: AsyncSession, settings: Settings, job: Job) -> None:
+    """A job that has ended counts among its owner's again, as if it were submitted.
+
+    A task of an array does not count, but its array does.
+    """
     row = (await session.execute(_COUNT, {"user": job.user_id, "group": job.group_id})).one()
     if not row.member:
         raise Conflict(
@@ -201,11 +214,7 @@ async def change_priority(
 ) -> None:
     """Only while it waits. `if_match` is the ETag that the change is based on."""
     job = await locked(session, principal, job_id)
-    if if_match is not None and if_match != "*" and etag(job.version) not in _tags(if_match):
-        raise PreconditionFailed(
-            f"Job {job_id} is at version {job.version} now. Read it again, then decide.",
-            version=job.version,
-        )
+    check_version(job, if_match)
     if job.state != JobState.QUEUED:
         raise Conflict(f"Job {job_id} is {job.state}; its priority matters only while it waits.")
     if job.base_priority == priority:
@@ -215,6 +224,14 @@ async def change_priority(
         update(Job).where(Job.id == job_id).values(base_priority=priority, version=Job.version + 1)
     )
     await amend(session, [job_id], "priority_changed", words)
+
+
+def check_version(job: Job, if_match: str | None) -> None:
+    if if_match is not None and if_match != "*" and etag(job.version) not in _tags(if_match):
+        raise PreconditionFailed(
+            f"Job {job.id} is at version {job.version} now. Read it again, then decide.",
+            version=job.version,
+        )
 
 
 def etag(version: int) -> str:

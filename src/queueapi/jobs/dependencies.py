@@ -58,12 +58,12 @@ DECISIVE = frozenset(state for _, state, _ in _RULES)
 
 # `reached`: the jobs that changes touch, :ids that come to the states :to and those that wait
 # for them. One that is cancelled for it passes that on to those that wait for it in turn.
-REACHED = f"""
+_REACHED = f"""
 WITH RECURSIVE rule (kind, came_to, outcome) AS (
     VALUES {", ".join(f"('{kind}', '{state}', '{found}')" for kind, state, found in _RULES)}
 ), reached (id, came_to) AS (
     SELECT * FROM unnest(CAST(:ids AS bigint[]), CAST(:to AS text[]))
-    UNION
+    UNION {{more}}
     SELECT d.job_id, CASE WHEN rule.outcome = 'failed' AND j.on_dependency_failure = 'cancel'
                           THEN 'cancelled' END
     FROM reached r JOIN job_dependencies d ON d.depends_on = r.id AND d.state = 'waiting'
@@ -71,8 +71,15 @@ WITH RECURSIVE rule (kind, came_to, outcome) AS (
     JOIN jobs j ON j.id = d.job_id
 )
 """  # noqa: S608 - the words are those of our own enums
+# With any of the jobs :all that is a task moves its array's record, and one can't know whereto.
+REACHED = _REACHED.format(
+    more=f"""
+    SELECT t.array_id, s.state FROM jobs t, unnest(ARRAY{sorted(map(str, DECISIVE))}) AS s (state)
+    WHERE t.id = ANY(CAST(:all AS bigint[])) AND t.array_id IS NOT NULL
+    UNION"""  # noqa: S608
+)
 _DECIDED = text(
-    REACHED
+    _REACHED.format(more="")
     + """
 SELECT d.job_id, d.depends_on, d.kind, rule.outcome, r.came_to
 FROM reached r JOIN job_dependencies d ON d.depends_on = r.id AND d.state = 'waiting'
@@ -102,6 +109,16 @@ WITH marked AS (
 )
 INSERT INTO inbox (job_ids)
 SELECT array_agg(job_id ORDER BY job_id) FROM news WHERE event IS NOT NULL HAVING count(*) > 0
+""")
+# The tasks of an array wait for what the array waits for.
+_READY_TASKS = text("""
+WITH ready AS (
+    UPDATE jobs t SET queued_at = now(), version = t.version + 1 FROM jobs r
+    WHERE t.array_id = r.id AND t.state = 'queued'
+      AND r.id = ANY(:ids) AND r.state = 'queued' AND r.unmet_dependencies = 0
+    RETURNING t.id
+)
+INSERT INTO inbox (job_ids) SELECT array_agg(id ORDER BY id) FROM ready HAVING count(*) > 0
 """)
 _REOPEN = text("""
 UPDATE job_dependencies SET state = 'waiting' WHERE depends_on = ANY(:ids) AND state = 'failed'
@@ -192,6 +209,9 @@ async def settle(
         "news": news,
     }
     await session.execute(_SETTLE, values)
+    arrays = {one.job_id for one in found if waiting[one.job_id].array_indices is not None}
+    if arrays:
+        await session.execute(_READY_TASKS, {"ids": sorted(arrays)})
 
 
 def _news(

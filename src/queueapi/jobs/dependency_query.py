@@ -12,13 +12,15 @@ from queueapi.jobs.dependency_schemas import DependencyDocument
 MAX_DEPENDENTS = 1000  # shown of one job
 
 # A column for a query of jobs: one of the dependencies that keep a job from starting; a failed
-# one, if any has.
+# one, if any has. A task waits for what its array waits for.
 BLOCKER: ColumnElement[Any] = literal_column(
     """
-CASE WHEN jobs.unmet_dependencies > 0 AND jobs.state = 'queued' THEN (
+CASE WHEN jobs.state = 'queued' AND (jobs.unmet_dependencies > 0 OR jobs.array_id IS NOT NULL AND
+          (SELECT unmet_dependencies > 0 FROM jobs r WHERE r.id = jobs.array_id)) THEN (
     SELECT json_build_object('job_id', d.depends_on, 'kind', d.kind, 'state', d.state,
                              'status', (SELECT p.state FROM jobs p WHERE p.id = d.depends_on))
-    FROM job_dependencies d WHERE d.job_id = jobs.id AND d.state <> 'satisfied'
+    FROM job_dependencies d
+    WHERE d.job_id = coalesce(jobs.array_id, jobs.id) AND d.state <> 'satisfied'
     ORDER BY d.state <> 'failed', d.depends_on LIMIT 1) END
 """,
     type_=JSON,

@@ -58,9 +58,8 @@ Parents = Mapping[int, Row[Any]]  # by id: user_id, group_id, state; locked
 
 # The same lock that a transition takes, before the counts, as there: so neither waits in a circle,
 # and a job that ends now is either seen to have ended, or will see who waits for it.
-_LOCK = text("""
-SELECT id, user_id, group_id, state FROM jobs WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE
-""")
+_LOOK = text("SELECT id, user_id, group_id, state FROM jobs WHERE id = ANY(:ids)")
+_LOCK = text(f"{_LOOK.text} ORDER BY id FOR NO KEY UPDATE")
 _STORE = text("""
 INSERT INTO job_dependencies (job_id, depends_on, kind, state)
 SELECT * FROM unnest(CAST(:jobs AS bigint[]), CAST(:parents AS bigint[]), CAST(:kinds AS text[]),
@@ -146,12 +145,15 @@ def _circle(jobs: Sequence[WorkflowJob], waits: Sequence[Wait]) -> list[FieldErr
     return []
 
 
-async def lock_parents(session: AsyncSession, jobs: Iterable[JobSubmission]) -> Parents:
-    """The jobs that these are to wait for. They stay as they are until the transaction ends."""
+async def lock_parents(
+    session: AsyncSession, jobs: Iterable[JobSubmission], *, lock: bool = True
+) -> Parents:
+    """The jobs that these are to wait for. They stay as they are until the transaction ends, but
+    for a first look without `lock`."""
     ids = sorted({one.job_id for job in jobs for one in job.depends_on})
     if not ids:
         return {}
-    return {row.id: row for row in await session.execute(_LOCK, {"ids": ids})}
+    return {row.id: row for row in await session.execute(_LOCK if lock else _LOOK, {"ids": ids})}
 
 
 def check_parents(

@@ -13,9 +13,10 @@ from queueapi import metrics
 from queueapi.config import Settings
 from queueapi.db.session import Database
 from queueapi.errors import Unavailable
-from queueapi.jobs.submit import Accepted, KeyRace, Submission, submit
+from queueapi.jobs.submit import Accepted, KeyRace, Submission, submit, submit_large
 
-MAX_JOBS = 256  # in a shared transaction; a larger submission has one of its own
+MAX_JOBS = 256  # in a shared transaction, with tasks; a larger submission has one of its own
+MAX_LARGE = 2  # large submissions at once: more would only keep others from the database
 MAX_RACES = 5
 
 
@@ -32,7 +33,7 @@ class _Pending:
         else:
             self.answer.set_result(result)
             if not result.replayed:
-                metrics.SUBMITTED.inc(len(result.job_ids))
+                metrics.SUBMITTED.inc(self.submission.rows)
 
 
 class GroupCommit:
@@ -41,6 +42,7 @@ class GroupCommit:
         self._settings = settings
         self._queue: deque[_Pending] = deque()
         self._arrived = asyncio.Event()
+        self._large = asyncio.Semaphore(MAX_LARGE)
         self._writer: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -56,12 +58,24 @@ class GroupCommit:
     async def submit(self, submission: Submission) -> Accepted:
         """Durable when it returns. Raises the Problem of a refusal."""
         pending = _Pending(submission)
-        if len(submission.jobs) > MAX_JOBS:
-            await self._commit([pending])
+        if submission.rows > MAX_JOBS:
+            async with self._large:
+                pending.settle(await self._store_large(submission))
         else:
             self._queue.append(pending)
             self._arrived.set()
         return await pending.answer
+
+    async def _store_large(self, submission: Submission) -> Accepted | Exception:
+        for _ in range(MAX_RACES):
+            try:
+                async with self.database.transaction() as session:
+                    return await submit_large(session, self._settings, submission)
+            except KeyRace:
+                continue
+            except Exception as error:
+                return error
+        return _key_in_use()
 
     async def _write(self) -> None:
         while True:
@@ -73,9 +87,9 @@ class GroupCommit:
     def _take(self) -> list[_Pending]:
         batch: list[_Pending] = []
         room = MAX_JOBS
-        while self._queue and len(self._queue[0].submission.jobs) <= room:
+        while self._queue and self._queue[0].submission.rows <= room:
             batch.append(self._queue.popleft())
-            room -= len(batch[-1].submission.jobs)
+            room -= batch[-1].submission.rows
         if not self._queue:
             self._arrived.clear()
         return batch
@@ -119,6 +133,10 @@ class GroupCommit:
                 continue
             except Exception as error:
                 return error
-        return Unavailable(
-            "The same Idempotency-Key is in use by another request. Try again.", retry_after=1
-        )
+        return _key_in_use()
+
+
+def _key_in_use() -> Unavailable:
+    return Unavailable(
+        "The same Idempotency-Key is in use by another request. Try again.", retry_after=1
+    )

@@ -1,12 +1,13 @@
 """The only code that changes `jobs.state`.
 
 `transition()` checks each change against ALLOWED, and writes the new state, the job event, the
-count of submitted jobs and the inbox row in the caller's transaction. What that
-means for the jobs that wait for these happens in the same transaction. `amend()` does the same
-for changes that leave the state alone. Both take any number of jobs at once.
+count of submitted jobs and the inbox row in the caller's transaction. What that means for the
+jobs that wait for these, and for the arrays that they are tasks of, happens in the same
+transaction. `amend()` does the same for changes that leave the state alone. Both take any number
+of jobs at once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
@@ -16,9 +17,18 @@ from pydantic import TypeAdapter
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from queueapi.clock import utc_now
 from queueapi.db import inbox
 from queueapi.jobs import dependencies
 from queueapi.jobs.models import ACTIVE_STATES, TERMINAL_STATES, Intent, JobState
+from queueapi.jobs.tally import (
+    Move,
+    Tally,
+    highest_exit_code,
+    outcome,
+    read_tallies,
+    store_tallies,
+)
 
 S = JobState
 ALLOWED: dict[JobState, frozenset[JobState]] = {
@@ -52,6 +62,19 @@ class Transition:
 
 
 @dataclass(frozen=True, slots=True)
+class Locked:
+    """Rows that are locked, by id: of jobs, and of the arrays that they are tasks of."""
+
+    jobs: dict[int, Row[Any]]
+    arrays: dict[int, Tally]
+
+    def may_start(self, job: Row[Any]) -> bool:
+        """A task waits for what its array waits for."""
+        record = job if job.array_id is None else self.jobs[job.array_id]
+        return not (job.held or record.unmet_dependencies)
+
+
+@dataclass(frozen=True, slots=True)
 class _Row:
     """A Transition with what the locked row adds to it."""
 
@@ -62,16 +85,36 @@ class _Row:
 
 _rows_json = TypeAdapter(list[_Row])
 
-# Those that wait for these jobs are locked with them, all in one order, so that two transactions
-# don't wait for each other. Of jobs that nobody waits for `reached` costs a look into an index.
+# Those that wait for these jobs are locked with them, and the records of the arrays that they are
+# tasks of, all in one order, so that two transactions don't wait for each other. Of jobs that
+# nobody waits for `reached` costs a look into an index.
 _LOCK = text(
     dependencies.REACHED  # noqa: S608
     + """
-SELECT id, state, held, intent, user_id, unmet_dependencies, has_dependents, on_dependency_failure
+SELECT id, state, held, intent, user_id, unmet_dependencies, has_dependents, on_dependency_failure,
+       array_id, array_indices, started_at
 FROM jobs WHERE id = ANY(CAST(:all AS bigint[]) || ARRAY(SELECT id FROM reached))
 ORDER BY id FOR UPDATE
 """
 )
+# Of arrays that are cancelled before their first task has started.
+_CANCEL_TASKS = text("""
+WITH gone AS (
+    UPDATE jobs t SET
+        state = 'cancelled', reason = r.reason, reason_message = r.reason_message, held = false,
+        version = t.version + 1, ended_at = r.ended_at
+    FROM jobs r WHERE t.array_id = r.id AND r.id = ANY(:ids) AND t.state = 'queued'
+    RETURNING t.id, t.reason, t.reason_message, t.has_dependents
+), logged AS (
+    INSERT INTO job_events (job_id, kind, state, reason, message)
+    SELECT id, 'cancelled', 'cancelled', reason, reason_message FROM gone ORDER BY id
+), counted AS (
+    UPDATE arrays SET cancelled = cancelled + queued, queued = 0 WHERE id = ANY(:ids)
+), posted AS (
+    INSERT INTO inbox (job_ids) SELECT array_agg(id ORDER BY id) FROM gone HAVING count(*) > 0
+)
+SELECT id FROM gone WHERE has_dependents
+""")
 
 _APPLY = text("""
 WITH change AS (
@@ -120,45 +163,114 @@ SELECT id, :kind, state, :message FROM jobs WHERE id = ANY(:ids)
 """)
 
 
+async def lock(session: AsyncSession, changes: Mapping[int, JobState]) -> Locked:
+    """Lock these jobs, which are to come to these states, with all that may move with them.
+
+    Whoever makes several transitions in one transaction does this first, for all of them.
+    """
+    decisive = {job_id: to for job_id, to in changes.items() if to in dependencies.DECISIVE}
+    values = {"all": list(changes), "ids": list(decisive), "to": list(decisive.values())}
+    jobs = {row.id: row for row in await session.execute(_LOCK, values)}
+    tasks = [jobs[i] for i in changes if i in jobs and jobs[i].array_id is not None]
+    records = {task.array_id: jobs[task.array_id] for task in tasks}
+    return Locked(jobs, await read_tallies(session, list(records.values())) if records else {})
+
+
 async def transition(session: AsyncSession, changes: Sequence[Transition]) -> set[int]:
     """Carry out what is allowed of `changes`; returns the ids of the jobs that moved.
 
     A change that the job's present state does not allow is left out, not an error: somebody
     else was first. A job that is held or has unmet dependencies does not start. At most one
-    change for each job. Jobs that wait for these may move with them.
+    change for each job. Jobs that wait for these may move with them, and so do the arrays that
+    they are tasks of. An array itself can only be cancelled, before any task has started.
     """
     if not changes:
         return set()
-    locked = await _lock(session, changes)
+    locked = await lock(session, {change.job_id: change.to for change in changes})
     rows = []
     for change in changes:
-        job = locked.get(change.job_id)
+        job = locked.jobs.get(change.job_id)
         if job is None or change.to not in ALLOWED[JobState(job.state)]:
             continue
-        if change.to is JobState.STARTING and (job.held or job.unmet_dependencies):
+        if change.to is JobState.STARTING and not locked.may_start(job):
+            continue
+        if job.array_indices is not None and not _cancels_whole(change, job):
             continue
         rows.append(_row(_as_intended(change, job.intent), job))
-    if any(locked[row.change.job_id].has_dependents for row in rows):
-        rows += await _carry_on(session, [row.change for row in rows], locked)
-    if not rows:
-        return set()
-    await session.execute(_APPLY, {"rows": _rows_json.dump_json(rows).decode()})
-    return {row.change.job_id for row in rows}
+    rows += await _tally(session, locked, rows)
+    if any(locked.jobs[row.change.job_id].has_dependents for row in rows):
+        rows += await _carry_on(session, [row.change for row in rows], locked.jobs)
+    moved = {row.change.job_id for row in rows}
+    while rows:
+        await session.execute(_APPLY, {"rows": _rows_json.dump_json(rows).decode()})
+        rows = await _cancel_tasks(session, locked, [row.change for row in rows])
+        moved |= {row.change.job_id for row in rows}
+    return moved
 
 
-async def _lock(session: AsyncSession, changes: Sequence[Transition]) -> dict[int, Row[Any]]:
-    decisive = {c.job_id: c.to for c in changes if c.to in dependencies.DECISIVE}
-    values = {
-        "all": [change.job_id for change in changes],
-        "ids": list(decisive),
-        "to": list(decisive.values()),
-    }
-    return {row.id: row for row in await session.execute(_LOCK, values)}
+def _cancels_whole(change: Transition, array: Row[Any]) -> bool:
+    return change.to is JobState.CANCELLED and array.state == JobState.QUEUED
 
 
 def _row(change: Transition, job: Row[Any]) -> _Row:
+    """A task does not count: its array does."""
     active = (change.to in ACTIVE_STATES) - (job.state in ACTIVE_STATES)
-    return _Row(change, job.user_id, active)
+    return _Row(change, job.user_id, active if job.array_id is None else 0)
+
+
+async def _tally(session: AsyncSession, locked: Locked, rows: Sequence[_Row]) -> list[_Row]:
+    """Count the tasks that move; returns what becomes of their arrays' records."""
+    if not locked.arrays:
+        return []
+    for row in rows:
+        job, change = locked.jobs[row.change.job_id], row.change
+        if job.array_id is not None:
+            was, ended = JobState(job.state), change.ended_at
+            locked.arrays[job.array_id].count(
+                Move(was, change.to, ended, change.exit_code, change.cost)
+            )
+    moved = [tally for tally in locked.arrays.values() if tally.moves]
+    if moved:
+        await store_tallies(session, moved)
+    changed = [tally for tally in moved if tally.state != tally.record.state]
+    return [_row(await _of_record(session, tally), tally.record) for tally in changed]
+
+
+async def _of_record(session: AsyncSession, tally: Tally) -> Transition:
+    array_id, state = tally.record.id, tally.state
+    if state is JobState.QUEUED:
+        return Transition(array_id, state, "requeued", reason="Requeued")
+    if state is JobState.RUNNING:
+        began = tally.record.started_at or utc_now()
+        return Transition(array_id, state, "running", started_at=began)
+    reason, message = outcome(tally.counts)
+    return Transition(
+        array_id,
+        state,
+        "ended",
+        reason=reason,
+        message=message,
+        ended_at=max((m.ended_at for m in tally.moves if m.ended_at is not None), default=None),
+        exit_code=await highest_exit_code(session, tally),
+    )
+
+
+async def _cancel_tasks(
+    session: AsyncSession, locked: Locked, changes: Sequence[Transition]
+) -> list[_Row]:
+    """Of arrays that were cancelled as a whole; returns what that means for other jobs."""
+    whole = [
+        change.job_id
+        for change in changes
+        if change.job_id not in locked.arrays
+        and change.to is JobState.CANCELLED
+        and locked.jobs[change.job_id].array_indices is not None
+    ]
+    if not whole:
+        return []
+    awaited = (await session.scalars(_CANCEL_TASKS, {"ids": whole})).all()
+    gone = [Transition(task, JobState.CANCELLED, "cancelled") for task in awaited]
+    return await _carry_on(session, gone, locked.jobs) if gone else []
 
 
 async def _carry_on(

@@ -140,6 +140,15 @@ def _check_size(settings: Settings, job: JobSubmission) -> None:
         or job.estimated_hours > settings.max_estimated_hours
     ):
         raise _too_large(settings, job)
+    if job.array_size > settings.max_array_tasks:
+        raise LimitExceeded(
+            f"The array has {job.array_size} tasks; the most is {settings.max_array_tasks}. Submit "
+            "it in parts, or have the operator raise QUEUEAPI_MAX_ARRAY_TASKS.",
+            limit_name="max_array_tasks",
+            limit=settings.max_array_tasks,
+            used=0,
+            requested=job.array_size,
+        )
     if len(job.script.encode()) > settings.max_script_bytes:
         raise Invalid(
             f"The script is over {settings.max_script_bytes} bytes. Let it fetch what it needs.",
@@ -175,9 +184,10 @@ def _too_large(settings: Settings, job: JobSubmission) -> LimitExceeded:
 
 def _check_quota(group: Membership, job: JobSubmission) -> None:
     if group.used + job.cpu_minutes > group.quota:
+        what = f"this array of {job.array_size} tasks" if job.array else "this job"
         raise LimitExceeded(
             f"The group {group.name} has used {group.used:.1f} of its {group.quota:.1f} "
-            f"CPU-minutes of the last 30 days; this job may need {job.cpu_minutes:.1f}. Lower "
+            f"CPU-minutes of the last 30 days; {what} may need {job.cpu_minutes:.1f}. Lower "
             "cpu_cores or estimated_hours, charge another group, or ask an administrator to "
             "raise the quota.",
             limit_name="quota_cpu_minutes",

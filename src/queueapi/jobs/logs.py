@@ -108,6 +108,11 @@ async def find_log(
         job = await session.get(Job, job_id)
         if job is None or not principal.may_see(job.user_id, job.group_id):
             raise not_found(job_id)
+        if job.array_indices is not None:
+            raise NotFound(
+                f"Array {job_id} writes nothing itself. Read the log of a task, by the id that "
+                f"/api/jobs/{job_id}/tasks gives."
+            )
         number = attempt if attempt is not None else job.attempts
         found = await session.scalar(
             select(Attempt).where(Attempt.job_id == job_id, Attempt.number == number)

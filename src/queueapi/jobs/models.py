@@ -2,7 +2,7 @@
 
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
 from sqlalchemy import (
     BigInteger,
@@ -67,10 +67,19 @@ TERMINAL_STATES = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.CANCE
 ACTIVE_STATES = frozenset(JobState) - TERMINAL_STATES
 PLACED_STATES = frozenset({JobState.STARTING, JobState.RUNNING, JobState.SUSPENDED})
 
+NoUse = Annotated[float, mapped_column(server_default=text("0"))]
+Zero = Annotated[int, mapped_column(server_default=text("0"))]
 _ACTIVE = text("state IN ('queued', 'starting', 'running', 'suspended')")
+_LISTED = "array_id IS NULL"  # an array is listed once, not with each of its tasks
 
 
 class Job(Base):
+    """What runs. An array is one too, that never runs itself: its tasks do, and are jobs again.
+
+    The record of an array has `array_indices`, and its state follows from its tasks'. A task has
+    `array_id` and `array_index`, and leaves the script, env and input_data to the record.
+    """
+
     __tablename__ = "jobs"
     __table_args__ = (
         CheckConstraint(
@@ -79,9 +88,15 @@ class Job(Base):
             name="state",
         ),
         CheckConstraint("base_priority BETWEEN 1 AND 10", name="base_priority"),
-        Index("ix_jobs_user_id_id", "user_id", desc("id")),
-        Index("ix_jobs_user_id_state_id", "user_id", "state", desc("id")),
-        Index("ix_jobs_group_id_id", "group_id", desc("id")),
+        Index("ix_jobs_user_id_id", "user_id", desc("id"), postgresql_where=text(_LISTED)),
+        Index(
+            "ix_jobs_user_id_state_id",
+            "user_id",
+            "state",
+            desc("id"),
+            postgresql_where=text(_LISTED),
+        ),
+        Index("ix_jobs_group_id_id", "group_id", desc("id"), postgresql_where=text(_LISTED)),
         Index("ix_jobs_active", "id", postgresql_where=_ACTIVE),
         Index("ix_jobs_active_queue", "queue", "state", postgresql_where=_ACTIVE),
         Index(
@@ -89,9 +104,24 @@ class Job(Base):
             "reservation",
             postgresql_where=text("reservation IS NOT NULL AND state = 'queued'"),
         ),
-        Index("ix_jobs_name", "name", desc("id"), postgresql_where=text("name <> ''")),
         Index(
-            "ix_jobs_tags", "tags", postgresql_using="gin", postgresql_where=text("tags <> '{}'")
+            "ix_jobs_name",
+            "name",
+            desc("id"),
+            postgresql_where=text(f"name <> '' AND {_LISTED}"),
+        ),
+        Index(
+            "ix_jobs_tags",
+            "tags",
+            postgresql_using="gin",
+            postgresql_where=text(f"tags <> '{{}}' AND {_LISTED}"),
+        ),
+        Index(
+            "uq_jobs_array_id_array_index",
+            "array_id",
+            "array_index",
+            unique=True,
+            postgresql_where=text("array_id IS NOT NULL"),
         ),
     )
 
@@ -121,10 +151,15 @@ class Job(Base):
     max_retries: Mapped[int] = mapped_column(SmallInteger)
     provider: Mapped[str | None] = mapped_column(String(20))
     instance_type: Mapped[str | None] = mapped_column(String(50))
-    estimated_cost: Mapped[Decimal] = mapped_column(Numeric(14, 6))
+    estimated_cost: Mapped[Decimal] = mapped_column(Numeric(20, 6))
     on_dependency_failure: Mapped[str] = mapped_column(
         String(10), server_default=OnDependencyFailure.CANCEL
     )
+    array_indices: Mapped[str | None] = mapped_column(Text)  # of a record: "0-9%2"
+    array_id: Mapped[int | None] = mapped_column(
+        BigInteger, ForeignKey("jobs.id", ondelete="CASCADE")
+    )
+    array_index: Mapped[int | None]
 
     # Where it stands; `state` is changed by lifecycle.transition() alone
     state: Mapped[str] = mapped_column(String(20), server_default=JobState.QUEUED)
@@ -143,7 +178,34 @@ class Job(Base):
     started_at: Mapped[Timestamp | None]
     ended_at: Mapped[Timestamp | None]
     exit_code: Mapped[int | None]
-    actual_cost: Mapped[Decimal | None] = mapped_column(Numeric(14, 6))
+    actual_cost: Mapped[Decimal | None] = mapped_column(Numeric(20, 6))
+
+
+class Array(Base):
+    """How the tasks of an array stand, counted by lifecycle.transition() as they move."""
+
+    __tablename__ = "arrays"
+    __table_args__ = ({"postgresql_with": {"fillfactor": 50}},)
+
+    id: Mapped[int] = mapped_column(
+        BigInteger, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True
+    )
+    task_limit: Mapped[int | None]  # tasks that may run at once
+    task_count: Mapped[int]
+    min_index: Mapped[int]
+    max_index: Mapped[int]
+    # Tasks in each state; the columns are named as the states are.
+    queued: Mapped[int]
+    starting: Mapped[Zero]
+    running: Mapped[Zero]
+    suspended: Mapped[Zero]
+    completed: Mapped[Zero]
+    failed: Mapped[Zero]
+    cancelled: Mapped[Zero]
+    # What the ledger holds for all tasks.
+    cpu_minutes: Mapped[NoUse]
+    gpu_minutes: Mapped[NoUse]
+    memory_gb_minutes: Mapped[NoUse]
 
 
 class Attempt(Base):

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Row, Select, func, select, union_all
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy.orm import InstrumentedAttribute, aliased
 
 from queueapi.auth.models import User
 from queueapi.auth.principal import Principal
@@ -15,8 +15,17 @@ from queueapi.errors import NotFound
 from queueapi.executors.base import Executor
 from queueapi.groups.models import Group, LedgerEntry
 from queueapi.jobs import dependency_query, schemas
+from queueapi.jobs.array_query import ARRAY_COLUMNS, JOIN_ARRAY, array_document, next_task
+from queueapi.jobs.array_schemas import Array
 from queueapi.jobs.dependency_schemas import DependencyDocument
-from queueapi.jobs.models import Attempt, Job, JobEvent, JobState, OnDependencyFailure, WorkflowJob
+from queueapi.jobs.models import (
+    Attempt,
+    Job,
+    JobEvent,
+    JobState,
+    OnDependencyFailure,
+    WorkflowJob,
+)
 from queueapi.jobs.submit import Accepted
 from queueapi.paging import decode_cursor, encode_cursor
 from queueapi.queues.models import STARTING, Queue, QueueState
@@ -36,9 +45,12 @@ class JobFilter:
     queue: str | None = None
     created_after: datetime | None = None
     created_before: datetime | None = None
+    array_id: int | None = None  # its tasks; None = arrays themselves, and jobs that are no tasks
 
     def conditions(self) -> list[ColumnElement[bool]]:
-        found: list[ColumnElement[bool]] = []
+        found: list[ColumnElement[bool]] = [
+            Job.array_id.is_(None) if self.array_id is None else Job.array_id == self.array_id
+        ]
         if self.states:
             found.append(Job.state.in_(self.states))
         if self.group is not None:
@@ -76,6 +88,7 @@ def _documents(where: ColumnElement[bool]) -> Select[Any]:
     return (
         select(
             *_COLUMNS,
+            *ARRAY_COLUMNS,
             User.email,
             Group.name.label("group_name"),
             Queue.state.label("queue_state"),
@@ -84,6 +97,7 @@ def _documents(where: ColumnElement[bool]) -> Select[Any]:
         .join(User, User.id == Job.user_id)
         .join(Group, Group.id == Job.group_id)
         .outerjoin(Queue, Queue.name == Job.queue)
+        .outerjoin(*JOIN_ARRAY)
         .where(where)
     )
 
@@ -124,6 +138,9 @@ def document_fields(row: Row[Any]) -> dict[str, Any]:
         "estimated_cost": row.estimated_cost,
         "actual_cost": row.actual_cost,
         "actual_hours": seconds / 3600 if seconds is not None else None,
+        "array_id": row.array_id,
+        "array_index": row.array_index,
+        "array": array_document(row),
         "version": row.version,
     }
 
@@ -199,6 +216,9 @@ def new_document(
         estimated_cost=float(accepted.costs[0]),
         actual_cost=None,
         actual_hours=None,
+        array_id=None,
+        array_index=None,
+        array=Array.new(body.indices) if body.indices else None,
         version=1,
     )
 
@@ -250,12 +270,17 @@ class JobRecord:
     goes_on: bool  # it is suspended no more, but for its processes, and for its resources perhaps
     version: int
     status: JobState
+    next_task: int | None  # of an array that waits: the task that is to start first
 
 
 async def job_record(session: AsyncSession, principal: Principal, job_id: int) -> JobRecord:
     workflow = select(WorkflowJob.workflow_id).where(WorkflowJob.job_id == job_id)
-    statement = _documents(Job.id == job_id).add_columns(
-        Job.script, Job.env, Job.input_data, workflow.scalar_subquery().label("workflow_id")
+    texts = aliased(Job)  # a task's are those of its array
+    statement = (
+        _documents(Job.id == job_id)
+        .join(texts, texts.id == func.coalesce(Job.array_id, Job.id))
+        .add_columns(texts.script, texts.env, texts.input_data)
+        .add_columns(workflow.scalar_subquery().label("workflow_id"))
     )
     row = (await session.execute(statement)).one_or_none()
     if row is None or not principal.may_see(row.user_id, row.group_id):
@@ -263,24 +288,16 @@ async def job_record(session: AsyncSession, principal: Principal, job_id: int) -
     attempts = await session.scalars(
         select(Attempt).where(Attempt.job_id == job_id).order_by(Attempt.number)
     )
-    usage = (
-        await session.execute(
-            select(
-                _total(LedgerEntry.cpu_minutes).label("cpu_minutes"),
-                _total(LedgerEntry.gpu_minutes).label("gpu_minutes"),
-                _total(LedgerEntry.memory_gb_minutes).label("memory_gb_minutes"),
-            ).where(LedgerEntry.job_id == job_id)
-        )
-    ).one()
+    count = row.task_count or 1  # an array's tasks
     return JobRecord(
         fields=document_fields(row),
         script=row.script,
         env=row.env or {},
         input_data=row.input_data,
         attempts=list(attempts),
-        usage=schemas.Usage(**usage._mapping),
-        estimated_cpu_minutes=row.nodes * row.cpu_cores * row.time_limit / 60,
-        depends_on=await dependency_query.depends_on(session, job_id),
+        usage=await _usage(session, row),
+        estimated_cpu_minutes=row.nodes * row.cpu_cores * row.time_limit / 60 * count,
+        depends_on=await dependency_query.depends_on(session, row.array_id or job_id),
         dependents=await dependency_query.dependents(session, principal, job_id),
         on_dependency_failure=OnDependencyFailure(row.on_dependency_failure),
         workflow_id=row.workflow_id,
@@ -288,7 +305,27 @@ async def job_record(session: AsyncSession, principal: Principal, job_id: int) -
         goes_on=row.state == JobState.SUSPENDED and row.intent is None,
         version=row.version,
         status=JobState(row.state),
+        next_task=await next_task(session, row),
     )
+
+
+async def _usage(session: AsyncSession, row: Row[Any]) -> schemas.Usage:
+    if row.array_indices is not None:
+        return schemas.Usage(
+            cpu_minutes=row.cpu_minutes,
+            gpu_minutes=row.gpu_minutes,
+            memory_gb_minutes=row.memory_gb_minutes,
+        )
+    sums = (
+        await session.execute(
+            select(
+                _total(LedgerEntry.cpu_minutes).label("cpu_minutes"),
+                _total(LedgerEntry.gpu_minutes).label("gpu_minutes"),
+                _total(LedgerEntry.memory_gb_minutes).label("memory_gb_minutes"),
+            ).where(LedgerEntry.job_id == row.id)
+        )
+    ).one()
+    return schemas.Usage(**sums._mapping)
 
 
 def _total(column: InstrumentedAttribute[float]) -> ColumnElement[float]:

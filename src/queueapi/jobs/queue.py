@@ -118,6 +118,8 @@ def _entry(outlook: Outlook, job: schemas.Job) -> schemas.QueueEntry:
     return schemas.QueueEntry(
         position=outlook.position,
         job_id=job.id,
+        array_id=job.array_id,
+        array_index=job.array_index,
         name=job.name,
         user=job.user,
         group=job.group,

@@ -10,14 +10,12 @@ from starlette.requests import HTTPConnection
 from queueapi import problems
 from queueapi.auth.dependencies import require
 from queueapi.auth.principal import Principal, Scope
-from queueapi.config import Settings, get_settings
 from queueapi.db.session import Database, DatabaseOf, Session
 from queueapi.errors import (
     Conflict,
     IdempotencyKeyReused,
     LimitExceeded,
     NotFound,
-    PreconditionFailed,
     Unavailable,
 )
 from queueapi.executors.base import Stream
@@ -56,7 +54,6 @@ JOB_PROBLEMS = problems.responses(*problems.COMMON, NotFound)
 SUBMIT_PROBLEMS = problems.responses(
     *problems.COMMON, NotFound, LimitExceeded, Conflict, IdempotencyKeyReused
 )
-CONTROL_PROBLEMS = problems.responses(*problems.COMMON, NotFound, Conflict)
 
 
 # Asynchronous, although they wait for nothing: FastAPI runs plain functions in a thread.
@@ -80,7 +77,6 @@ async def get_executors(connection: HTTPConnection) -> Executors:
     return found
 
 
-SettingsOf = Annotated[Settings, Depends(get_settings)]
 Queue = Annotated[queue.QueueView, Depends(get_queue)]
 Submitter = Annotated[GroupCommit, Depends(get_group_commit)]
 Feed = Annotated[ChangeFeed, Depends(get_feed)]
@@ -102,7 +98,8 @@ async def submit_job(
     key: Key = None,
 ) -> Response:
     """Stores the job; it is durable when this answers. Send an Idempotency-Key to be able to
-    repeat the request after a lost answer without submitting twice."""
+    repeat the request after a lost answer without submitting twice. With `array` one request
+    makes as many tasks as that names; each is a job, and the answer is the job for all."""
     accepted = await submitter.submit(Submission(principal, [body], key))
     [job_id] = accepted.job_ids
     if accepted.replayed or body.depends_on:
@@ -142,14 +139,17 @@ def _replay_header(accepted: Accepted) -> dict[str, str]:
     return {"Idempotency-Replayed": "true"} if accepted.replayed else {}
 
 
-def _as_state(word: str) -> JobState:
-    """`pending` is another word for queued."""
-    return JobState.QUEUED if word == "pending" else JobState(word)
-
-
 StatusWord = Literal[
     "pending", "queued", "starting", "running", "suspended", "completed", "failed", "cancelled"
 ]
+Statuses = Annotated[
+    list[StatusWord] | None,
+    Query(description="Repeat it for several; `pending` is another word for queued"),
+]
+
+
+def as_states(words: list[StatusWord] | None) -> list[JobState]:
+    return [JobState.QUEUED if word == "pending" else JobState(word) for word in words or ()]
 
 
 @router.get(
@@ -162,28 +162,30 @@ StatusWord = Literal[
 async def list_jobs(
     principal: Reader,
     session: Session,
-    status: Annotated[
-        list[StatusWord] | None,
-        Query(description="Repeat it for several; `pending` is another word for queued"),
-    ] = None,
+    status: Statuses = None,
     group: Annotated[schemas.Line | None, Query(description="A group's name")] = None,
     name: Annotated[schemas.Line | None, Query(description="A job's exact name")] = None,
     tag: Annotated[Word | None, Query(description="One of a job's tags")] = None,
     queue: Annotated[QueueName | None, Query(description="A queue's name")] = None,
     created_after: Annotated[Instant | None, Query(description="Or at that instant")] = None,
     created_before: Annotated[Instant | None, Query(description="Not at it")] = None,
+    array_id: Annotated[
+        Id | None, Query(description="The tasks of this array; else it is listed once itself")
+    ] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response:
-    """Yours, those of the groups that you manage, and to administrators all."""
+    """Yours, those of the groups that you manage, and to administrators all. An array is one
+    entry; its tasks are listed where `array_id` names it."""
     wanted = query.JobFilter(
-        states=[_as_state(word) for word in status or ()],
+        states=as_states(status),
         group=group,
         name=name,
         tag=tag,
         queue=queue,
         created_after=created_after,
         created_before=created_before,
+        array_id=array_id,
     )
     page = await query.list_jobs(session, principal, wanted, limit, cursor)
     return Response(page.model_dump_json(), media_type="application/json")
@@ -251,7 +253,8 @@ async def _detail(
     queued = record.status is JobState.QUEUED
     waits = queued and not record.fields["held"] and not record.waits_for_jobs
     waits = waits or record.goes_on
-    outlook = view.outlook(fields["id"]) if waits and view.leads else None
+    first = record.next_task or fields["id"]  # an array waits as its first task does
+    outlook = view.outlook(first) if waits and view.leads else None
     if outlook is not None and outlook.reason == WAITS:
         outlook = None  # what it waited for has just come, and the scheduler did not hear of it yet
     if outlook is not None:
@@ -285,93 +288,6 @@ async def _detail(
         usage=record.usage,
         stdout_tail=tails[Stream.STDOUT],
         stderr_tail=tails[Stream.STDERR],
-    )
-
-
-@router.delete(
-    "/jobs/{job_id}",
-    operation_id="cancel_job",
-    response_model=schemas.Job,
-    responses=CONTROL_PROBLEMS
-    | {202: {"model": schemas.Job, "description": "Its processes are being stopped"}},
-    summary="Cancel a job",
-)
-async def cancel_job(job_id: JobId, principal: Writer, session: Session) -> Response:
-    """200 when it is cancelled; 202 while its processes are being stopped, all of them."""
-    done = await control.cancel(session, principal, job_id)
-    return await controlled(session, job_id, 200 if done else 202)
-
-
-@router.post(
-    "/jobs/{job_id}/hold",
-    operation_id="hold_job",
-    response_model=schemas.Job,
-    responses=CONTROL_PROBLEMS,
-    summary="Keep a queued job from starting",
-)
-async def hold_job(job_id: JobId, principal: Writer, session: Session) -> Response:
-    """Until it is released. Holding a held job changes nothing."""
-    await control.hold(session, principal, job_id)
-    return await controlled(session, job_id)
-
-
-@router.post(
-    "/jobs/{job_id}/release",
-    operation_id="release_job",
-    response_model=schemas.Job,
-    responses=CONTROL_PROBLEMS,
-    summary="Let a held job start",
-)
-async def release_job(job_id: JobId, principal: Writer, session: Session) -> Response:
-    """It keeps the place that its waiting has earned."""
-    await control.release(session, principal, job_id)
-    return await controlled(session, job_id)
-
-
-@router.post(
-    "/jobs/{job_id}/requeue",
-    operation_id="requeue_job",
-    response_model=schemas.Job,
-    responses=CONTROL_PROBLEMS,
-    summary="Run a job anew",
-)
-async def requeue_job(
-    job_id: JobId, principal: Writer, session: Session, settings: SettingsOf
-) -> Response:
-    """A job that runs is stopped first; one that has ended waits in the queue again."""
-    await control.requeue(session, settings, principal, job_id)
-    return await controlled(session, job_id)
-
-
-@router.patch(
-    "/jobs/{job_id}",
-    operation_id="change_job_priority",
-    response_model=schemas.Job,
-    responses=problems.responses(*problems.COMMON, NotFound, Conflict, PreconditionFailed),
-    summary="Change a waiting job's priority",
-)
-async def change_job_priority(
-    job_id: JobId,
-    body: schemas.PriorityChange,
-    principal: Writer,
-    session: Session,
-    if_match: Annotated[
-        str | None, Header(max_length=1000, description="The ETag that you read")
-    ] = None,
-) -> Response:
-    """With If-Match, only while the job is as you read it."""
-    await control.change_priority(session, principal, job_id, body.priority, if_match)
-    return await controlled(session, job_id)
-
-
-async def controlled(session: Session, job_id: int, status_code: int = 200) -> Response:
-    """The job as it is now, with its ETag."""
-    job = (await query.documents_by_id(session, [job_id]))[job_id]
-    return Response(
-        job.model_dump_json(),
-        status_code=status_code,
-        media_type="application/json",
-        headers={"ETag": control.etag(job.version)},
     )
 
 

@@ -11,42 +11,25 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    WithJsonSchema,
     computed_field,
 )
 from pydantic_core import to_json
 
-from queueapi.executors.base import LaunchRefused
-from queueapi.executors.environment import SHELL_NAMES, check_environment
 from queueapi.fields import QueueName, Real, Whole, Word
+from queueapi.jobs.array_indices import ArrayIndices
+from queueapi.jobs.array_schemas import Array, ArrayText
 from queueapi.jobs.dependency_schemas import (
     Dependencies,
     DependencyDocument,
     WhenNeverSatisfied,
 )
+from queueapi.jobs.env_field import Env
 from queueapi.jobs.models import JobState, OnDependencyFailure
 from queueapi.jobs.shape import Shape
 
 MAX_INPUT_BYTES = 1024**2
-MAX_ENV_BYTES = 64 * 1024
-RESERVED_ENV_PREFIX = "QUEUEAPI_"
 
 Line = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=200)]
-EnvName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=200)]
-EnvValue = Annotated[str, Field(pattern=r"^[^\x00]*$", max_length=32_768)]
-
-
-def _env_fits(env: dict[str, str]) -> dict[str, str]:
-    reserved = [name for name in env if name.startswith(RESERVED_ENV_PREFIX)]
-    if reserved:
-        raise ValueError(f"{reserved[0]} is set by the server; choose another name")
-    try:
-        check_environment(env)
-    except LaunchRefused as error:
-        raise ValueError(str(error)) from None
-    if sum(len(name) + len(value.encode()) for name, value in env.items()) > MAX_ENV_BYTES:
-        raise ValueError(f"the variables are over {MAX_ENV_BYTES} bytes; use input_data")
-    return env
 
 
 def _input_fits(value: Any) -> Any:
@@ -60,25 +43,6 @@ def _input_fits(value: Any) -> Any:
     except ValueError:
         raise ValueError("input_data holds a number that is too large") from None
     return value
-
-
-# As a map from text to text, which generated clients can type; the names' rule stands beside it.
-ENV_SCHEMA = {
-    "type": "object",
-    "maxProperties": 256,
-    "propertyNames": {
-        "pattern": f"^(?!{RESERVED_ENV_PREFIX})(?!({'|'.join(sorted(SHELL_NAMES))})$)"
-        "[A-Za-z_][A-Za-z0-9_]*$",
-        "maxLength": 200,
-    },
-    "additionalProperties": {"type": "string", "pattern": r"^[^\x00]*$", "maxLength": 32_768},
-}
-Env = Annotated[
-    dict[EnvName, EnvValue],
-    Field(max_length=256),
-    AfterValidator(_env_fits),
-    WithJsonSchema(ENV_SCHEMA),
-]
 
 
 def _unset_is_one(value: Any) -> Any:
@@ -164,6 +128,12 @@ class JobSubmission(Shape):
     reservation: Word | None = Field(
         None, description="An advance reservation that admits you: it runs there and then alone"
     )
+    array: ArrayText | None = Field(
+        None,
+        description="Run the script once for each of these indices, as tasks of one array. "
+        "%N at the end lets N of them run at once",
+        examples=["0-99%10", "1,3,5-9", "0-100:4"],
+    )
 
     @computed_field  # type: ignore[prop-decorator]  # pydantic's documented form
     @property
@@ -172,9 +142,21 @@ class JobSubmission(Shape):
         return max(1, round(self.estimated_hours * 3600))
 
     @property
+    def indices(self) -> ArrayIndices | None:
+        """Those of its tasks, for an array."""
+        return ArrayIndices.parse(self.array) if self.array is not None else None
+
+    @property
+    def array_size(self) -> int:
+        """The jobs that run: the tasks of an array, else itself."""
+        indices = self.indices
+        return len(indices) if indices is not None else 1
+
+    @property
     def cpu_minutes(self) -> float:
-        """What the job is charged at the most; more where it takes nodes whole."""
-        return self.needs.nodes * self.needs.cpus * self.time_limit / 60
+        """What the job is charged at the most, an array for all its tasks; more where it takes
+        nodes whole."""
+        return self.needs.nodes * self.needs.cpus * self.time_limit / 60 * self.array_size
 
 
 class BatchSubmission(BaseModel):
@@ -243,6 +225,9 @@ class Job(BaseModel):
     estimated_cost: float
     actual_cost: float | None
     actual_hours: float | None = Field(description="From start to end, of the last attempt")
+    array_id: int | None = Field(description="The array that it is a task of")
+    array_index: int | None = Field(description="Its index there")
+    array: Array | None = Field(description="If it is an array itself")
     version: int = Field(description="Grows with each change; the ETag")
 
 
@@ -337,6 +322,8 @@ class EventList(BaseModel):
 class QueueEntry(BaseModel):
     position: int | None
     job_id: int
+    array_id: int | None
+    array_index: int | None
     name: str
     user: str
     group: str

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic_core import to_json
 from sqlalchemy import text
@@ -21,6 +21,8 @@ from queueapi.clusters.admission import check_reservation, open_reservations
 from queueapi.clusters.models import NodeReservation
 from queueapi.config import Settings
 from queueapi.errors import IdempotencyKeyReused, Problem
+from queueapi.jobs.allowances import load_allowances
+from queueapi.jobs.arrays import make_tasks
 from queueapi.jobs.graph import (
     Edge,
     Graph,
@@ -31,11 +33,11 @@ from queueapi.jobs.graph import (
     lock_parents,
     store_workflow,
 )
-from queueapi.jobs.limits import Admission, Allowance, Membership, check
+from queueapi.jobs.limits import Admission, Allowance, check
 from queueapi.jobs.models import OnDependencyFailure
 from queueapi.jobs.pricing import cost
 from queueapi.jobs.schemas import JobSubmission
-from queueapi.queues.admission import Rules, load_rules
+from queueapi.queues.admission import load_rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,11 @@ class Submission:
             digest.update(job.model_dump_json().encode())
         return digest.hexdigest()
 
+    @property
+    def rows(self) -> int:
+        """How many jobs are stored, with the tasks of arrays."""
+        return sum(job.array_size for job in self.jobs)
+
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
@@ -71,57 +78,12 @@ class Accepted:
 
 
 _APART = {"input_data", "queue", "depends_on", "waits_for"}
-_MEMBERSHIPS = text("""
-SELECT m.user_id, m.group_id, g.name, m.is_default, g.quota_cpu_minutes, g.max_submitted_per_user,
-       (SELECT coalesce(sum(u.cpu_minutes), 0) FROM usage_days u
-        WHERE u.group_id = g.id AND u.day > (now() AT TIME ZONE 'UTC')::date - 30) AS used
-FROM memberships m JOIN groups g ON g.id = m.group_id
-WHERE m.user_id = ANY(:users) AND m.approved_at IS NOT NULL
-""")
-_IN_QUEUES = text("""
-SELECT user_id, queue, count(*) AS active FROM jobs
-WHERE user_id = ANY(:users) AND queue = ANY(:queues)
-  AND state IN ('queued', 'starting', 'running', 'suspended')
-GROUP BY user_id, queue
-""")
-_COUNTS = text("""
-SELECT user_id, active FROM submitted_counts WHERE user_id = ANY(:users) ORDER BY user_id
-FOR UPDATE
-""")
-_NEW_COUNTS = text("""
-INSERT INTO submitted_counts (user_id, active) SELECT unnest(CAST(:users AS bigint[])), 0
-ON CONFLICT DO NOTHING
-""")
 _KEYS = text("""
 SELECT user_id, key, body_hash, job_ids, created_at FROM idempotency_keys
 WHERE user_id = ANY(:users) AND key = ANY(:keys)
   AND created_at > now() - make_interval(hours => :hours)
 """)
-_STORE = text("""
-WITH new AS MATERIALIZED (
-    SELECT nextval('jobs_id_seq') AS id, r.*
-    FROM ROWS FROM (json_to_recordset(CAST(:rows AS json)) AS (
-        user_id bigint, group_id bigint, cost numeric, submission int,
-        name text, job_type text, tags text[], script text, env jsonb,
-        node_count int, task_count int, cpus int, memory_mb int, gpus smallint, gpu_type text,
-        "constraint" text, exclusive boolean, reservation text, time_limit int, queue text,
-        priority smallint, max_retries smallint, provider text, instance_type text
-    ), unnest(CAST(:inputs AS text[]))) WITH ORDINALITY AS r
-), stored AS (
-    INSERT INTO jobs (id, user_id, group_id, estimated_cost, name, job_type, tags, script, env,
-        input_data, nodes, tasks, cpu_cores, memory_mb, gpu_count, gpu_type, "constraint",
-        exclusive, reservation, time_limit, queue, base_priority,
-        max_retries, provider, instance_type)
-    SELECT id, user_id, group_id, cost, name, job_type, tags, script, env,
-        CAST(unnest AS json), node_count, task_count, cpus, memory_mb, gpus, gpu_type,
-        "constraint", exclusive, reservation, time_limit, queue, priority,
-        max_retries, provider, instance_type
-    FROM new
-), counted AS (
-    UPDATE submitted_counts s SET active = s.active + n.jobs
-    FROM (SELECT user_id, count(*) AS jobs FROM new GROUP BY user_id) n
-    WHERE s.user_id = n.user_id
-), keyed AS (
+_KEYED = """
     INSERT INTO idempotency_keys (user_id, key, body_hash, job_ids)
     SELECT k.user_id, k.key, k.body_hash,
         (SELECT array_agg(id ORDER BY ordinality) FROM new WHERE new.submission = k.submission)
@@ -131,13 +93,49 @@ WITH new AS MATERIALIZED (
         job_ids = excluded.job_ids, created_at = now()
     WHERE idempotency_keys.created_at <= now() - make_interval(hours => :hours)
     RETURNING 1
-), posted AS (
+"""
+_STORE = text(f"""
+WITH new AS MATERIALIZED (
+    SELECT nextval('jobs_id_seq') AS id, r.*
+    FROM ROWS FROM (json_to_recordset(CAST(:rows AS json)) AS (
+        user_id bigint, group_id bigint, cost numeric, submission int,
+        name text, job_type text, tags text[], script text, env jsonb,
+        node_count int, task_count int, cpus int, memory_mb int, gpus smallint, gpu_type text,
+        "constraint" text, exclusive boolean, reservation text, time_limit int, queue text,
+        priority smallint, max_retries smallint, provider text, instance_type text,
+        "array" text
+    ), unnest(CAST(:inputs AS text[]))) WITH ORDINALITY AS r
+), stored AS (
+    INSERT INTO jobs (id, user_id, group_id, estimated_cost, name, job_type, tags, script, env,
+        input_data, nodes, tasks, cpu_cores, memory_mb, gpu_count, gpu_type, "constraint",
+        exclusive, reservation, time_limit, queue, base_priority,
+        max_retries, provider, instance_type, array_indices)
+    SELECT id, user_id, group_id, cost, name, job_type, tags, script, env,
+        CAST(unnest AS json), node_count, task_count, cpus, memory_mb, gpus, gpu_type,
+        "constraint", exclusive, reservation, time_limit, queue, priority,
+        max_retries, provider, instance_type, "array"
+    FROM new
+), counted AS (
+    UPDATE submitted_counts s SET active = s.active + n.jobs
+    FROM (SELECT user_id, count(*) AS jobs FROM new GROUP BY user_id) n
+    WHERE s.user_id = n.user_id AND CAST(:locked AS bool)
+), keyed AS ({_KEYED}), posted AS (
     INSERT INTO inbox (job_ids) SELECT array_agg(id ORDER BY id) FROM new
 )
 SELECT array_agg(id ORDER BY ordinality) AS ids, now() AS created_at,
     (SELECT count(*) FROM keyed) AS keys
 FROM new
-""")
+""")  # noqa: S608 - nobody's text but ours
+_COUNT_AND_KEY = text(f"""
+WITH new AS (
+    SELECT id, ordinality, 0 AS submission
+    FROM unnest(CAST(:ids AS bigint[])) WITH ORDINALITY AS new(id, ordinality)
+), counted AS (
+    UPDATE submitted_counts SET active = active + cardinality(CAST(:ids AS bigint[]))
+    WHERE user_id = :user
+), keyed AS ({_KEYED})
+SELECT count(*) FROM keyed
+""")  # noqa: S608
 
 
 class KeyRace(Exception):  # noqa: N818 - not an error of anybody's
@@ -155,14 +153,13 @@ async def submit(
     parents = await lock_parents(session, (job for s in submissions for job in s.jobs))
     # 1. What each user may do, with the counts locked, so that nobody passes between.
     queues = await load_rules(session)
-    allowances = await _allowances(session, settings, queues, users)
+    allowances = await load_allowances(session, settings, queues, users)
     # 2. What was answered before is answered again. After the lock: whoever sent the same key
     #    at the same time has committed then, and its jobs must not count against this one.
     answers = await _replays(session, settings, submissions, users)
     # 3. Accept or refuse.
     now = utc_now()
-    named = {j.reservation for s in submissions for j in s.jobs if j.reservation is not None}
-    reservations = await open_reservations(session, named, now)
+    reservations = await _named_reservations(session, submissions, now)
     admitted: dict[int, list[Admission]] = {}
     for index, submission in enumerate(submissions):
         if index not in answers:
@@ -179,6 +176,13 @@ async def submit(
         await _link(session, submissions, admitted, stored, parents)
         answers |= stored
     return [answers[index] for index in range(len(submissions))]
+
+
+async def _named_reservations(
+    session: AsyncSession, submissions: Sequence[Submission], now: datetime
+) -> Mapping[str, NodeReservation]:
+    named = {j.reservation for s in submissions for j in s.jobs if j.reservation is not None}
+    return await open_reservations(session, named, now)
 
 
 def _check_reservations(
@@ -199,6 +203,68 @@ def _check_reservations(
                 now=now,
                 place=f"/jobs/{index}" if submission.in_list else "",
             )
+
+
+async def submit_large(
+    session: AsyncSession, settings: Settings, submission: Submission
+) -> Accepted:
+    """As `submit`, for one that takes long: the count is locked at the end, and not for long.
+
+    Whoever else submits would wait for it meanwhile. Raises the Problem of a refusal, or
+    KeyRace; the transaction is to be rolled back then.
+    """
+    users, jobs = [submission.principal.user_id], submission.jobs
+    # 1. Most refusals and replays are seen before anything is stored.
+    queues = await load_rules(session)
+    parents = await lock_parents(session, jobs, lock=False)
+    [allowance] = (await load_allowances(session, settings, queues, users, lock=False)).values()
+    replays = await _replays(session, settings, [submission], users)
+    if 0 in replays:
+        return _or_raise(replays[0])
+    now = utc_now()
+    reservations = await _named_reservations(session, [submission], now)
+    _check_reservations(allowance, submission, reservations, now)
+    check_parents(submission.principal, jobs, parents, submission.in_list)
+    admitted = check(settings, allowance, queues, jobs)
+    stored = await _store(session, settings, [submission], {0: admitted}, locked=False)
+    # 2. With the locks: is there still room, is the key still new, how do those stand that these
+    #    jobs wait for?
+    parents = await lock_parents(session, jobs)
+    [allowance] = (await load_allowances(session, settings, queues, users)).values()
+    for place in admitted:  # which are stored by now
+        allowance.in_queue[place.queue.name] -= 1
+    check_parents(submission.principal, jobs, parents, submission.in_list)
+    check(settings, allowance, queues, jobs)
+    await _count_and_key(session, settings, submission, stored[0].job_ids)
+    await _link(session, [submission], {0: admitted}, stored, parents)
+    return stored[0]
+
+
+def _or_raise(answer: Accepted | Problem) -> Accepted:
+    if isinstance(answer, Problem):
+        raise answer
+    return answer
+
+
+async def _count_and_key(
+    session: AsyncSession, settings: Settings, submission: Submission, job_ids: list[int]
+) -> None:
+    keys = _keys(0, submission)
+    values = {
+        "ids": job_ids,
+        "user": submission.principal.user_id,
+        "keys": json.dumps(keys),
+        "hours": settings.idempotency_hours,
+    }
+    if await session.scalar(_COUNT_AND_KEY, values) != len(keys):
+        raise KeyRace
+
+
+def _keys(index: int, submission: Submission) -> list[dict[str, Any]]:
+    if submission.key is None:
+        return []
+    entry = {"submission": index, "user_id": submission.principal.user_id, "key": submission.key}
+    return [entry | {"body_hash": submission.body_hash()}]
 
 
 async def _replays(
@@ -228,55 +294,15 @@ async def _replays(
     return answers
 
 
-async def _allowances(
-    session: AsyncSession, settings: Settings, queues: Sequence[Rules], users: list[int]
-) -> dict[int, Allowance]:
-    counts = {r.user_id: r.active for r in await session.execute(_COUNTS, {"users": users})}
-    missing = [user for user in users if user not in counts]
-    if missing:
-        await session.execute(_NEW_COUNTS, {"users": missing})
-        counts = {r.user_id: r.active for r in await session.execute(_COUNTS, {"users": users})}
-    allowances = {user: Allowance(counts[user]) for user in users}
-    for row in await session.execute(_MEMBERSHIPS, {"users": users}):
-        allowances[row.user_id].add(
-            Membership(
-                group_id=row.group_id,
-                name=row.name,
-                is_default=row.is_default,
-                quota=_or(row.quota_cpu_minutes, settings.default_quota_cpu_minutes),
-                used=row.used,
-                max_submitted=_or(row.max_submitted_per_user, settings.max_submitted_per_user),
-            )
-        )
-    for (user, queue), active in (await active_in_queues(session, queues, users)).items():
-        allowances[user].in_queue[queue] = active
-    return allowances
-
-
-async def active_in_queues(
-    session: AsyncSession, queues: Sequence[Rules], users: Sequence[int]
-) -> dict[tuple[int, str], int]:
-    """Jobs that have not ended, by user and queue, of the queues that limit them."""
-    limited = [queue.name for queue in queues if queue.max_submitted_per_user is not None]
-    if not limited:
-        return {}
-    rows = await session.execute(_IN_QUEUES, {"users": users, "queues": limited})
-    return {(row.user_id, row.queue): row.active for row in rows}
-
-
-_N = TypeVar("_N", int, float)
-
-
-def _or(own: _N | None, default: _N) -> _N:
-    return default if own is None else own
-
-
 async def _store(
     session: AsyncSession,
     settings: Settings,
     submissions: Sequence[Submission],
     admitted: dict[int, list[Admission]],
+    *,
+    locked: bool = True,
 ) -> dict[int, Accepted]:
+    """`locked`: the counts are, so that they and the keys are stored at once."""
     rows: list[str] = []
     inputs: list[str | None] = []  # apart, since json_to_recordset() can't take in "\u0000"
     keys: list[dict[str, Any]] = []
@@ -285,7 +311,9 @@ async def _store(
         submission = submissions[index]
         user_id = submission.principal.user_id
         costs[index] = [
-            job.needs.nodes * cost(settings, job.time_limit, job.needs.cpus, job.needs.gpus)
+            job.array_size
+            * job.needs.nodes
+            * cost(settings, job.time_limit, job.needs.cpus, job.needs.gpus)
             for job in submission.jobs
         ]
         for job, place, price in zip(submission.jobs, admissions, costs[index], strict=True):
@@ -295,9 +323,7 @@ async def _store(
                 f'"cost":{price},"submission":{index}}}'
             )
             inputs.append(None if job.input_data is None else to_json(job.input_data).decode())
-        if submission.key:
-            entry = {"submission": index, "user_id": user_id, "key": submission.key}
-            keys.append(entry | {"body_hash": submission.body_hash()})
+        keys += _keys(index, submission) if locked else []
     result = await session.execute(
         _STORE,
         {
@@ -305,11 +331,16 @@ async def _store(
             "inputs": inputs,
             "keys": json.dumps(keys),
             "hours": settings.idempotency_hours,
+            "locked": locked,
         },
     )
     stored = result.one()
     if stored.keys != len(keys):
         raise KeyRace
+    jobs = [job for index in admitted for job in submissions[index].jobs]
+    arrays = {i: job.indices for i, job in zip(stored.ids, jobs, strict=True) if job.indices}
+    if arrays:
+        await make_tasks(session, arrays)
     ids = iter(stored.ids)
     return {
         index: Accepted(

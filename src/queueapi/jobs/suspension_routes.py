@@ -4,7 +4,8 @@ from fastapi import APIRouter, Response
 
 from queueapi.db.session import Session
 from queueapi.jobs import schemas, suspension
-from queueapi.jobs.routes import CONTROL_PROBLEMS, JobId, Writer, controlled
+from queueapi.jobs.control_routes import CONTROL_PROBLEMS, controlled
+from queueapi.jobs.routes import JobId, Writer
 from queueapi.routing import StrictRoute
 
 router = APIRouter(prefix="/api", tags=["jobs"], route_class=StrictRoute)

@@ -10,9 +10,9 @@ from queueapi.errors import NotFound
 from queueapi.fields import Id
 from queueapi.jobs import workflow_schemas as schemas
 from queueapi.jobs import workflows
+from queueapi.jobs.control_routes import CONTROL_PROBLEMS
 from queueapi.jobs.graph import arrange
 from queueapi.jobs.routes import (
-    CONTROL_PROBLEMS,
     SUBMIT_PROBLEMS,
     Cursor,
     Key,

@@ -33,6 +33,7 @@ SELECT queue, count(*) FILTER (WHERE state = 'queued') AS waiting,
        count(*) FILTER (WHERE state <> 'queued') AS running
 FROM jobs
 WHERE state IN ('queued', 'starting', 'running', 'suspended') AND queue = ANY(:names)
+  AND array_indices IS NULL
 GROUP BY queue
 """)
 _IN_USE = text("""

@@ -1,0 +1,74 @@
+"""The indices of arrays: Slurm's syntax, put in one form, and refused with a reason."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from queueapi.jobs.array_indices import ArrayIndices
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical", "count"),
+    [
+        ("0-999%50", "0-999%50", 1000),
+        ("7", "7", 1),
+        ("3-3", "3", 1),
+        ("007-9", "7-9", 3),
+        ("1,3,5-9", "1,3,5-9", 7),
+        ("0-100:4", "0-100:4", 26),
+        ("0-99:4", "0-96:4", 25),  # the last index is one that there is
+        ("5-9,1,3", "1,3,5-9", 7),  # in order
+        ("1-5,3-8", "1-8", 8),  # what is named twice is there once
+        ("0-8:2,1-9:2", "0-9", 10),
+        ("4,4,4", "4", 1),
+        ("0-4000000:4000000", "0-4000000:4000000", 2),
+    ],
+)
+def test_what_it_says_in_one_form(text: str, canonical: str, count: int) -> None:
+    indices = ArrayIndices.parse(text)
+    assert (str(indices), len(indices)) == (canonical, count)
+    assert ArrayIndices.parse(canonical) == indices
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "write indices"),
+        ("a-b", "write indices"),
+        ("1-", "write indices"),
+        ("1,,2", "write indices"),
+        ("-1", "write indices"),
+        ("0-9%0", "write indices"),
+        ("0-9%", "write indices"),
+        ("%5", "write indices"),
+        ("0-9%5,12", "write indices"),
+        ("1 - 3", "write indices"),
+        ("٣", "write indices"),
+        ("0-9\n", "write indices"),
+        ("9-3", "9-3 ends before it begins"),
+        ("1,0-9:0", "0-9:0 has a step of 0"),
+        ("0-4000001", "highest index, 4000000"),
+        ("0-3000000,5-3000001", "overlap"),
+    ],
+)
+def test_what_is_wrong_is_said(text: str, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        ArrayIndices.parse(text)
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 300), st.integers(0, 60), st.integers(1, 9)),
+        min_size=1,
+        max_size=8,
+    )
+)
+def test_the_one_form_means_the_same(parts: list[tuple[int, int, int]]) -> None:
+    text = ",".join(f"{first}-{first + more}:{step}" for first, more, step in parts)
+    meant = {i for first, more, step in parts for i in range(first, first + more + 1, step)}
+    indices = ArrayIndices.parse(text)
+    listed = [i for one in indices.ranges for i in one]
+    assert sorted(listed) == sorted(meant)
+    assert (len(indices), indices.first, indices.last) == (len(meant), min(meant), max(meant))
+    again = ArrayIndices.parse(str(indices))
+    assert {i for one in again.ranges for i in one} == meant
