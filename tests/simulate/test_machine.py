@@ -43,11 +43,16 @@ def test_nodes_as_slurm_writes_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("NodeName=n1 CPUs=many", "nodes.conf:1: CPUs must be a whole number, not 'many'"),
+        ("NodeName=n1 CPUs=many", "nodes.conf:1: CPUs must be a whole number from 0, not 'many'"),
         ("NodeName=n1 CPUs=0", "nodes.conf:1: CPUs must be at least 1"),
         ("NodeName=n[1-2", "nodes.conf:1: 'n[1-2' is not a node's name"),
         ("NodeName=n[2-1]", "nodes.conf:1: '2-1' is not a range of nodes"),
-        ("NodeName=n[a]", "nodes.conf:1: 'a' is not a range of nodes"),
+        (
+            "NodeName=n[a]",
+            "nodes.conf:1: the end of a range must be a whole number from 0, not 'a'",
+        ),
+        ("NodeName=n[1-999999999]", "nodes.conf:1: more than 100000 nodes"),
+        ("NodeName=n1 Gres=gpu:999999", "nodes.conf:1: 999999 GPUs on a node; 1000 are the most"),
         ("NodeName=n1 big", "nodes.conf:1: 'big' is not KEY=VALUE"),
         ("NodeName=n1,n1", "nodes.conf:1: the node n1 is there twice"),
         ("NodeName=n1 Gres=gpu:x:y", "nodes.conf:1: Gres must be gpu:COUNT or gpu:TYPE:COUNT"),

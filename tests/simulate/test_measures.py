@@ -78,6 +78,11 @@ def test_long_traces_are_looked_at_day_by_day() -> None:
     assert share_index([*runs, later], {}) == 1
 
 
+def test_absurdly_long_traces_are_measured_as_fast() -> None:
+    runs = [run(name, name, 0, start, 9e9) for name, start in (("a", 0), ("b", 9e9), ("a", 18e9))]
+    assert share_index(runs, {}) == pytest.approx(0.5)
+
+
 def test_unfair_starts_are_those_after_the_fair_start() -> None:
     found = unfair_starts([0, 10, 20, None], [0, 4, 30, 5])
     assert (found.jobs, found.share, found.mean_delay) == (1, 1 / 3, 2)

@@ -143,8 +143,8 @@ def test_who_used_less_goes_first_under_fair_share() -> None:
 
 
 def test_progress_is_told() -> None:
-    workload = trace(*(job(str(i), i, 1) for i in range(2 * PROGRESS_STEP)))
+    workload = trace(*(job(str(i), i, 1) for i in range(2 * PROGRESS_STEP + 1)))
     told: list[int] = []
     config = parse_variant("easy").config(open_config(4, 1))
     Replay(workload, nodes(4), config, UserEstimates()).run(told.append)
-    assert told == [PROGRESS_STEP, 2 * PROGRESS_STEP]
+    assert told == [PROGRESS_STEP, 2 * PROGRESS_STEP, 2 * PROGRESS_STEP + 1]

@@ -89,9 +89,11 @@ def test_memory_is_asked_for_each_processor(tmp_path: Path) -> None:
     [
         (LINE + " 5", "19 fields; the Standard Workload Format has 18"),
         (LINE.rpartition(" ")[0], "17 fields; the Standard Workload Format has 18"),
-        (job(run="ten"), "field 4 (run time) must be a number, not 'ten'"),
-        (job(think="inf"), "field 18 (think time) must be a number, not 'inf'"),
-        (job(submit="nan"), "field 2 (submit time) must be a number, not 'nan'"),
+        (job(run="ten"), "field 4 (run time) must be a number below 1e+10, not 'ten'"),
+        (job(think="inf"), "field 18 (think time) must be a number below 1e+10, not 'inf'"),
+        (job(run="1e18"), "field 4 (run time) must be a number below 1e+10, not '1e18'"),
+        (job(requested="2.5"), "field 8 (requested processors) must be whole, not '2.5'"),
+        (job(submit="nan"), "field 2 (submit time) must be a number below 1e+10, not 'nan'"),
     ],
 )
 def test_a_bad_line_is_named_with_its_place(tmp_path: Path, line: str, problem: str) -> None:
@@ -101,7 +103,7 @@ def test_a_bad_line_is_named_with_its_place(tmp_path: Path, line: str, problem: 
 
 
 def test_a_bad_header_is_named(tmp_path: Path) -> None:
-    with pytest.raises(TraceError, match=r"trace.swf:1: MaxProcs must be a number above 0"):
+    with pytest.raises(TraceError, match=r"trace.swf:1: MaxProcs must be a whole number from 1"):
         read(tmp_path, LINE, header="; MaxProcs: many")
 
 

@@ -39,7 +39,7 @@ def write_csv(path: Path, results: Sequence[Result]) -> None:
                         job.name,
                         job.user,
                         job.group,
-                        *(f"{time:.10g}" for time in times),
+                        *(f"{time:.13g}" for time in times),
                         run.cpus,
                         f"{run.bounded_slowdown:.3f}",
                     )

@@ -11,6 +11,7 @@ from queueapi.simulate.measures import Run
 HOUR = 3600.0  # seconds
 DAY = 24 * HOUR
 _LONG = 10 * DAY  # a trace that is looked at day by day
+_MOST_SPANS = 20_000  # longer ones than that of absurd traces
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,11 @@ _Day = tuple[float, float]  # Jain's index of one day or hour, and its weight
 def _span(runs: Sequence[Run]) -> float:
     """Seconds over which use is summed: the same for all ways to schedule one trace."""
     submits = [run.job.submit for run in runs]
-    return DAY if max(submits) - min(submits) >= _LONG else HOUR
+    first = min(submits)
+    span = DAY if max(submits) - first >= _LONG else HOUR
+    while max(run.end for run in runs) - first > _MOST_SPANS * span:
+        span *= 10
+    return span
 
 
 def _spans(

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from queueapi.scheduling import Node, Request
-from queueapi.simulate.files import numbered_lines
+from queueapi.simulate.files import numbered_lines, whole_number
 from queueapi.simulate.trace import Trace, TraceError, TraceJob
 
+MOST_NODES = 100_000
+MOST_GPUS = 1_000  # of a node
 _RANGE = re.compile(r"(.*)\[([^\[\]]+)\](.*)")
 _GRES = re.compile(r"gpu(?::([A-Za-z][\w.-]*))?(?::(\d+))?(?:\(.*\))?")
 
@@ -101,6 +103,8 @@ def read_nodes(path: Path) -> Machine:
             defaults = values
             continue
         for name in expand(names, where):
+            if len(nodes) == MOST_NODES:
+                raise TraceError(f"{where}: more than {MOST_NODES} nodes")
             if name in nodes:
                 raise TraceError(f"{where}: the node {name} is there twice")
             nodes[name] = _node(name, defaults | values, where)
@@ -134,9 +138,10 @@ def expand(names: str, where: str) -> Iterator[str]:
         for part in ranges.split(","):
             first, _, last = part.partition("-")
             last = last or first
-            if not (first.isdecimal() and last.isdecimal()) or int(first) > int(last):
+            low, high = (whole_number(end, "the end of a range", where) for end in (first, last))
+            if low > high:
                 raise TraceError(f"{where}: {part!r} is not a range of nodes, such as 1-4")
-            for number in range(int(first), int(last) + 1):
+            for number in range(low, high + 1):
                 yield from expand(f"{before}{number:0{len(first)}}{after}", where)
 
 
@@ -168,11 +173,7 @@ def _cpus(values: dict[str, str], where: str) -> int:
 
 def _count(values: dict[str, str], key: str, where: str, default: int = 0) -> int:
     value = values.get(key.lower())
-    if value is None:
-        return default
-    if not value.isdecimal():
-        raise TraceError(f"{where}: {key} must be a whole number, not {value!r}")
-    return int(value)
+    return default if value is None else whole_number(value, key, where)
 
 
 def _gpus(gres: str, where: str) -> Iterator[str]:
@@ -183,4 +184,7 @@ def _gpus(gres: str, where: str) -> Iterator[str]:
         found = _GRES.fullmatch(part)
         if found is None:
             raise TraceError(f"{where}: Gres must be gpu:COUNT or gpu:TYPE:COUNT, not {part!r}")
-        yield from [found[1] or "gpu"] * int(found[2] or 1)
+        count = whole_number(found[2] or "1", "a count of GPUs", where)
+        if count > MOST_GPUS:
+            raise TraceError(f"{where}: {count} GPUs on a node; {MOST_GPUS} are the most")
+        yield from [found[1] or "gpu"] * count

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import accumulate
+from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -12,8 +11,11 @@ from matplotlib.figure import Figure
 from queueapi.simulate.measures import Run
 from queueapi.simulate.study import Result
 
+POINTS = 400  # of a curve over time
 _DAY = 86_400.0  # seconds
 _HOUR = 3600.0
+
+_Span = tuple[float, float, int]  # an amount that holds from a time to another (seconds)
 
 
 def draw(path: Path, title: str, cpus: int, results: Sequence[Result]) -> None:
@@ -24,9 +26,13 @@ def draw(path: Path, title: str, cpus: int, results: Sequence[Result]) -> None:
     """
     figure = Figure(figsize=(11, 12), layout="constrained")
     used, asked, waits = figure.subplots(3, 1)
+    begin = min(run.job.submit for result in results for run in result.runs)
+    end = max(run.end for result in results for run in result.runs)
     for result in results:
-        _steps(used, result, ((run.start, run.end, run.cpus) for run in result.runs))
-        _steps(asked, result, ((run.job.submit, run.start, run.cpus) for run in result.runs))
+        held = [(run.start, run.end, run.cpus) for run in result.runs]
+        missed = [(run.job.submit, run.start, run.cpus) for run in result.runs]
+        for axes, spans in ((used, held), (asked, missed)):
+            _curve(axes, result.name, means(spans, begin, end, POINTS), (end - begin) / POINTS)
         _distribution(waits, result.name, result.runs)
     used.axhline(cpus, color="grey", linewidth=0.8)
     used.set(title=title, ylabel="CPUs in use", xlabel="days")
@@ -38,19 +44,22 @@ def draw(path: Path, title: str, cpus: int, results: Sequence[Result]) -> None:
     figure.savefig(path)
 
 
-def _steps(axes: Axes, result: Result, spans: Iterable[tuple[float, float, int]]) -> None:
-    """A sum of amounts, each of which holds from one time (seconds) to another."""
-    changes = sorted(
-        change for begin, end, amount in spans for change in ((begin, amount), (end, -amount))
-    )
-    times = [time / _DAY for time, _ in changes]
-    axes.step(
-        times,
-        list(accumulate(amount for _, amount in changes)),
-        where="post",
-        label=result.name,
-        linewidth=0.8,
-    )
+def means(spans: Sequence[_Span], begin: float, end: float, count: int) -> list[float]:
+    """The mean of the amounts' sum in each of so many equal parts of the time."""
+    width = (end - begin) / count
+    areas = [0.0] * count
+    for start, stop, amount in spans:
+        first, last = (min(int((time - begin) / width), count - 1) for time in (start, stop))
+        for place in range(first, last + 1):
+            left = max(start, begin + place * width)
+            right = min(stop, begin + (place + 1) * width)
+            areas[place] += amount * max(right - left, 0.0)
+    return [area / width for area in areas]
+
+
+def _curve(axes: Axes, name: str, values: Sequence[float], width: float) -> None:
+    days = [(place + 0.5) * width / _DAY for place in range(len(values))]
+    axes.plot(days, values, label=name, linewidth=1.0)
 
 
 def _distribution(axes: Axes, name: str, runs: Sequence[Run]) -> None:

@@ -127,6 +127,8 @@ class Replay:
             if progress is not None and self._sequence - reported >= PROGRESS_STEP:
                 reported = self._sequence
                 progress(reported)
+        if progress is not None and reported < self._sequence:
+            progress(self._sequence)
         return Schedule(tuple(self._starts), self._why_never())
 
     def _instant(self, now: float) -> None:

@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from queueapi.simulate.files import numbered_lines
+from queueapi.simulate.files import LATEST, numbered_lines, whole_number
 from queueapi.simulate.trace import Trace, TraceError, TraceJob
 
 FIELDS = (
@@ -37,6 +37,7 @@ FIELDS = (
     "think time",
 )
 _SIZE = re.compile(r";\s*(MaxProcs|MaxNodes)\s*:\s*(\S+)")
+_PROCESSORS = (FIELDS.index("allocated processors"), FIELDS.index("requested processors"))
 _KB_PER_MB = 1024
 
 
@@ -93,9 +94,7 @@ def _read_header(text: str, sizes: dict[str, int], where: str) -> None:
     if found is None:
         return
     name, value = found.groups()
-    if not value.isdecimal() or int(value) == 0:
-        raise TraceError(f"{where}: {name} must be a number above 0, not {value!r}")
-    sizes[name] = int(value)
+    sizes[name] = whole_number(value, name, where, 1)
 
 
 def _read_line(text: str, where: str) -> _Line:
@@ -108,8 +107,14 @@ def _read_line(text: str, where: str) -> _Line:
         values = [float(word) for word in words]
     except ValueError:
         values = []
-    if not values or not all(map(math.isfinite, values)):
+    if not values or not all(-LATEST < value < LATEST for value in values):
         raise TraceError(f"{where}: {_not_a_number(words)}")
+    for position in _PROCESSORS:
+        if not values[position].is_integer():
+            name = FIELDS[position]
+            raise TraceError(
+                f"{where}: field {position + 1} ({name}) must be whole, not {words[position]!r}"
+            )
     wanted = chain(values[:5], values[7:10], values[11:13])
     return _Line(*wanted)
 
@@ -117,11 +122,12 @@ def _read_line(text: str, where: str) -> _Line:
 def _not_a_number(words: list[str]) -> str:
     for position, word in enumerate(words):
         try:
-            if math.isfinite(float(word)):
+            if -LATEST < float(word) < LATEST:
                 continue
         except ValueError:
             pass
-        return f"field {position + 1} ({FIELDS[position]}) must be a number, not {word!r}"
+        name = FIELDS[position]
+        return f"field {position + 1} ({name}) must be a number below {LATEST:.0e}, not {word!r}"
     raise AssertionError("every field is a number")
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from queueapi.scheduling import Constraint
-from queueapi.simulate.files import numbered_lines
+from queueapi.simulate.files import LATEST, numbered_lines, whole_number
 from queueapi.simulate.trace import Trace, TraceError, TraceJob
 
 COLUMNS = {
@@ -58,7 +58,10 @@ def read_table(path: Path) -> Trace:
         if not text.strip() or text.startswith("#"):
             continue
         where = f"{path}:{number}"
-        [cells] = csv.reader([text], delimiter=separator)
+        try:
+            [cells] = csv.reader([text], delimiter=separator, strict=True)
+        except csv.Error as error:
+            raise TraceError(f"{where}: {error}") from None
         if len(cells) != len(names):
             raise TraceError(f"{where}: {len(cells)} cells; the first line names {len(names)}")
         row = {name: cell.strip() for name, cell in zip(names, cells, strict=True)}
@@ -155,19 +158,15 @@ def _seconds(row: Row, column: str, where: str, *, above_zero: bool = False) -> 
         value = float(text)
     except ValueError:
         value = math.nan
-    if not 0 <= value < math.inf or (above_zero and not value):
+    if not 0 <= value < LATEST or (above_zero and not value):
         least = "above 0" if above_zero else "0 or more"
-        raise TraceError(f"{where}: {column} must be {least}, not {text!r}")
+        raise TraceError(f"{where}: {column} must be {least} and below 1e10, not {text!r}")
     return value
 
 
 def _count(row: Row, column: str, where: str, default: int, *, least: int = 0) -> int:
     text = row.get(column)
-    if not text:
-        return default
-    if not text.isdecimal() or int(text) < least:
-        raise TraceError(f"{where}: {column} must be a whole number from {least}, not {text!r}")
-    return int(text)
+    return whole_number(text, column, where, least) if text else default
 
 
 def _flag(row: Row, column: str, where: str) -> bool:
