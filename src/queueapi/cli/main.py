@@ -83,7 +83,10 @@ GROUP = {
     "create": Lazy("queueapi.cli.admin:create_group", "Create a group."),
     "set": Lazy("queueapi.cli.admin:set_group", "Change a group; what is not named stays."),
     "list": Lazy("queueapi.cli.admin:list_groups", "List all groups."),
-    "add": Lazy("queueapi.cli.admin:add_member", "Put someone into a group, or approve who asked."),
+    "add": Lazy(
+        "queueapi.cli.admin:add_member",
+        "Put someone into a group, approve who asked, or change a member.",
+    ),
 }
 NODE = {
     "drain": Lazy("queueapi.cli.nodes:drain", "Let nodes take no new jobs; what runs goes on."),
