@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-import pytest
 from sqlalchemy import text
 
 from queueapi.auth.models import Role
@@ -349,8 +348,8 @@ async def test_a_manager_of_one_of_its_groups_does_not_see_the_whole(
         assert (await caller.get(f"/api/jobs/{ids(made)['a']}")).status_code == 200
 
 
-@pytest.mark.parametrize("word", ["0", "x", "99999999999999999999"])
-async def test_what_is_no_id_is_refused(stage: Stage, make_person: Make, word: str) -> None:
+async def test_what_is_no_id_is_refused(stage: Stage, make_person: Make) -> None:
     async with stage(Puppet()) as (_, client):
         caller = Caller(client, await make_person())
-        assert (await caller.get(f"/api/workflows/{word}")).status_code == 422
+        for word in ("0", "x", "9" * 20):
+            assert (await caller.get(f"/api/workflows/{word}")).status_code == 422
