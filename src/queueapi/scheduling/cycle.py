@@ -82,14 +82,17 @@ class Cycle:
             self._pass_over(head)
         elif (refusal := self._accounts.refusal(job)) is not None:
             self._respect(refusal, head)
-        elif not self._breaks_promise(job) and (placement := self._draft.place(job)) is not None:
-            backfilled = bool(self._promised)
-            self._draft.start(job, placement, head.priority, backfilled=backfilled)
-            self._lineup.started()
-        elif may_reserve:
-            self._reserve(job)
         else:
-            self._refuse(head)
+            breaks_promise = self._breaks_promise(job)
+            placement = None if breaks_promise else self._draft.place(job)
+            if placement is not None:
+                priority, backfilled = self._lineup.priority(), bool(self._promised)
+                self._draft.start(job, placement, priority, backfilled=backfilled)
+                self._lineup.started()
+            elif may_reserve:
+                self._reserve(job)
+            else:
+                self._refuse(head, breaks_promise=breaks_promise)
 
     def _breaks_promise(self, job: WaitingJob) -> bool:
         """Whether it would keep a reserved job from starting by a limit that both count for."""
@@ -98,18 +101,20 @@ class Cycle:
         ends_at = self._now + job.time_limit
         return not self._draft.promises.survive(job, ends_at, self._accounts)
 
-    def _refuse(self, head: Head) -> None:
+    def _refuse(self, head: Head, *, breaks_promise: bool) -> None:
         """It does not fit, or it would delay a reservation; remember for all that ask the same.
 
         Within a plan room only shrinks: what is refused for some time is refused for longer.
         """
         job = head.job
-        has_room = enough(self._state.board.fitting(job), job.request)
+        if breaks_promise:
+            self._pass_over(head)
+            return
+        has_room = self._draft.had_room
+        if has_room and job.request.nodes > 1:
+            has_room = enough(self._state.board.fitting(job), job.request)
         if job.reservation is None and job.resume_on is None and job.planned_time is None:
-            if not has_room:
-                self._refused[job.request] = 0.0
-            elif not self._breaks_promise(job):
-                self._refused[job.request] = job.time_limit
+            self._refused[job.request] = job.time_limit if has_room else 0.0
         if has_room:
             self._pass_over(head)
         else:
@@ -125,7 +130,6 @@ class Cycle:
             self._lineup.next_in_class()
             return
         self._lineup.narrow(self._draft, self._refused)
-        self._lineup.next_in_class()
         self._reorder()
 
     def _reorder(self) -> None:

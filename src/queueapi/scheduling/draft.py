@@ -28,14 +28,17 @@ class Draft:
         self.promises = Promises()
         self._caution = Caution(state, state.board, now)
         self.most_cpus = self._board.shelves.most_cpus()  # free on one node
+        self.had_room = False  # on any node, when a job was placed last
 
     def place(self, job: WaitingJob) -> Placement | None:
         """Where it can start now and waste least, without taking what is kept for others."""
         request = job.request
+        self.had_room = False
         if request.cpus > self.most_cpus:
             return None
         shares: dict[str, list[Share]] = {}  # by cluster
         for space in self._board.fitting(job):
+            self.had_room = True
             gpus = self.timeline.gpus_now(job, space)
             if gpus is None or not self._caution.allows(job, space, gpus):
                 continue

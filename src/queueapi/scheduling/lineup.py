@@ -24,7 +24,6 @@ class Head(NamedTuple):
 
     job: WaitingJob
     job_class: JobClass | None  # None: nothing that is true of it is true of the next job
-    priority: Priority
 
 
 class Room(Protocol):
@@ -39,6 +38,9 @@ class Lineup(Protocol):
     def head(self) -> Head | None:
         """The best job that is still in line."""
 
+    def priority(self) -> Priority:
+        """That of the head."""
+
     def started(self) -> None:
         """The head was started, and counted in the accounts; go on with the next of its class."""
 
@@ -52,7 +54,9 @@ class Lineup(Protocol):
         """Look at no more jobs of the head's group."""
 
     def narrow(self, room: Room, refused: Mapping[Request, float]) -> None:
-        """Jobs may be left out from now on that ask for more CPUs on a node than there are, or
+        """Go on with the next of the head's class.
+
+        Jobs may be left out from now on that ask for more CPUs on a node than there are, or
         for what was refused, and for as long (s)."""
 
 
@@ -81,6 +85,7 @@ class ByPriority:
         self._boost = boost
         self._classes: dict[int, dict[int, list[_Entry]]] = {}  # heaps by group and user
         self._users: dict[int, list[_Account]] = {}  # heaps by group
+        self._share: dict[int, dict[int, float]] = {}  # multipliers by group and user
         for (group_id, user_id), classes in waiting.classes.items():
             heap = [self._entry(each, 0) for each in classes.values()]
             heapify(heap)
@@ -97,8 +102,14 @@ class ByPriority:
             return None
         group_id = self._groups[0][3]
         user_id = self._users[group_id][0][3]
-        _, queued_at, job_id, _, job_class = self._classes[group_id][user_id][0]
-        return Head(self._jobs[job_id], job_class, self._priority(job_class, queued_at))
+        _, _, job_id, _, job_class = self._classes[group_id][user_id][0]
+        return Head(self._jobs[job_id], job_class)
+
+    def priority(self) -> Priority:
+        _, queued_at, _, _, job_class = self._head_heap()[0]
+        share = self._share[job_class.group_id][job_class.user_id]
+        factor = self._queue_factor(job_class.queue)
+        return Priority(job_class.base_priority, share, self._boost.of(queued_at), factor)
 
     def started(self) -> None:
         group_id = self._groups[0][3]
@@ -121,7 +132,17 @@ class ByPriority:
         heappop(self._groups)
 
     def narrow(self, room: Room, refused: Mapping[Request, float]) -> None:
-        pass  # the heads of its classes are quickly set aside
+        self.next_in_class()
+        in_line = [group_id for _, _, _, group_id in self._groups]
+        for group_id in in_line:
+            for user_id, heap in self._classes[group_id].items():
+                left = [entry for entry in heap if _may_fit(entry[4].request, room, refused)]
+                heapify(left)
+                self._classes[group_id][user_id] = left
+            self._rank(group_id)
+        users = ((self._users[group_id], group_id) for group_id in in_line)
+        self._groups = [(*heap[0][:3], group_id) for heap, group_id in users if heap]
+        heapify(self._groups)
 
     def _head_heap(self) -> list[_Entry]:
         group_id = self._groups[0][3]
@@ -139,7 +160,7 @@ class ByPriority:
         users = self._users[group_id]
         if heap:
             user_id = users[0][3]
-            heapreplace(users, _account(user_id, heap[0], self._shares(group_id)(user_id)))
+            heapreplace(users, _account(user_id, heap[0], self._share[group_id][user_id]))
         else:
             heappop(users)
         self._renew_group()
@@ -155,7 +176,16 @@ class ByPriority:
     def _rank_users(self, group_id: int) -> None:
         share = self._shares(group_id)
         heaps = self._classes[group_id].items()
-        users = [_account(user_id, heap[0], share(user_id)) for user_id, heap in heaps if heap]
+        self._share[group_id] = {user_id: share(user_id) for user_id, heap in heaps if heap}
+        self._rank(group_id)
+
+    def _rank(self, group_id: int) -> None:
+        heaps, share = self._classes[group_id], self._share[group_id]
+        users = [
+            _account(user_id, heaps[user_id][0], share[user_id])
+            for user_id in share
+            if heaps[user_id]
+        ]
         heapify(users)
         self._users[group_id] = users
 
@@ -165,10 +195,9 @@ class ByPriority:
         urgency = weight * self._boost.of(queued_at)
         return (-urgency, queued_at, job_id, index, job_class)
 
-    def _priority(self, job_class: JobClass, queued_at: float) -> Priority:
-        share = self._shares(job_class.group_id)(job_class.user_id)
-        factor = self._queue_factor(job_class.queue)
-        return Priority(job_class.base_priority, share, self._boost.of(queued_at), factor)
+
+def _may_fit(request: Request, room: Room, refused: Mapping[Request, float]) -> bool:
+    return request.cpus <= room.most_cpus and refused.get(request) != 0.0
 
 
 def _account(user_id: int, head: _Entry, share: float) -> _Account:
@@ -190,7 +219,11 @@ class InOrder:
         job = self._job
         if job is None:
             return None
-        return Head(job, None, _base_alone(job.base_priority))
+        return Head(job, None)
+
+    def priority(self) -> Priority:
+        assert self._job is not None
+        return _base_alone(self._job.base_priority)
 
     def next_in_class(self) -> None:
         refused, aside = self._refused, self._aside
@@ -213,6 +246,7 @@ class InOrder:
 
     def narrow(self, room: Room, refused: Mapping[Request, float]) -> None:
         self._room, self._refused = room, refused
+        self.next_in_class()
 
 
 @cache
