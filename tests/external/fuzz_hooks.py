@@ -24,6 +24,9 @@ BESIDE_OTHERS = {
 }
 CHANGES_QUEUES = {"change_queue", "delete_queue"}
 KEPT_QUEUES = {"express", "normal", "long"}  # or submits would find none
+NODE = {"cluster": "local", "name": "null"}
+FOR_THE_NODE = {"cluster": "local", "nodes": ["null"], "users": [], "groups": []}
+FAR_AHEAD = {"starts_at": "2098-01-01T00:00:00Z", "ends_at": "2099-01-01T00:00:00Z"}
 LONGEST_WAIT = 0.05  # seconds
 OF_A_GRAPH = re.compile(r"(/jobs/\d+)?/(label|depends_on|waits_for(/\d+/label)?)")
 ENDED = ("completed", "failed", "cancelled")
@@ -65,10 +68,28 @@ def before_call(context: HookContext, case: Any, kwargs: dict[str, Any]) -> None
         place["group_id"] = SPARE_GROUP
     if operation in CHANGES_QUEUES and place.get("queue_name") in KEPT_QUEUES:
         place["queue_name"] = "spare"
+    if operation in ("get_node", "change_node", "create_reservation", "change_reservation"):
+        keep_the_node(operation, place, case.body)
     if operation in ("submit_job", "submit_jobs", "submit_workflow"):
         renew_key(case)
     if operation in ("get_job", "get_job_logs"):
         shorten_wait(case)
+
+
+def keep_the_node(operation: str, place: dict[str, Any], body: Any) -> None:
+    """The one node that there is is met every other time, and takes jobs all the time."""
+    is_met = next(numbers) % 2 == 0
+    if operation in ("get_node", "change_node") and is_met:
+        place |= NODE
+    if not isinstance(body, dict):
+        return
+    if operation == "change_node" and body.get("state") in ("drain", "down"):
+        body["state"] = "up"
+        body.pop("reason", None)
+    if operation == "create_reservation" and is_met:
+        body |= {name: value for name, value in FOR_THE_NODE.items() if name in body}
+    if all(re.match(r"\d{4}-", str(body.get(name))) for name in FAR_AHEAD):
+        body |= FAR_AHEAD
 
 
 def renew_key(case: Any) -> None:

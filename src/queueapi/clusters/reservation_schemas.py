@@ -25,9 +25,9 @@ class NewReservation(Body):
     """Nodes to keep free. With neither users nor groups it is for maintenance."""
 
     name: Word = Field(description="Unique; jobs name it", examples=["course-week-12"])
-    starts_at: Instant = Field(examples=["2026-12-01T08:00:00Z"])
+    starts_at: Instant = Field(examples=["2030-12-01T08:00:00Z"])
     ends_at: Instant = Field(
-        description="After starts_at and the present", examples=["2026-12-01T12:00:00Z"]
+        description="After starts_at and the present", examples=["2030-12-01T12:00:00Z"]
     )
     cluster: ClusterName = "local"
     nodes: Nodes = Field(default_factory=list, description="By name; none means all")
