@@ -51,7 +51,7 @@ def test_nodes_as_slurm_writes_them(tmp_path: Path) -> None:
             "NodeName=n[a]",
             "nodes.conf:1: the end of a range must be a whole number from 0, not 'a'",
         ),
-        ("NodeName=n[1-999999999]", "nodes.conf:1: more than 100000 nodes"),
+        ("NodeName=n[1-999999999]", "nodes.conf:1: more than 20000 nodes"),
         ("NodeName=n1 Gres=gpu:999999", "nodes.conf:1: 999999 GPUs on a node; 1000 are the most"),
         ("NodeName=n1 big", "nodes.conf:1: 'big' is not KEY=VALUE"),
         ("NodeName=n1,n1", "nodes.conf:1: the node n1 is there twice"),

@@ -12,7 +12,7 @@ from queueapi.scheduling import Node, Request
 from queueapi.simulate.files import numbered_lines, whole_number
 from queueapi.simulate.trace import Trace, TraceError, TraceJob
 
-MOST_NODES = 100_000
+MOST_NODES = 20_000
 MOST_GPUS = 1_000  # of a node
 _RANGE = re.compile(r"(.*)\[([^\[\]]+)\](.*)")
 _GRES = re.compile(r"gpu(?::([A-Za-z][\w.-]*))?(?::(\d+))?(?:\(.*\))?")
