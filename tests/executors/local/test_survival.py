@@ -1,16 +1,19 @@
 """What is killed with SIGKILL, in every order, and what must be true after it."""
 
 import asyncio
+import gc
 import os
 import secrets
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from queueapi.executors.base import Phase, Stream
+from queueapi.executors.local.link import ForkServerLink
 from tests.executors.contract import make_run, until_log, until_phase
 from tests.executors.local.conftest import type_of_factory
 from tests.executors.local.probes import living, supervisor_pid, until
@@ -67,6 +70,21 @@ async def test_the_fork_server_is_started_again(new_executor: type_of_factory) -
         ending = (await until_phase(executor, run.key)).ending
         assert ending is not None and ending.exit_code == code
     assert executor._link.pid != first
+
+
+async def test_a_fork_server_that_comes_up_as_we_leave_is_not_left_behind() -> None:
+    for turns in range(5):
+        link = ForkServerLink(lambda message: None, lambda: None)
+        starting = asyncio.create_task(link.start())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        starting.cancel()
+        with suppress(asyncio.CancelledError):
+            await starting
+        process = link._process
+        await link.close()
+        assert process is None or process.returncode == 0
+    gc.collect()  # would complain of what nobody has closed
 
 
 async def test_submits_while_the_fork_server_dies(new_executor: type_of_factory) -> None:

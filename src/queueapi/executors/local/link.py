@@ -62,11 +62,17 @@ class ForkServerLink:
                 str(_BOOT),
                 str(theirs.fileno()),
             ]
+            spawning = asyncio.ensure_future(asyncio.to_thread(_spawn, argv, theirs.fileno()))
             try:
-                self._process = await asyncio.to_thread(_spawn, argv, theirs.fileno())
+                self._process = await asyncio.shield(spawning)
             except OSError as error:
                 ours.close()
                 raise ExecutorUnavailable(f"can't start the fork server: {error}") from error
+            except asyncio.CancelledError:
+                ours.close()  # when it comes up, it sees that nobody is there, and leaves
+                with suppress(OSError):
+                    self._process = await spawning
+                raise
         self._socket = ours
         asyncio.get_running_loop().add_reader(ours.fileno(), self._receive)
 
