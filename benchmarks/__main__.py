@@ -9,7 +9,7 @@ import sys
 import asyncpg
 from rich.console import Console
 
-from benchmarks import cases, peers, simulations
+from benchmarks import cases, cycles, peers, simulations
 from benchmarks.stage import folder, occupied, postgres, server
 from benchmarks.table import Row, show
 
@@ -72,6 +72,11 @@ def lists() -> list[Row]:
             return list(cases.reads(ours))
 
 
+def scheduler() -> list[Row]:
+    say("scheduling cycles …")
+    return list(cycles.cycles())
+
+
 def agreement() -> list[Row]:
     """On real traces, where they are."""
     if not simulations.FOLDER.is_dir():
@@ -82,7 +87,13 @@ def agreement() -> list[Row]:
 
 
 if __name__ == "__main__":
-    stages = {"submits": submits, "launches": launches, "lists": lists, "agreement": agreement}
+    stages = {
+        "submits": submits,
+        "launches": launches,
+        "lists": lists,
+        "scheduler": scheduler,
+        "agreement": agreement,
+    }
     wanted = sys.argv[1:] or list(stages)
     unknown = set(wanted) - set(stages)
     if unknown:
