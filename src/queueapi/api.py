@@ -23,6 +23,7 @@ from queueapi.groups import routes as groups
 from queueapi.jobs import (
     control_routes,
     log_routes,
+    preview_routes,
     queue_routes,
     scheduler_routes,
     suspension_routes,
@@ -121,6 +122,7 @@ def mount_routers(app: FastAPI) -> None:
         jobs,
         control_routes,
         log_routes,
+        preview_routes,
         queue_routes,
         scheduler_routes,
         suspension_routes,

@@ -14,7 +14,7 @@ from starlette.types import Scope
 from queueapi.errors import FieldError, Invalid, MalformedRequest, UnsupportedMediaType
 
 # Words with routes of their own, at places in a path where otherwise an id stands.
-WORDS = frozenset({"batch"})
+WORDS = frozenset({"batch", "preview"})
 _JSON = re.compile(r"application/([a-z0-9.-]+\+)?json\s*(;.*)?", re.IGNORECASE)
 
 

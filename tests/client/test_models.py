@@ -3,13 +3,16 @@
 import pytest
 from pydantic import BaseModel
 
+from queueapi import problems
 from queueapi.auth import schemas as auth
 from queueapi.client import models, nodes
+from queueapi.client import previews as shown
 from queueapi.clusters import reservation_schemas as reservations
 from queueapi.clusters import schemas as clusters
 from queueapi.groups import schemas as groups
 from queueapi.jobs import array_schemas as arrays
 from queueapi.jobs import dependency_schemas as dependencies
+from queueapi.jobs import preview_schemas as previews
 from queueapi.jobs import scheduler_status as scheduler
 from queueapi.jobs import schemas as jobs
 from queueapi.jobs import workflow_schemas as workflows
@@ -34,6 +37,11 @@ PAIRS: list[tuple[type[BaseModel], type[BaseModel]]] = [
     (models.QueueEntry, jobs.QueueEntry),
     (models.QueuePage, jobs.QueuePage),
     (models.StartRange, jobs.StartRange),
+    (shown.FieldProblem, problems.FieldProblem),
+    (shown.Problem, problems.ProblemDocument),
+    (shown.QuotaPreview, previews.QuotaPreview),
+    (shown.DelayedJob, previews.DelayedJob),
+    (shown.JobPreview, previews.JobPreview),
     (models.SchedulerStatus, scheduler.SchedulerStatus),
     (models.SchedulerPolicy, scheduler.SchedulerPolicy),
     (models.SchedulerCycle, scheduler.SchedulerCycle),

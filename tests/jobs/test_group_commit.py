@@ -10,9 +10,10 @@ from queueapi.auth.principal import Principal, Scope
 from queueapi.config import Settings
 from queueapi.db.session import Database
 from queueapi.errors import Problem
+from queueapi.jobs.admission import Submission
 from queueapi.jobs.group_commit import GroupCommit
 from queueapi.jobs.schemas import JobSubmission
-from queueapi.jobs.submit import Accepted, Submission
+from queueapi.jobs.submit import Accepted
 from tests.staging import Caller, Puppet, Stage, fetch, until
 
 Make = Callable[..., Any]

@@ -86,7 +86,7 @@ def test_what_one_more_job_would_delay_can_be_foreseen(scenario: Scenario) -> No
     scenario.job(2, cpus=8, base=9, hours=5)
     extra = scenario.waiting.pop(2)
     scenario.scheduler.apply(JobRemoved(2))
-    assert scenario.scheduler.foresee(NOON, extra=extra).run(99) == {
+    assert scenario.scheduler.foresee(NOON, extra=[extra]).run(99) == {
         2: NOON + HOUR,
         1: NOON + 6 * HOUR,
     }

@@ -6,6 +6,7 @@ from typing import Any
 
 from queueapi.client import _flows, _requests
 from queueapi.client import nodes as _nodes
+from queueapi.client import previews as _previews
 from queueapi.client._async_driver import AsyncDriver
 from queueapi.client._follow import follow
 from queueapi.client.log_parts import LogChunk, LogPart
@@ -67,6 +68,10 @@ class AsyncClient(AsyncDriver):
         """Submit a job; `fields` are the API's (cpu_cores, memory_gb, array, ...)."""
         key = idempotency_key or uuid.uuid4().hex
         return await self._do(_requests.submit({"script": script, **fields}, key))
+
+    async def preview(self, script: str, **fields: Any) -> _previews.JobPreview:
+        """What would come of such a job: refused or not, its start, cost, and whom it delays."""
+        return await self._do(_previews.preview({"script": script, **fields}))
 
     async def submit_many(
         self, jobs: Sequence[Mapping[str, Any]], *, idempotency_key: str | None = None

@@ -6,6 +6,7 @@ from typing import Any
 
 from queueapi.client import _flows, _requests
 from queueapi.client import nodes as _nodes
+from queueapi.client import previews as _previews
 from queueapi.client._follow import follow
 from queueapi.client._sync_driver import SyncDriver
 from queueapi.client.log_parts import LogChunk, LogPart
@@ -65,6 +66,10 @@ class Client(SyncDriver):
         """Submit a job; `fields` are the API's (cpu_cores, memory_gb, array, ...)."""
         key = idempotency_key or uuid.uuid4().hex
         return self._do(_requests.submit({"script": script, **fields}, key))
+
+    def preview(self, script: str, **fields: Any) -> _previews.JobPreview:
+        """What would come of such a job: refused or not, its start, cost, and whom it delays."""
+        return self._do(_previews.preview({"script": script, **fields}))
 
     def submit_many(
         self, jobs: Sequence[Mapping[str, Any]], *, idempotency_key: str | None = None

@@ -10,6 +10,7 @@ import structlog
 
 from queueapi import metrics
 from queueapi.clock import from_epoch
+from queueapi.controller.slices import run_in_slices
 from queueapi.jobs.estimates import Outcome
 from queueapi.scheduling import Scheduler
 from queueapi.scheduling.calibration import Calibration
@@ -18,7 +19,6 @@ log = structlog.get_logger(__name__)
 
 DEPTH = 1000  # jobs that get an estimate
 STEPS = 4000  # plans that one forecast may cost
-SLICE_SECONDS = 0.004  # at once, so that requests are answered in between
 SHARE = 0.05  # of the time, at the most, goes into forecasts
 PAUSE_SECONDS = 1.0  # between two forecasts, at the least
 
@@ -47,8 +47,12 @@ class Estimates:
         start = self._foreseen.get(job_id)
         if start is None:
             return None
-        given = self.calibration.range_of(max(start - self._made_at, 0.0))
-        p50, p90 = (max(self._made_at + wait, now) for wait in (given.p50, given.p90))
+        return self.calibrated(start, self._made_at, now)
+
+    def calibrated(self, start: float, made_at: float, now: float) -> Estimate:
+        """The range of a start that a forecast foresaw (all three in epoch seconds)."""
+        given = self.calibration.range_of(max(start - made_at, 0.0))
+        p50, p90 = (max(made_at + wait, now) for wait in (given.p50, given.p90))
         return Estimate(from_epoch(p50), from_epoch(p90))
 
     async def run(self, scheduler: Scheduler) -> None:
@@ -66,15 +70,7 @@ class Estimates:
     async def _forecast(self, scheduler: Scheduler) -> None:
         made_at, started = time.time(), time.monotonic()
         forecast = scheduler.foresee(made_at, DEPTH)
-        steps, goes_on = 0, True
-        while goes_on and steps < STEPS:
-            while time.monotonic() - started < SLICE_SECONDS and steps < STEPS:
-                steps += 1
-                if not (goes_on := forecast.step()):
-                    break
-            spent = time.monotonic() - started
-            await asyncio.sleep(spent * (1 / SHARE - 1))
-            started = time.monotonic()
+        await run_in_slices(forecast, STEPS, SHARE, spent=time.monotonic() - started)
         self._foreseen, self._made_at = forecast.starts, made_at
         for job_id, start in forecast.starts.items():
             if job_id in scheduler:

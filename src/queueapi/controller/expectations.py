@@ -53,6 +53,13 @@ class Expectations:
         self.stop(job.job_id)
         return replace(job, planned_time=self._plan(job))
 
+    def would_wait(self, job: WaitingJob) -> WaitingJob:
+        """The job with a planned time, of which nothing is remembered."""
+        if not self._learned:
+            return job
+        planned = self._run_times.predict(job.user_id, job.time_limit)
+        return replace(job, planned_time=planned if planned < job.time_limit else None)
+
     def run(self, job: RunningJob) -> RunningJob:
         """The job with a planned time, which `overdue` watches."""
         if not self._learned:

@@ -20,6 +20,7 @@ from queueapi.controller.queues import KnownQueues
 from queueapi.controller.reservations import KnownReservations
 from queueapi.executors.base import NodeInventory
 from queueapi.groups.usage import Charge
+from queueapi.jobs.foresight import Candidate
 from queueapi.jobs.models import PLACED_STATES, Intent, JobState
 from queueapi.jobs.shape import parse_constraint
 from queueapi.scheduling import (
@@ -41,6 +42,7 @@ from queueapi.scheduling import (
 from queueapi.scheduling.prediction import PATIENCE
 
 DAY = 86_400  # seconds
+LAST_ID = 2**63 - 1  # that the database has
 
 _COLUMNS = """
 SELECT j.id, j.user_id, j.group_id, j.state, j.held, j.intent, j.cpu_cores, j.memory_mb,
@@ -258,15 +260,36 @@ class Mirror:
         )
         return self._expectations.wait(job)
 
+    def as_if_submitted(self, job: Candidate, now: float, most: int) -> list[WaitingJob]:
+        """The job as it would wait from now on (epoch seconds), or the first tasks of an array.
+
+        Nothing is kept of it. The ids are those that the database would give last, so that all
+        that came at the same instant is before it.
+        """
+        first = WaitingJob(
+            job_id=LAST_ID - min(job.tasks or 1, most),
+            user_id=job.user_id,
+            group_id=job.group_id,
+            base_priority=job.base_priority,
+            request=_new_request(job, self._queues.clusters(job.queue)),
+            time_limit=job.time_limit,
+            queued_at=now,
+            queue=job.queue,
+            depends_on=tuple(job.depends_on),
+            reservation=self.reservations.usable(job.reservation, job.user_id, job.group_id),
+            array_id=LAST_ID if job.tasks is not None else None,
+            array_limit=job.task_limit,
+        )
+        first = self._expectations.would_wait(first)
+        return [replace(first, job_id=job_id) for job_id in range(first.job_id, LAST_ID)]
+
     def _request(self, row: Row[Any]) -> Request:
         asked = (row.cpu_cores, row.memory_mb, row.gpu_count, row.gpu_type, row.nodes)
         clusters = self._queues.clusters(row.queue)
         kind = (*asked, row.constraint, row.exclusive, clusters)
         request = self._requests.get(kind)
         if request is None:
-            wanted = parse_constraint(row.constraint)
-            request = Request(*asked, constraint=wanted, exclusive=row.exclusive, clusters=clusters)
-            self._requests[kind] = request
+            request = self._requests[kind] = _new_request(row, clusters)
         return request
 
     def _place(self, row: Row[Any], state: JobState) -> None:
@@ -335,6 +358,19 @@ class Mirror:
             self._expectations.stop(row.id)
             self.scheduler.apply(JobStarted(running))
             self._suspended[row.id] = running, row.suspended_at.timestamp()
+
+
+def _new_request(job: Row[Any] | Candidate, clusters: tuple[str, ...]) -> Request:
+    return Request(
+        job.cpu_cores,
+        job.memory_mb,
+        job.gpu_count,
+        job.gpu_type,
+        job.nodes,
+        constraint=parse_constraint(job.constraint),
+        exclusive=job.exclusive,
+        clusters=clusters,
+    )
 
 
 def _placement(row: Row[Any]) -> Placement:

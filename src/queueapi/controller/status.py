@@ -1,8 +1,9 @@
-"""The scheduler's settings and its last cycle, as the API tells them."""
+"""The scheduler's settings, its last cycle and its priorities, as the API tells them."""
 
 from queueapi.clock import from_epoch
+from queueapi.jobs import schemas
 from queueapi.jobs.scheduler_status import EstimateQuality, SchedulerCycle, SchedulerPolicy
-from queueapi.scheduling import Config, Plan
+from queueapi.scheduling import Config, Plan, Priority
 from queueapi.scheduling.calibration import HitRates
 from queueapi.scheduling.model import SECONDS_PER_DAY
 
@@ -34,6 +35,16 @@ def cycle(plan: Plan, seconds: float) -> SchedulerCycle:
         jobs_looked_at=plan.effort.jobs_looked_at,
         started=len(plan.starts),
         reservations=len(plan.reservations),
+    )
+
+
+def priority(found: Priority) -> schemas.Priority:
+    return schemas.Priority(
+        final=found.final,
+        base=found.base,
+        queue_factor=found.queue_factor,
+        fair_share=found.fair_share,
+        wait_boost=found.wait_boost,
     )
 
 

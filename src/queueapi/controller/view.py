@@ -7,14 +7,16 @@ from collections.abc import Collection
 from queueapi import metrics
 from queueapi.clock import from_epoch
 from queueapi.clusters.nodes import NodeKey, NodeStatus
-from queueapi.controller import status
+from queueapi.controller import preview, status
 from queueapi.controller.estimates import Estimate, Estimates
 from queueapi.controller.mirror import Mirror
+from queueapi.errors import Unavailable
 from queueapi.jobs import schemas
+from queueapi.jobs.foresight import Candidate, Foresight
 from queueapi.jobs.models import JobState
 from queueapi.jobs.queue import Outlook, QueueKey
 from queueapi.jobs.scheduler_status import SchedulerCycle, SchedulerStatus
-from queueapi.scheduling import Plan, Priority, QueueEntry, RankKey
+from queueapi.scheduling import Plan, QueueEntry, RankKey
 
 FRESH_SECONDS = 1.0  # an analysis of the queue is used for so long
 
@@ -27,6 +29,7 @@ class SchedulerView:
         self._at = 0.0
         self._estimates: Estimates | None = None
         self._cycle: SchedulerCycle | None = None
+        self._previews = preview.Turns()
         self.follows = False  # another server leads
 
     def lead(self, mirror: Mirror, estimates: Estimates) -> None:
@@ -77,6 +80,12 @@ class SchedulerView:
             estimates=status.quality(self._estimates.calibration.hit_rates()),
         )
 
+    async def foresee(self, candidate: Candidate) -> Foresight:
+        async with self._previews.take():
+            if self._mirror is None or self._estimates is None:  # the lead may be lost by now
+                raise Unavailable("Another server has the lead and knows this.", retry_after=5)
+            return await preview.foresee(self._mirror, self._estimates, candidate)
+
     def nodes(self) -> dict[NodeKey, NodeStatus]:
         if self._mirror is None:
             return {}
@@ -121,7 +130,7 @@ class SchedulerView:
         return Outlook(
             job_id=job_id,
             position=entry.position if entry else None,
-            priority=_priority(entry.priority) if entry else None,
+            priority=status.priority(entry.priority) if entry else None,
             queued_at=entry.queued_at if entry else now,
             reason=reason.code,
             message=reason.message,
@@ -142,16 +151,6 @@ class SchedulerView:
         for group_id, count in waiting.items():
             counts[str(JobState.QUEUED), names.get(group_id, str(group_id))] = count
         metrics.set_jobs(counts)
-
-
-def _priority(priority: Priority) -> schemas.Priority:
-    return schemas.Priority(
-        final=priority.final,
-        base=priority.base,
-        queue_factor=priority.queue_factor,
-        fair_share=priority.fair_share,
-        wait_boost=priority.wait_boost,
-    )
 
 
 def _sooner(estimate: Estimate | None, latest: float | None) -> schemas.StartRange | None:

@@ -13,7 +13,8 @@ from queueapi import metrics
 from queueapi.config import Settings
 from queueapi.db.session import Database
 from queueapi.errors import Unavailable
-from queueapi.jobs.submit import Accepted, KeyRace, Submission, submit, submit_large
+from queueapi.jobs.admission import Submission
+from queueapi.jobs.submit import Accepted, KeyRace, submit, submit_large
 
 MAX_JOBS = 256  # in a shared transaction, with tasks; a larger submission has one of its own
 MAX_LARGE = 2  # large submissions at once: more would only keep others from the database

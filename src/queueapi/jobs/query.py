@@ -166,8 +166,13 @@ def _reason(row: Row[Any]) -> tuple[str | None, str | None]:
     waits = row.state == JobState.QUEUED and not row.held
     if not waits or row.queue_state is None or row.queue_state in STARTING:
         return row.reason, row.reason_message
-    code = _CLOSED[QueueState(row.queue_state)]
-    return code, f"the queue {row.queue} starts no jobs at present; its state is {row.queue_state}"
+    return closed_reason(row.queue, row.queue_state)
+
+
+def closed_reason(queue: str, state: str) -> tuple[str, str]:
+    """Why a job in a queue that starts none waits, as a code and in words."""
+    code = _CLOSED[QueueState(state)]
+    return code, f"the queue {queue} starts no jobs at present; its state is {state}"
 
 
 def _ran(row: Row[Any]) -> bool:

@@ -10,6 +10,7 @@ from queueapi.auth.principal import Principal
 from queueapi.clock import from_epoch
 from queueapi.errors import FieldError, Invalid, Unavailable
 from queueapi.jobs import schemas
+from queueapi.jobs.foresight import Candidate, Foresight
 from queueapi.jobs.query import documents_by_id
 from queueapi.jobs.scheduler_status import SchedulerStatus
 from queueapi.paging import decode_cursor, encode_cursor
@@ -56,6 +57,13 @@ class QueueView(Protocol):
         ...
 
     def outlook(self, job_id: int) -> Outlook | None: ...
+
+    async def foresee(self, candidate: Candidate) -> Foresight:
+        """What would come of a job that nobody submits. Takes seconds, at other requests' leisure.
+
+        Raises Unavailable where another server leads, or too many ask at once.
+        """
+        ...
 
     def page(
         self,

@@ -21,12 +21,13 @@ from queueapi.errors import (
 from queueapi.executors.base import Stream
 from queueapi.fields import Id, Instant, QueueName, Word
 from queueapi.jobs import control, query, queue, schemas
+from queueapi.jobs.admission import Submission
 from queueapi.jobs.changes import ChangeFeed
 from queueapi.jobs.dependencies import WAITS
 from queueapi.jobs.group_commit import GroupCommit
 from queueapi.jobs.logs import Executors, Log
 from queueapi.jobs.models import TERMINAL_STATES, JobState
-from queueapi.jobs.submit import Accepted, Submission
+from queueapi.jobs.submit import Accepted
 from queueapi.routing import StrictRoute
 
 router = APIRouter(prefix="/api", tags=["jobs"], route_class=StrictRoute)

@@ -3,9 +3,8 @@
 A submission is accepted or refused as a whole, whatever becomes of the others beside it.
 """
 
-import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -15,54 +14,19 @@ from pydantic_core import to_json
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from queueapi.auth.principal import Principal
-from queueapi.clock import utc_now
-from queueapi.clusters.admission import check_reservation, open_reservations
-from queueapi.clusters.models import NodeReservation
 from queueapi.config import Settings
 from queueapi.errors import IdempotencyKeyReused, Problem
-from queueapi.jobs.allowances import load_allowances
+from queueapi.jobs.admission import Submission, decide, estimated_cost, load_grounds
 from queueapi.jobs.arrays import make_tasks
 from queueapi.jobs.graph import (
     Edge,
-    Graph,
     Parents,
-    check_parents,
     edges,
     link,
-    lock_parents,
     store_workflow,
 )
-from queueapi.jobs.limits import Admission, Allowance, check
+from queueapi.jobs.limits import Admission
 from queueapi.jobs.models import OnDependencyFailure
-from queueapi.jobs.pricing import cost
-from queueapi.jobs.schemas import JobSubmission
-from queueapi.queues.admission import load_rules
-
-
-@dataclass(frozen=True, slots=True)
-class Submission:
-    """What one request asks for. `key` is its Idempotency-Key."""
-
-    principal: Principal
-    jobs: Sequence[JobSubmission]
-    key: str | None = None
-    in_list: bool = False  # the jobs are the member `jobs` of the body, and not the body itself
-    graph: Graph | None = None  # makes a workflow of them
-
-    def body_hash(self) -> str:
-        """Tells requests with the same key apart; blind to white space and to defaults."""
-        digest = hashlib.sha256()
-        if self.graph is not None:
-            digest.update(f"workflow {self.graph.name!r}".encode())
-        for job in self.jobs:
-            digest.update(job.model_dump_json().encode())
-        return digest.hexdigest()
-
-    @property
-    def rows(self) -> int:
-        """How many jobs are stored, with the tasks of arrays."""
-        return sum(job.array_size for job in self.jobs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,59 +114,25 @@ async def submit(
     Raises KeyRace when the whole transaction must be tried again.
     """
     users = sorted({s.principal.user_id for s in submissions})
-    parents = await lock_parents(session, (job for s in submissions for job in s.jobs))
     # 1. What each user may do, with the counts locked, so that nobody passes between.
-    queues = await load_rules(session)
-    allowances = await load_allowances(session, settings, queues, users)
+    grounds = await load_grounds(session, settings, submissions)
     # 2. What was answered before is answered again. After the lock: whoever sent the same key
     #    at the same time has committed then, and its jobs must not count against this one.
     answers = await _replays(session, settings, submissions, users)
     # 3. Accept or refuse.
-    now = utc_now()
-    reservations = await _named_reservations(session, submissions, now)
     admitted: dict[int, list[Admission]] = {}
     for index, submission in enumerate(submissions):
         if index not in answers:
-            allowance = allowances[submission.principal.user_id]
             try:
-                _check_reservations(allowance, submission, reservations, now)
-                check_parents(submission.principal, submission.jobs, parents, submission.in_list)
-                admitted[index] = check(settings, allowance, queues, submission.jobs)
+                admitted[index] = decide(settings, submission, grounds)
             except Problem as problem:
                 answers[index] = problem
     # 4. One statement stores the rest; more of them what these jobs wait for.
     if admitted:
         stored = await _store(session, settings, submissions, admitted)
-        await _link(session, submissions, admitted, stored, parents)
+        await _link(session, submissions, admitted, stored, grounds.parents)
         answers |= stored
     return [answers[index] for index in range(len(submissions))]
-
-
-async def _named_reservations(
-    session: AsyncSession, submissions: Sequence[Submission], now: datetime
-) -> Mapping[str, NodeReservation]:
-    named = {j.reservation for s in submissions for j in s.jobs if j.reservation is not None}
-    return await open_reservations(session, named, now)
-
-
-def _check_reservations(
-    allowance: Allowance,
-    submission: Submission,
-    reservations: Mapping[str, NodeReservation],
-    now: datetime,
-) -> None:
-    """Whether each job may run in the reservation that it names. Raises a Problem."""
-    for index, job in enumerate(submission.jobs):
-        if job.reservation is not None:
-            check_reservation(
-                reservations.get(job.reservation),
-                job.reservation,
-                user_id=submission.principal.user_id,
-                group_id=allowance.group(job.group).group_id,
-                time_limit=job.time_limit,
-                now=now,
-                place=f"/jobs/{index}" if submission.in_list else "",
-            )
 
 
 async def submit_large(
@@ -213,30 +143,23 @@ async def submit_large(
     Whoever else submits would wait for it meanwhile. Raises the Problem of a refusal, or
     KeyRace; the transaction is to be rolled back then.
     """
-    users, jobs = [submission.principal.user_id], submission.jobs
     # 1. Most refusals and replays are seen before anything is stored.
-    queues = await load_rules(session)
-    parents = await lock_parents(session, jobs, lock=False)
-    [allowance] = (await load_allowances(session, settings, queues, users, lock=False)).values()
+    grounds = await load_grounds(session, settings, [submission], lock=False)
+    users = [submission.principal.user_id]
     replays = await _replays(session, settings, [submission], users)
     if 0 in replays:
         return _or_raise(replays[0])
-    now = utc_now()
-    reservations = await _named_reservations(session, [submission], now)
-    _check_reservations(allowance, submission, reservations, now)
-    check_parents(submission.principal, jobs, parents, submission.in_list)
-    admitted = check(settings, allowance, queues, jobs)
+    admitted = decide(settings, submission, grounds)
     stored = await _store(session, settings, [submission], {0: admitted}, locked=False)
     # 2. With the locks: is there still room, is the key still new, how do those stand that these
     #    jobs wait for?
-    parents = await lock_parents(session, jobs)
-    [allowance] = (await load_allowances(session, settings, queues, users)).values()
+    grounds = await load_grounds(session, settings, [submission])
+    [allowance] = grounds.allowances.values()
     for place in admitted:  # which are stored by now
         allowance.in_queue[place.queue.name] -= 1
-    check_parents(submission.principal, jobs, parents, submission.in_list)
-    check(settings, allowance, queues, jobs)
+    decide(settings, submission, grounds)
     await _count_and_key(session, settings, submission, stored[0].job_ids)
-    await _link(session, [submission], {0: admitted}, stored, parents)
+    await _link(session, [submission], {0: admitted}, stored, grounds.parents)
     return stored[0]
 
 
@@ -310,12 +233,7 @@ async def _store(
     for index, admissions in admitted.items():
         submission = submissions[index]
         user_id = submission.principal.user_id
-        costs[index] = [
-            job.array_size
-            * job.needs.nodes
-            * cost(settings, job.time_limit, job.needs.cpus, job.needs.gpus)
-            for job in submission.jobs
-        ]
+        costs[index] = [estimated_cost(settings, job) for job in submission.jobs]
         for job, place, price in zip(submission.jobs, admissions, costs[index], strict=True):
             rows.append(
                 f'{job.model_dump_json(exclude=_APART)[:-1]},"user_id":{user_id},'

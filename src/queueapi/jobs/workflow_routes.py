@@ -10,6 +10,7 @@ from queueapi.errors import NotFound
 from queueapi.fields import Id
 from queueapi.jobs import workflow_schemas as schemas
 from queueapi.jobs import workflows
+from queueapi.jobs.admission import Submission
 from queueapi.jobs.control_routes import CONTROL_PROBLEMS
 from queueapi.jobs.graph import arrange
 from queueapi.jobs.routes import (
@@ -21,7 +22,6 @@ from queueapi.jobs.routes import (
     Submitter,
     Writer,
 )
-from queueapi.jobs.submit import Submission
 from queueapi.routing import StrictRoute
 
 router = APIRouter(prefix="/api", tags=["workflows"], route_class=StrictRoute)

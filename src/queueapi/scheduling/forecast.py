@@ -15,8 +15,9 @@ from queueapi.scheduling.events import (
     UserUsageChanged,
 )
 from queueapi.scheduling.model import RunningJob, WaitingJob
-from queueapi.scheduling.plan import Plan
-from queueapi.scheduling.planning import plan_of
+from queueapi.scheduling.plan import Plan, QueueEntry, Reason
+from queueapi.scheduling.planning import plan_of, ranking_of
+from queueapi.scheduling.reasons import Explanation
 from queueapi.scheduling.state import State
 
 
@@ -42,6 +43,16 @@ class Forecast:
         for job in self._state.waiting.jobs.values():
             for parent in job.depends_on:
                 self._blocked_by.setdefault(parent, []).append(job.job_id)
+
+    def position(self, job_id: int) -> QueueEntry | None:
+        """The job's place among those that are followed, before the first step."""
+        return ranking_of(self._state, self._now).position(job_id)
+
+    def explain(self, job_id: int) -> Reason:
+        """Why the job, which waits, does not start at once; before the first step."""
+        plan = plan_of(self._state, self._now)
+        ranking = ranking_of(self._state, self._now)
+        return Explanation(self._state, plan, ranking).of(self._state.waiting.jobs[job_id])
 
     def step(self) -> bool:
         """Make one plan and go on to the next moment; False when there is nothing to go on to."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from queueapi.scheduling.arrival import ArrivalRanking
 from queueapi.scheduling.conservative import Conservative
 from queueapi.scheduling.cycle import Cycle
+from queueapi.scheduling.model import Order
 from queueapi.scheduling.plan import Plan
+from queueapi.scheduling.ranking import Ranking
 from queueapi.scheduling.state import State, keeps_reservations
 
 
@@ -14,3 +17,10 @@ def plan_of(state: State, now: float) -> Plan:
     if keeps_reservations(state.config):
         return Conservative(state, now).run()
     return Cycle(state, now).run()
+
+
+def ranking_of(state: State, now: float) -> Ranking | ArrivalRanking:
+    """The order of the jobs that wait and are eligible at `now` (epoch seconds)."""
+    if state.config.order is Order.ARRIVAL:
+        return ArrivalRanking(state, now)
+    return Ranking(state, now)

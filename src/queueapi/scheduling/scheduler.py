@@ -9,9 +9,9 @@ from queueapi.scheduling.board import enough
 from queueapi.scheduling.capacity import indices
 from queueapi.scheduling.events import Event
 from queueapi.scheduling.forecast import Forecast
-from queueapi.scheduling.model import Config, Order, WaitingJob
+from queueapi.scheduling.model import Config, WaitingJob
 from queueapi.scheduling.plan import FreeCapacity, Plan, QueueEntry, RankKey, Reason
-from queueapi.scheduling.planning import plan_of
+from queueapi.scheduling.planning import plan_of, ranking_of
 from queueapi.scheduling.ranking import Ranking
 from queueapi.scheduling.reasons import Explanation
 from queueapi.scheduling.state import State
@@ -97,9 +97,9 @@ class Scheduler:
         return self.foresee(now, depth).run(steps)
 
     def foresee(
-        self, now: float, depth: int = 1000, *, extra: WaitingJob | None = None
+        self, now: float, depth: int = 1000, *, extra: Iterable[WaitingJob] = ()
     ) -> Forecast:
-        """The forecast of the first `depth` waiting jobs, and of one more, to be run in steps.
+        """The forecast of the first `depth` waiting jobs, and of others, to be run in steps.
 
         First come those that are eligible, by rank, then those whose time has not come, then
         those that wait for other jobs. Independent of this object from now on.
@@ -108,7 +108,7 @@ class Scheduler:
         jobs = [waiting.jobs[entry.job_id] for entry in self.ranking(now, limit=depth)]
         jobs += waiting.later(depth - len(jobs))
         jobs += waiting.blocked(depth - len(jobs))
-        return Forecast(self._state, [*jobs, extra] if extra else jobs, now)
+        return Forecast(self._state, [*jobs, *extra], now)
 
     def __contains__(self, job_id: int) -> bool:
         """Whether the job waits."""
@@ -157,9 +157,7 @@ class Scheduler:
     def _rank(self, now: float) -> Ranking | ArrivalRanking:
         """The order for this state and instant; what it works out serves all questions."""
         if self._ranked is None or self._ranked[:2] != (self._version, now):
-            by_arrival = self.config.order is Order.ARRIVAL
-            ranking = (ArrivalRanking if by_arrival else Ranking)(self._state, now)
-            self._ranked = (self._version, now, ranking)
+            self._ranked = (self._version, now, ranking_of(self._state, now))
         return self._ranked[2]
 
     def _plan(self, now: float) -> Plan:

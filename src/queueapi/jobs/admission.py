@@ -1,0 +1,114 @@
+"""Whether jobs are accepted: what that is decided on, and the decision."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from queueapi.auth.principal import Principal
+from queueapi.clock import utc_now
+from queueapi.clusters.admission import check_reservation, open_reservations
+from queueapi.clusters.models import NodeReservation
+from queueapi.config import Settings
+from queueapi.jobs.allowances import load_allowances
+from queueapi.jobs.graph import Graph, Parents, check_parents, lock_parents
+from queueapi.jobs.limits import Admission, Allowance, check
+from queueapi.jobs.pricing import cost
+from queueapi.jobs.schemas import JobSubmission
+from queueapi.queues.admission import Rules, load_rules
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What one request asks for. `key` is its Idempotency-Key."""
+
+    principal: Principal
+    jobs: Sequence[JobSubmission]
+    key: str | None = None
+    in_list: bool = False  # the jobs are the member `jobs` of the body, and not the body itself
+    graph: Graph | None = None  # makes a workflow of them
+
+    def body_hash(self) -> str:
+        """Tells requests with the same key apart; blind to white space and to defaults."""
+        digest = hashlib.sha256()
+        if self.graph is not None:
+            digest.update(f"workflow {self.graph.name!r}".encode())
+        for job in self.jobs:
+            digest.update(job.model_dump_json().encode())
+        return digest.hexdigest()
+
+    @property
+    def rows(self) -> int:
+        """How many jobs are stored, with the tasks of arrays."""
+        return sum(job.array_size for job in self.jobs)
+
+
+@dataclass(frozen=True, slots=True)
+class Grounds:
+    """What submissions are accepted or refused on."""
+
+    now: datetime
+    queues: Sequence[Rules]  # all
+    allowances: Mapping[int, Allowance]  # by user
+    parents: Parents
+    reservations: Mapping[str, NodeReservation]  # by name
+
+
+async def load_grounds(
+    session: AsyncSession,
+    settings: Settings,
+    submissions: Sequence[Submission],
+    *,
+    lock: bool = True,
+) -> Grounds:
+    """What these submissions are decided on. With `lock` it holds until the transaction ends."""
+    users = sorted({s.principal.user_id for s in submissions})
+    jobs = [job for s in submissions for job in s.jobs]
+    parents = await lock_parents(session, jobs, lock=lock)
+    queues = await load_rules(session)
+    allowances = await load_allowances(session, settings, queues, users, lock=lock)
+    now = utc_now()
+    named = {job.reservation for job in jobs if job.reservation is not None}
+    reservations = await open_reservations(session, named, now)
+    return Grounds(now, queues, allowances, parents, reservations)
+
+
+def decide(settings: Settings, submission: Submission, grounds: Grounds) -> list[Admission]:
+    """Where each job belongs. Raises the Problem of a refusal.
+
+    Jobs that are accepted count: a later submission of the same user meets the higher figures.
+    """
+    allowance = grounds.allowances[submission.principal.user_id]
+    _check_reservations(allowance, submission, grounds.reservations, grounds.now)
+    check_parents(submission.principal, submission.jobs, grounds.parents, submission.in_list)
+    return check(settings, allowance, grounds.queues, submission.jobs)
+
+
+def _check_reservations(
+    allowance: Allowance,
+    submission: Submission,
+    reservations: Mapping[str, NodeReservation],
+    now: datetime,
+) -> None:
+    """Whether each job may run in the reservation that it names. Raises a Problem."""
+    for index, job in enumerate(submission.jobs):
+        if job.reservation is not None:
+            check_reservation(
+                reservations.get(job.reservation),
+                job.reservation,
+                user_id=submission.principal.user_id,
+                group_id=allowance.group(job.group).group_id,
+                time_limit=job.time_limit,
+                now=now,
+                place=f"/jobs/{index}" if submission.in_list else "",
+            )
+
+
+def estimated_cost(settings: Settings, job: JobSubmission) -> Decimal:
+    """If it runs to its time limit, an array all its tasks; in the operator's currency."""
+    needs = job.needs
+    each = cost(settings, job.time_limit, needs.cpus, needs.gpus)
+    return job.array_size * needs.nodes * each
