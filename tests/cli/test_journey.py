@@ -116,6 +116,38 @@ def test_holding_and_priority(ada: Cli) -> None:
     assert "priority_changed" in ada.run("events", second).stdout
 
 
+def test_why_and_what_if(ada: Cli) -> None:
+    first = ada.submit("sleep 600", "--cpus", "8", "--time", "2h")
+    until(lambda: ada.json("status", first)["status"] == "running")
+    second = ada.submit("true", "--cpus", "8", "--name", "next")
+    until(lambda: ada.json("status", second)["reason"] == "Resources")
+    told = ada.run("why", second).stdout
+    assert re.search(r"^that is +needs 8 CPUs.* it is next", told, re.MULTILINE)
+    assert re.search(rf"job {first} reaches its limit", told)
+    assert "expected start" in told and "position" in told
+    third = ada.submit("true", "--after-ok", second)
+    assert re.search(
+        rf"^waits for +afterok {second} \(queued\)$", ada.run("why", third).stdout, re.M
+    )
+    assert re.search(r"^node +\S", ada.run("why", first).stdout, re.MULTILINE)
+
+    known = {"running": 1, "waiting": 2}
+    until(lambda: known.items() <= ada.json("scheduler").items())
+    asked = ("preview", "--cpus", 8, "--time", "1h", "--priority", 10, "-c", "true")
+    shown = ada.run(*asked).stdout
+    assert re.search(r"^accepted +yes$", shown, re.MULTILINE)
+    assert re.search(r"^start +20.* \(nine of ten\)$", shown, re.MULTILINE)
+    assert re.search(rf"^delays +{second} \(next\): (1:00:00|0:59:5\d)$", shown, re.MULTILINE)
+    assert re.search(r"^CPU-minutes +480 at the most, \d", shown, re.MULTILINE)
+    found = ada.json(*asked)
+    assert (found["accepted"], found["reason"]) == (True, "Resources")
+    refused = ada.run("preview", "--cpus", 97, "-c", "true", expect=1).stdout
+    assert re.search(r"^that is +cpu_cores is 97; the most", refused, re.MULTILINE)
+    assert len(ada.json("list", "--status", "queued", "--status", "running")) == 3
+    ada.run("cancel", first, third)
+    ada.run("wait", second)
+
+
 def test_logs_in_part_and_in_whole(ada: Cli) -> None:
     job_id = ada.submit("seq 5; printf '\\377' >&2")
     ada.run("wait", job_id)

@@ -50,6 +50,16 @@ def test_control(sdk: Client) -> None:
     assert len(sdk.wait(second.id).attempts) == 2
 
 
+def test_preview(sdk: Client) -> None:
+    found = sdk.preview("true", cpu_cores=2, estimated_hours=0.5)
+    assert (found.accepted, found.problem, found.cpu_minutes) == (True, None, 60)
+    assert found.quota is not None and found.quota.quota_cpu_minutes > 0
+    refused = sdk.preview("true", cpu_cores=97)
+    assert refused.problem is not None
+    assert (refused.accepted, refused.problem.status) == (False, 403)
+    assert refused.problem.model_dump()["limit_name"] == "cpu_cores"
+
+
 def test_workflows(sdk: Client) -> None:
     jobs: list[dict[str, Any]] = [
         {"label": "a", "script": "exit 1"},
@@ -192,6 +202,7 @@ async def test_async_client(server: Server, token: str, proxy: Proxy) -> None:
         data = [chunk.data async for chunk in sdk.follow_logs(job.id)]
         assert b"".join(data) == b"one\ntwo\n"
         assert (await sdk.wait(job.id)).status == "completed"
+        assert (await sdk.preview("true")).accepted
         assert job.id in [found.id async for found in sdk.list()]
         with pytest.raises(QueueApiError) as refused:
             await sdk.get(999_999)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from queueapi.scheduling import Config, JobRemoved
+from queueapi.scheduling import Config, JobRemoved, ReasonCode
 from tests.scheduling.scenario import HOUR, NOON, Scenario
 
 
@@ -86,7 +86,12 @@ def test_what_one_more_job_would_delay_can_be_foreseen(scenario: Scenario) -> No
     scenario.job(2, cpus=8, base=9, hours=5)
     extra = scenario.waiting.pop(2)
     scenario.scheduler.apply(JobRemoved(2))
-    assert scenario.scheduler.foresee(NOON, extra=[extra]).run(99) == {
+    forecast = scenario.scheduler.foresee(NOON, extra=[extra])
+    place = forecast.position(2)
+    assert place is not None and (place.position, place.priority.base) == (1, 9)
+    reason = forecast.explain(2)
+    assert (reason.code, reason.estimated_start) == (ReasonCode.RESOURCES, NOON + HOUR)
+    assert forecast.run(99) == {
         2: NOON + HOUR,
         1: NOON + 6 * HOUR,
     }

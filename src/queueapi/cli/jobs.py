@@ -80,6 +80,13 @@ def tasks(
     connection.out.result(found, views.tasks(found))
 
 
+def why(connection: Connection, job_id: JobId) -> None:
+    """Show why a job waits, and when it will start."""
+    with connection.client() as client:
+        job = client.get(job_id)
+    connection.out.result(job, views.why(job))
+
+
 def events(connection: Connection, job_id: JobId) -> None:
     """Show what happened to a job, in order."""
     with connection.client() as client:

@@ -42,11 +42,16 @@ COMMANDS = {
         "Submit a job, show its output as it comes, and end with its exit code.",
     ),
     "submit": Lazy("queueapi.cli.submit:submit", "Submit a job; prints its id."),
+    "preview": Lazy(
+        "queueapi.cli.preview:preview",
+        "Show what would come of a job: its start, its cost, whom it delays.",
+    ),
     "list": Lazy("queueapi.cli.jobs:list_jobs", "List jobs, newest first."),
     "status": Lazy(
         "queueapi.cli.jobs:status", "Show a job: how it stands, why, and when it will start."
     ),
     "tasks": Lazy("queueapi.cli.jobs:tasks", "List the tasks of an array, by index."),
+    "why": Lazy("queueapi.cli.jobs:why", "Show why a job waits, and when it will start."),
     "logs": Lazy("queueapi.cli.logs:logs", "Print what a job wrote."),
     "wait": Lazy(
         "queueapi.cli.wait:wait",

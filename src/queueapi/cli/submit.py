@@ -7,18 +7,20 @@ import typer
 from queueapi.cli.connection import Connection
 from queueapi.cli.job_options import JobOptions, Script
 
+Array = Annotated[
+    str | None,
+    typer.Option(
+        "--array", "-a", metavar="INDICES", help="A task for each: 0-9, 1,3,5-9:2, 0-99%10"
+    ),
+]
+
 
 def submit(
     context: typer.Context,
     connection: Connection,
     job: JobOptions,
     script: Script = None,
-    array: Annotated[
-        str | None,
-        typer.Option(
-            "--array", "-a", metavar="INDICES", help="A task for each: 0-9, 1,3,5-9:2, 0-99%10"
-        ),
-    ] = None,
+    array: Array = None,
 ) -> None:
     """Submit a job; prints its id."""
     text, fields = job.script(context, script), job.fields()

@@ -78,7 +78,7 @@ def _gpus(count: int, kind: str | None) -> str:
     return f"{count} {kind}" if count and kind else str(count)
 
 
-def _factors(priority: Priority | None) -> str:
+def factors(priority: Priority | None) -> str:
     if priority is None:
         return ""
     factor = "" if priority.queue_factor == 1 else f"× {priority.queue_factor:g} "
@@ -115,9 +115,9 @@ def job(found: JobDetail) -> Table:
         ("memory", f"{found.memory_gb:g}G"),
         ("GPUs", _gpus(found.gpu_count, found.gpu_type)),
         ("time limit", span(found.estimated_hours * 3600)),
-        ("priority", _factors(found.priority_factors) or str(found.priority)),
+        ("priority", factors(found.priority_factors) or str(found.priority)),
         ("position", str(found.position or "")),
-        ("expected start", _expected(found.estimated_start_range)),
+        ("expected start", expected(found.estimated_start_range)),
         ("submitted", local_time(found.created_at)),
         ("started", local_time(found.started_at)),
         ("ended", local_time(found.completed_at)),
@@ -131,10 +131,31 @@ def job(found: JobDetail) -> Table:
     return Table((), [(name, value) for name, value in rows if value])
 
 
-def _expected(given: StartRange | None) -> str:
+def expected(given: StartRange | None) -> str:
     if given is None:
         return ""
     return f"{local_time(given.p50)} (half of such jobs), {local_time(given.p90)} (nine of ten)"
+
+
+def why(found: JobDetail) -> Table:
+    """Why it waits and until when; or how else it stands."""
+    last = found.attempts[-1] if found.attempts else None
+    unmet = [d for d in found.depends_on if d.state != "satisfied"]
+    rows = [
+        ("status", f"{found.status}, held" if found.held else found.status),
+        ("reason", found.reason or ""),
+        ("that is", found.reason_message or ""),
+        *(("waits for", f"{d.kind} {d.job_id} ({d.status or 'deleted'})") for d in unmet),
+        ("position", str(found.position or "")),
+        ("priority", factors(found.priority_factors)),
+        ("expected start", expected(found.estimated_start_range)),
+        ("queued", local_time(found.queued_at) if found.status == "queued" else ""),
+        ("started", local_time(found.started_at)),
+        ("node", ", ".join(n.node for n in last.nodes) if last and not found.ended else ""),
+        ("ended", local_time(found.completed_at)),
+        ("exit code", "" if found.exit_code is None else str(found.exit_code)),
+    ]
+    return Table((), [(name, value) for name, value in rows if value])
 
 
 def events(found: Sequence[Event]) -> Table:
@@ -158,7 +179,7 @@ def queue(page: QueuePage) -> Table:
             _cpus(entry.nodes, entry.cpu_cores),
             f"{entry.memory_gb:g}G",
             span(entry.estimated_hours * 3600),
-            _factors(entry.priority),
+            factors(entry.priority),
             local_time(entry.estimated_start),
             f"{entry.reason}: {entry.reason_message}" if entry.reason_message else entry.reason,
         )
