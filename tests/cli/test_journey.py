@@ -125,7 +125,7 @@ def test_why_and_what_if(ada: Cli) -> None:
     assert re.search(r"^that is +needs 8 CPUs.* it is next", told, re.MULTILINE)
     assert re.search(rf"job {first} reaches its limit", told)
     assert "expected start" in told and "position" in told
-    third = ada.submit("true", "--after-ok", second)
+    third = ada.submit("true", "--after-ok", str(second))
     assert re.search(
         rf"^waits for +afterok {second} \(queued\)$", ada.run("why", third).stdout, re.M
     )
