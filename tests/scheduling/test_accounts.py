@@ -188,7 +188,7 @@ def test_a_user_runs_as_many_jobs_in_a_queue_as_it_allows(scenario: Scenario) ->
     in_queue(scenario, 21, queue="long", user=2)
     scenario.expect_starts(1, 11, 12, 21)
     scenario.carry_out()
-    scenario.expect_reason(2, ReasonCode.QUEUE_USER_LIMIT, "user 1", "1 of 1 job in queue long")
+    scenario.expect_reason(2, ReasonCode.QUEUE_USER_LIMIT, "its user", "1 of 1 job in queue long")
     scenario.scheduler.apply(JobRemoved(1))
     scenario.expect_starts(2)
 
@@ -200,7 +200,9 @@ def test_a_group_runs_as_many_jobs_in_a_queue_as_it_allows(scenario: Scenario) -
     in_queue(scenario, 21, queue="long", user=4, group=2)
     scenario.expect_starts(1, 2, 21)
     scenario.carry_out()
-    scenario.expect_reason(3, ReasonCode.QUEUE_GROUP_LIMIT, "group 1", "2 of 2 jobs in queue long")
+    scenario.expect_reason(
+        3, ReasonCode.QUEUE_GROUP_LIMIT, "its group", "2 of 2 jobs in queue long"
+    )
 
 
 def test_an_array_runs_as_many_tasks_as_it_allows(scenario: Scenario) -> None:

@@ -58,12 +58,12 @@ def test_the_user_limit_comes_with_its_numbers(scenario: Scenario) -> None:
     scenario.node(cpus=64).job(1, user=7)
     for job_id in range(101, 106):
         scenario.running(job_id, user=7)
-    scenario.expect_reason(1, ReasonCode.USER_RUNNING_LIMIT, "user 7 already runs 5 of 5 jobs;")
+    scenario.expect_reason(1, ReasonCode.USER_RUNNING_LIMIT, "its user already runs 5 of 5 jobs;")
 
 
 def test_the_group_limit_comes_with_its_numbers(scenario: Scenario) -> None:
     scenario.node(cpus=64).group(3, max_running=1).running(9, group=3).job(1, group=3)
-    scenario.expect_reason(1, ReasonCode.GROUP_RUNNING_LIMIT, "group 3 already runs 1 of 1 job;")
+    scenario.expect_reason(1, ReasonCode.GROUP_RUNNING_LIMIT, "its group already runs 1 of 1 job;")
 
 
 def test_the_system_limit_comes_with_its_numbers(scenario: Scenario) -> None:

@@ -13,7 +13,7 @@ def limit_message(refusal: ReasonCode, job: WaitingJob, accounts: Accounts) -> s
     """In words why `Accounts.refusal` gave this code."""
     if refusal is ReasonCode.GROUP_QUOTA:
         return _quota(job, accounts)
-    user, group = f"user {job.user_id}", f"group {job.group_id}"
+    user, group = "its user", "its group"  # who they are the job itself says, by name
     described = accounts.queues.get(job.queue)
     if refusal is ReasonCode.USER_RUNNING_LIMIT:
         limit: int | None = accounts.user_limit(job.group_id)
@@ -47,8 +47,8 @@ def _quota(job: WaitingJob, accounts: Accounts) -> str:
     asks = commitment(job.request, job.time_limit) / TICKS_PER_MINUTE
     quota = accounts.group(job.group_id).quota_cpu_minutes or 0
     return (
-        f"asks for {amount(asks)} CPU-minutes, but group {job.group_id} has used "
-        f"{amount(accounts.window_usage(job.group_id))} of {amount(quota)} in 30 days, and its "
-        f"running jobs may use {amount(accounts.committed(job.group_id))} more; ask for fewer "
-        "CPUs or a shorter time limit, or have the group's quota raised"
+        f"asks for {amount(asks)} CPU-minutes, but its group has used "
+        f"{amount(accounts.window_usage(job.group_id))} of {amount(quota)} in 30 days, and the "
+        f"group's running jobs may use {amount(accounts.committed(job.group_id))} more; ask "
+        "for fewer CPUs or a shorter time limit, or have the group's quota raised"
     )
