@@ -20,6 +20,8 @@ from queueapi.scheduling import (
     Request,
     RunningJob,
     Scheduler,
+    UserUsage,
+    UserUsageChanged,
     WaitingJob,
 )
 
@@ -103,7 +105,7 @@ def mirror(known: Facts) -> Scheduler:
     for node in known.nodes:
         scheduler.apply(NodeChanged(node))
     for group_id in range(GROUPS):
-        scheduler.apply(GroupChanged(Group(group_id, quota_cpu_minutes=1e9)))
+        scheduler.apply(GroupChanged(Group(group_id, quota_cpu_minutes=2e6)))
     use_changes(scheduler, 1.0, NOW)
     for running in known.running:
         scheduler.apply(JobStarted(running))
@@ -112,11 +114,14 @@ def mirror(known: Facts) -> Scheduler:
 
 
 def use_changes(scheduler: Scheduler, factor: float, now: float) -> None:
-    """Every group's recent use is another, so every job's priority is."""
+    """The recent use of every group and user is another, so every job's priority is."""
     for group_id in range(GROUPS):
-        minutes = 5e8 * (1 + group_id % 7) * factor
+        minutes = 3e5 * (1 + group_id % 7) * factor
         usage = GroupUsage(group_id, minutes, now, window_cpu_minutes=0.0)
         scheduler.apply(GroupUsageChanged(usage))
+    for user_id in range(CLASSES):
+        minutes = 5e4 * (1 + user_id % 9) * factor
+        scheduler.apply(UserUsageChanged(UserUsage(user_id % GROUPS, user_id, minutes, now)))
 
 
 def carry_out(scheduler: Scheduler, plan: Plan, known: dict[int, WaitingJob]) -> list[int]:

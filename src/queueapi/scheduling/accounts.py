@@ -91,7 +91,7 @@ class Accounts:
 
     def fair_share(self, group_id: int, user_id: int, now: float) -> float:
         """By the formula: the multiplier at `now` of a user's jobs for a group. O(1)."""
-        return self._by_formula(group_id, now)(user_id)
+        return self._by_formula(group_id, now)((user_id,))[0]
 
     def _by_formula(self, group_id: int, now: float) -> UserShares:
         group = self.groups.get(group_id)

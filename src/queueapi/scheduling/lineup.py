@@ -174,18 +174,18 @@ class ByPriority:
             heappop(self._groups)
 
     def _rank_users(self, group_id: int) -> None:
-        share = self._shares(group_id)
-        heaps = self._classes[group_id].items()
-        self._share[group_id] = {user_id: share(user_id) for user_id, heap in heaps if heap}
+        users = [user_id for user_id, heap in self._classes[group_id].items() if heap]
+        self._share[group_id] = dict(zip(users, self._shares(group_id)(users), strict=True))
         self._rank(group_id)
 
     def _rank(self, group_id: int) -> None:
-        heaps, share = self._classes[group_id], self._share[group_id]
-        users = [
-            _account(user_id, heaps[user_id][0], share[user_id])
-            for user_id in share
-            if heaps[user_id]
-        ]
+        heaps = self._classes[group_id]
+        users: list[_Account] = []
+        for user_id, share in self._share[group_id].items():
+            heap = heaps[user_id]
+            if heap:  # as _account, which would cost as much as all of the rest
+                urgency, queued_at, job_id, _, _ = heap[0]
+                users.append((urgency * share, queued_at, job_id, user_id))
         heapify(users)
         self._users[group_id] = users
 

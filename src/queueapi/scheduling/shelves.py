@@ -51,9 +51,14 @@ class _Shelf:
                 yield (cpus, *slots[index])
 
 
-class _Where(NamedTuple):
-    clusters: tuple[str, ...]
-    constraint: Constraint
+_Where = tuple[tuple[str, ...], Constraint]  # clusters and features that a request names
+
+
+class _Level(NamedTuple):
+    """Nodes with equally many GPUs free, of all kinds that take the same requests."""
+
+    gpus: int
+    shelves: list[_Shelf]
 
 
 class Shelves:
@@ -61,7 +66,7 @@ class Shelves:
 
     def __init__(self) -> None:
         self._shelves: dict[Kind, dict[int, _Shelf]] = {}  # by kind, then by free GPUs
-        self._kinds: dict[_Where, list[Kind]] = {}  # that take such requests; until kinds change
+        self._levels: dict[_Where, list[_Level]] = {}  # the fewest GPUs first; until one is new
 
     def put(self, space: Space) -> None:
         """Sort the node in, if it belongs here. It must not change until it is taken out."""
@@ -70,11 +75,11 @@ class Shelves:
         levels = self._shelves.get(space.kind)
         if levels is None:
             levels = self._shelves[space.kind] = {}
-            self._kinds.clear()
         gpus = space.gpus.bit_count()
         shelf = levels.get(gpus)
         if shelf is None:
             shelf = levels[gpus] = _Shelf()
+            self._levels.clear()
         shelf.put(space.cpus, (space.memory_mb, space.key, space))
 
     def take(self, space: Space) -> None:
@@ -100,21 +105,26 @@ class Shelves:
         which keeps large holes whole; then memory; then the name, so that equal nodes give equal
         plans. Nothing may be put or taken while this is read.
         """
-        kinds = [self._shelves[kind] for kind in self._taking(request)]
-        levels = {gpus for levels in kinds for gpus in levels if gpus >= request.gpu_count}
-        for gpus in sorted(levels):
-            shelves = [levels[gpus] for levels in kinds if gpus in levels and levels[gpus].mask]
+        for gpus, shelves in self._levels_for(request):
+            if gpus < request.gpu_count:
+                continue
             if len(shelves) == 1:
                 ranked = shelves[0].large_enough(request)
             else:
-                ranked = merge(*(shelf.large_enough(request) for shelf in shelves))
+                large = [shelf for shelf in shelves if shelf.mask >> request.cpus]
+                ranked = merge(*(shelf.large_enough(request) for shelf in large))
             for _, _, _, space in ranked:
                 if not (request.gpu_count or request.exclusive) or space.fits(request):
                     yield space
 
-    def _taking(self, request: Request) -> list[Kind]:
-        where = _Where(request.clusters, request.constraint)
-        kinds = self._kinds.get(where)
-        if kinds is None:
-            kinds = self._kinds[where] = [kind for kind in self._shelves if kind.takes(request)]
-        return kinds
+    def _levels_for(self, request: Request) -> list[_Level]:
+        where = (request.clusters, request.constraint)
+        levels = self._levels.get(where)
+        if levels is None:
+            by_gpus: dict[int, list[_Shelf]] = {}
+            for kind, shelves in self._shelves.items():
+                if kind.takes(request):
+                    for gpus, shelf in shelves.items():
+                        by_gpus.setdefault(gpus, []).append(shelf)
+            levels = self._levels[where] = [_Level(*each) for each in sorted(by_gpus.items())]
+        return levels

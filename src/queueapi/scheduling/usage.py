@@ -6,6 +6,7 @@ Each job that starts or ends changes a few whole numbers, so an end undoes a sta
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from math import inf
 
 from queueapi.scheduling import fair_tree
 from queueapi.scheduling.fair_tree import Owner
@@ -13,11 +14,13 @@ from queueapi.scheduling.formula import (
     TICKS_PER_MINUTE,
     after,
     billed,
+    clamped,
     commitment,
     decayed,
     fair_share,
     spent,
     user_part,
+    user_parts,
     weighted,
 )
 from queueapi.scheduling.model import (
@@ -29,27 +32,34 @@ from queueapi.scheduling.model import (
     UserUsage,
 )
 
-UserShares = Callable[[int], float]  # user id to the multiplier of the user's jobs for one group
+# From ids of users to the multipliers of their jobs for one group.
+UserShares = Callable[[Iterable[int]], list[float]]
 Shares = Callable[[int], UserShares]  # by group id
 
 
 class Tally:
     """Recent use, each resource by its weight, of one user within a group."""
 
-    __slots__ = ("as_of", "committed", "past", "running")
+    __slots__ = ("_decayed", "_decayed_at", "as_of", "committed", "past", "running")
 
     def __init__(self) -> None:
         self.running = 0  # jobs
         self.committed = 0  # ticks that running jobs may still use
         self.past = 0.0  # minutes as they stood at as_of
         self.as_of = 0.0  # epoch seconds
+        self._decayed_at, self._decayed = -inf, 0.0  # the last answer: a plan asks often
 
     def recent(self, now: float, half_life: float) -> float:
         """Decayed use at `now`, plus the commitments of running jobs (minutes)."""
-        committed = self.committed / TICKS_PER_MINUTE
-        if not self.past:
-            return committed
-        return decayed(self.past, now - self.as_of, half_life) + committed
+        if now != self._decayed_at:
+            self._decayed = decayed(self.past, now - self.as_of, half_life) if self.past else 0.0
+            self._decayed_at = now
+        return self._decayed + self.committed / TICKS_PER_MINUTE
+
+    def settle(self, past: float, as_of: float) -> None:
+        """Past use (minutes) is so, as it stood then (epoch seconds)."""
+        self.past, self.as_of = past, as_of
+        self._decayed_at = -inf
 
     @property
     def counts(self) -> bool:
@@ -58,7 +68,7 @@ class Tally:
 
     def take_from(self, other: Tally) -> None:
         self.running, self.committed = other.running, other.committed
-        self.past, self.as_of = other.past, other.as_of
+        self.settle(other.past, other.as_of)
 
 
 class GroupTally(Tally):
@@ -123,7 +133,7 @@ class Usage:
         """The group's settled use is so."""
         self._settled[usage.group_id] = usage
         group = self._group(usage.group_id)
-        group.past, group.as_of = weighted(usage, self._config.weights), usage.as_of
+        group.settle(weighted(usage, self._config.weights), usage.as_of)
         group.window = usage.window_cpu_minutes
 
     def set_user(self, usage: UserUsage) -> None:
@@ -132,7 +142,7 @@ class Usage:
         self._settled_by_user[owner] = usage
         user = self._user(owner)
         counted = user.counts
-        user.past, user.as_of = weighted(usage, self._config.weights), usage.as_of
+        user.settle(weighted(usage, self._config.weights), usage.as_of)
         self._group(usage.group_id).users += user.counts - counted
 
     def settled(self, job: RunningJob, now: float) -> tuple[GroupUsage, UserUsage]:
@@ -152,24 +162,25 @@ class Usage:
 
         Valid until one of the group's jobs starts or ends.
         """
-        config, users = self._config, self._users
+        config, users, half_life = self._config, self._users, self._config.half_life
+        lowest, highest = config.fair_share_min, config.fair_share_max
         group = self._groups.get(group_id)
         if group is None:
-            return lambda user_id: config.fair_share_max
-        of_group, count = group.recent(now, config.half_life), group.users
+            return lambda user_ids: [highest for _ in user_ids]
+        of_group, count = group.recent(now, half_life), group.users
         of_all = fair_share(quota, of_group, config)
 
-        def share(user_id: int) -> float:
-            user = users.get((group_id, user_id))
-            if user is None or not user.counts:
-                part = user_part(of_group, count + 1, 0.0, config)
-            elif count < 2:
-                part = 1.0
+        def shares(user_ids: Iterable[int]) -> list[float]:
+            tallies = [users.get((group_id, user_id)) for user_id in user_ids]
+            if count < 2:
+                of_newcomer = user_part(of_group, count + 1, 0.0, config)
+                parts = [1.0 if tally and tally.counts else of_newcomer for tally in tallies]
             else:
-                part = user_part(of_group, count, user.recent(now, config.half_life), config)
-            return min(max(of_all * part, config.fair_share_min), config.fair_share_max)
+                recent = [tally.recent(now, half_life) if tally else 0.0 for tally in tallies]
+                parts = user_parts(of_group, count, recent, config)
+            return clamped([of_all * part for part in parts], lowest, highest)
 
-        return share
+        return shares
 
     def fair_tree(self, groups: Mapping[int, Group], owners: Iterable[Owner], now: float) -> Shares:
         """By Fair Tree: the rank of each member, each user with recent use, and these owners."""
@@ -178,7 +189,9 @@ class Usage:
             if tally.counts:
                 recent[owner] = tally.recent(now, self._config.half_life)
         factors = fair_tree.factors(fair_tree.grow(groups, self.members, recent))
-        return lambda group_id: lambda user_id: factors.get((group_id, user_id), 1.0)
+        return lambda group_id: (
+            lambda user_ids: [factors.get((group_id, user_id), 1.0) for user_id in user_ids]
+        )
 
     def _group(self, group_id: int) -> GroupTally:
         tally = self._groups.get(group_id)
