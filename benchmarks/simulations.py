@@ -14,12 +14,16 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from statistics import fmean
+from time import process_time
+
+from tests.simulate import reference
 
 from benchmarks.table import Row
 from queueapi.simulate.machine import machine_of
 from queueapi.simulate.measures import Measures
 from queueapi.simulate.read import read_trace
 from queueapi.simulate.study import Result, Study, Workload
+from queueapi.simulate.trace import Trace
 from queueapi.simulate.variant import parse_variant
 
 ROOT = Path(__file__).parents[1]
@@ -40,6 +44,7 @@ JOBS_PER_SECOND = {"KTH easy": 20_000, "KTH conservative": 5_000}
 # Of EASY with the users' own estimates. (Gaussier et al., SC'15, reach 0.66 and 0.95.)
 LEARNED_SLOWDOWN = {"KTH": 0.70, "SDSCSP2": 0.90}
 LEARNED_LONGEST_WAIT = 1.15
+SMALL = ROOT / "docs" / "examples" / "small.swf"
 MICRO_NODES = ROOT / "docs" / "examples" / "nodes.conf"
 MICRO_JOBS_PER_SECOND = 5_000
 
@@ -60,8 +65,40 @@ def agreement() -> Iterator[Row]:
                 at_most=0,
                 note=wrong[0] if wrong else _figures(result.measures),
             )
-            speed = result.jobs_per_second or 0.0
-            yield Row(f"{what}: simulated", speed, "jobs/s", at_least=JOBS_PER_SECOND.get(what))
+            yield from _speeds(what, trace, result)
+
+
+def _speeds(what: str, trace: Trace, result: Result) -> Iterator[Row]:
+    """Beside the tests' simulator of one resource, which knows neither nodes nor fair shares."""
+    peer, target = f"{what}: plain simulator", JOBS_PER_SECOND.get(what)
+    if target is not None:
+        yield Row(peer, _plain_speed(trace, what.split()[-1]), "jobs/s", note="one resource")
+    speed = result.jobs_per_second or 0.0
+    yield Row(f"{what}: simulated", speed, "jobs/s", at_least=target, peer=peer)
+
+
+def _plain_speed(trace: Trace, policy: str) -> float:
+    assert trace.processors is not None
+    jobs = [
+        reference.Job(int(job.submit), int(job.run), job.cpus, int(job.time_limit))
+        for job in trace.jobs
+    ]
+    began = process_time()
+    reference.simulate(trace.processors, jobs, policy)
+    return len(jobs) / (process_time() - began)
+
+
+def small() -> Iterator[Row]:
+    """Where the traces are not: the small one that is shipped."""
+    trace = read_trace(SMALL)
+    study = Study(Workload(trace, machine_of(trace, None)), fair_starts=False)
+    for policy in ("easy", "conservative"):
+        result = study.simulate(parse_variant(policy))
+        peer = f"small trace {policy}: plain simulator"
+        yield Row(peer, _plain_speed(trace, policy), "jobs/s", note="one resource")
+        speed = result.jobs_per_second or 0.0
+        note = f"{len(trace.jobs):,} jobs; {_figures(result.measures)}"
+        yield Row(f"small trace {policy}: simulated", speed, "jobs/s", peer=peer, note=note)
 
 
 def _differences(result: Result, reference: Path) -> list[str]:
