@@ -1,8 +1,9 @@
 """Conservative backfill in order of arrival: every job that waits keeps a reservation.
 
 A reservation is a fact of the state (the event Reserved), since it depends on what was known when
-it was made. It never moves to a later time, but for a node that fails or a job that overruns
-its time. (Mu'alem and Feitelson, IEEE TPDS 12(6), 2001.)
+it was made. It never moves to a later time, but for a node that fails or is closed, or where one
+before it is late: because a job overruns its time, or a limit is reached. (Mu'alem and Feitelson,
+IEEE TPDS 12(6), 2001.)
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ class Conservative:
         self._draft = Draft(state, now)
         self._looks = 0
         self._kept: dict[int, Reservation] = {}
+        self._freed = state.freed
+        self._elsewhere = False  # a job starts on other nodes or GPUs than were kept for it
         self._jobs = list(islice(state.waiting.by_arrival(), state.config.backfill_depth))
 
     def run(self) -> Plan:
@@ -35,7 +38,7 @@ class Conservative:
             self._book_kept()
             # 2. One by one, jobs move up into what was freed: never to a later time. What is due
             #    is where it can be already.
-            if self._state.freed:
+            if self._freed:
                 for job in self._jobs:
                     kept = self._kept.get(job.job_id)
                     if kept is not None and kept.start > self._now:
@@ -46,30 +49,45 @@ class Conservative:
                     self._put(job)
             # 4. What is due starts, unless a job that overruns its time is in its way.
             self._start_due()
-            plan = self._draft.plan(self._looks, self._kept.values())
-            return replace(plan, beside=frozenset(self._state.running))
+            return self._plan()
         finally:
             self._draft.undo()
 
+    def _plan(self) -> Plan:
+        plan = self._draft.plan(self._looks, self._kept.values())
+        as_of = None if self._elsewhere else self._state.changes
+        return replace(plan, beside=frozenset(self._state.running), as_of_change=as_of)
+
     def _book_kept(self) -> None:
+        """Up to the first that is late. What comes after it is put anew, in order of arrival:
+        else the late one, which now ends later, would have to let it pass."""
         kept: list[tuple[WaitingJob, Reservation, Sequence[Space]]] = []
         for job in self._jobs:
             reservation = self._state.kept.get(job.job_id)
-            spaces = self._spaces(job, reservation) if reservation else ()
-            if reservation is not None and spaces:
+            if reservation is None:
+                continue
+            if reservation.start < self._now:
+                break
+            if spaces := self._spaces(job, reservation):
                 kept.append((job, reservation, spaces))
                 self._kept[job.job_id] = reservation
+            else:
+                self._freed = True
         self._draft.timeline.book_again(kept)
 
     def _spaces(self, job: WaitingJob, reservation: Reservation) -> Sequence[Space]:
-        """The nodes of the reservation; none if one is gone, or the job is over a limit now."""
+        """The nodes of the reservation; none if one is gone or will be closed then, or the job is
+        over a limit now."""
         if self._state.accounts.refusal(job) is not None:
             return ()
         cluster, spaces = reservation.placement.cluster, self._state.board.spaces
+        start, windows = reservation.start, self._state.windows
         found = []
         for share in reservation.placement.shares:
             space = spaces.get((cluster, share.node))
             if space is None or not space.up or not space.large_enough(job.request):
+                return ()
+            if windows.concern(job) and not windows.starts(job, space.key, start, start):
                 return ()
             found.append(space)
         return found
@@ -102,6 +120,7 @@ class Conservative:
                 booking = timeline.unbook(job.job_id)
                 placement = self._draft.place(job)
                 if placement is not None:
+                    self._elsewhere |= placement != kept.placement
                     priority = Priority(job.base_priority, 1.0, 1.0)
                     self._draft.start(job, placement, priority, backfilled=overtakes)
                     del self._kept[job.job_id]

@@ -59,6 +59,8 @@ class Plan:
     starts: tuple[Start, ...]
     reservations: tuple[Reservation, ...]  # in the order in which they were made
     beside: frozenset[int] = frozenset()  # jobs that ran when reservations to be kept were made
+    # As of which change of nodes they were made; None = more was freed while they were.
+    as_of_change: int | None = field(default=None, compare=False)
     effort: Effort = field(default=Effort(), compare=False)
 
     @property

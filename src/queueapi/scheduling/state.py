@@ -65,7 +65,8 @@ class State:
         self.windows = Windows(())
         self.kept: dict[int, Reservation] = {}  # by job; see Reserved
         self._known_then: set[int] = set()  # jobs that waited or ran when those were made
-        self.freed = False  # one of them is gone
+        self.changes = 0  # of nodes and advance reservations
+        self.freed = False  # jobs that keep reservations may be able to move up
 
     def copy(self) -> State:
         """A state that may be changed without changing this one. Nobody waits in it."""
@@ -74,6 +75,9 @@ class State:
         twin.board = self.board.copy()
         twin.accounts = self.accounts.copy()
         twin.windows = self.windows
+        twin.kept = dict(self.kept)
+        twin._known_then = set(self._known_then)
+        twin.changes, twin.freed = self.changes, self.freed
         return twin
 
     def apply(self, event: Event) -> None:
@@ -89,10 +93,10 @@ class State:
                 self._keep(plan)
             case NodeChanged(node):
                 self.board.put_node(node)
-                self.freed = True
+                self._change()
             case NodeRemoved(cluster, name):
                 self.board.remove_node(NodeKey(cluster, name))
-                self.freed = True
+                self._change()
             case GroupChanged(group):
                 self.accounts.groups[group.group_id] = group
             case GroupUsageChanged(usage):
@@ -105,15 +109,21 @@ class State:
                 self.accounts.queues[queue.name] = queue
             case ReservationChanged(reservation):
                 self.windows = self.windows.with_one(reservation)
+                self._change()
             case ReservationRemoved(name):
                 self.windows = self.windows.without(name)
+                self._change()
             case _:
                 assert_never(event)
+
+    def _change(self) -> None:
+        self.changes += 1
+        self.freed = True
 
     def _queue(self, job: WaitingJob) -> None:
         if self.waiting.jobs.get(job.job_id) == job:
             return
-        self._forget(job.job_id)
+        self._remove(job.job_id)
         self.waiting.add(job)
 
     def queue_all(self, jobs: Iterable[WaitingJob]) -> None:
@@ -153,6 +163,11 @@ class State:
             return
         waiting = self.waiting.jobs
         self.kept = {r.job_id: r for r in plan.reservations if r.job_id in waiting}
-        self._known_then = {start.job_id for start in plan.starts}
-        self._known_then.update(plan.beside, (each.job_id for each in plan.reservations))
-        self.freed = any(i not in self.running and i not in waiting for i in self._known_then)
+        ran = {*plan.beside, *(start.job_id for start in plan.starts)}
+        waited = {each.job_id for each in plan.reservations}
+        self._known_then = ran | waited
+        self.freed = (
+            plan.as_of_change != self.changes
+            or not ran <= self.running.keys()
+            or any(job_id not in self.running and job_id not in waiting for job_id in waited)
+        )
