@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 
 from queueapi.scheduling import (
+    AdvanceReservation,
     Config,
     Event,
     Fairness,
@@ -20,11 +22,13 @@ from queueapi.scheduling import (
     Node,
     NodeChanged,
     NodeRemoved,
-    NodeState,
+    Order,
     Plan,
     Queue,
     QueueChanged,
-    Request,
+    ReservationChanged,
+    ReservationRemoved,
+    Reserved,
     RunningJob,
     Scheduler,
     UserUsage,
@@ -32,6 +36,7 @@ from queueapi.scheduling import (
     WaitingJob,
 )
 from tests.scheduling.fair_tree_reference import fair_tree_factors
+from tests.scheduling.machines import earliest, stays_of
 
 Owner = tuple[int, int]  # (group id, user id)
 ARRAY_LIMITS: dict[int | None, int] = {71: 1}  # of the arrays in the strategies
@@ -51,6 +56,8 @@ class World:
         self.queues: dict[str, Queue] = {}
         self.waiting: dict[int, WaitingJob] = {}
         self.running: dict[int, RunningJob] = {}
+        self.windows: dict[str, AdvanceReservation] = {}
+        self.kept: Plan | None = None
         for event in events:
             self.tell(event)
 
@@ -71,7 +78,16 @@ class World:
                 self.members[group_id] = shares
             case QueueChanged(queue):
                 self.queues[queue.name] = queue
+            case ReservationChanged(reservation):
+                self.windows[reservation.name] = reservation
+            case ReservationRemoved(name):
+                self.windows.pop(name, None)
+            case Reserved(plan):
+                self.kept = plan
             case JobQueued(job):
+                if self.kept is not None and self.waiting.get(job.job_id) != job:
+                    left = tuple(r for r in self.kept.reservations if r.job_id != job.job_id)
+                    self.kept = replace(self.kept, reservations=left, as_of_change=None)
                 self.running.pop(job.job_id, None)
                 self.waiting[job.job_id] = job
             case JobStarted(job=started):
@@ -90,6 +106,7 @@ class World:
             *(UserUsageChanged(usage) for usage in self.user_usages.values()),
             *(MembersChanged(*known) for known in self.members.items()),
             *(QueueChanged(queue) for queue in self.queues.values()),
+            *(ReservationChanged(window) for window in self.windows.values()),
             *(JobQueued(job) for job in self.waiting.values()),
             *(JobStarted(job) for job in self.running.values()),
         ]
@@ -105,8 +122,9 @@ class World:
                 start.placement,
                 job.time_limit,
                 plan.now,
-                queue=job.queue,
-                array_id=job.array_id,
+                job.planned_time,
+                job.queue,
+                job.array_id,
             )
             for start in plan.starts
             if (backfilled or not start.backfilled) and (job := self.waiting[start.job_id])
@@ -120,6 +138,8 @@ class World:
     def ranked(self, now: float) -> list[int]:
         """All eligible jobs, best first, by sorting all of them."""
         eligible = [job for job in self.waiting.values() if job.eligible_at <= now]
+        if self.config.order is Order.ARRIVAL:
+            return [job.job_id for job in sorted(eligible, key=lambda j: (j.queued_at, j.job_id))]
         return [
             job.job_id
             for job in sorted(
@@ -130,6 +150,8 @@ class World:
     def final(self, job: WaitingJob, now: float) -> float:
         """The formula, term by term as the design writes it."""
         config = self.config
+        if config.order is Order.ARRIVAL:
+            return job.base_priority
         if config.fairness is Fairness.FAIR_TREE:
             share = self.fair_tree(now)[job.group_id, job.user_id]
         else:
@@ -217,8 +239,8 @@ class World:
             return False
         if group.quota_cpu_minutes is None:
             return True
-        asked = job.request.cpus * job.time_limit / 60
-        asked += sum(other.request.cpus * other.time_limit / 60 for other in of_group)
+        asked = cpu_minutes(job)
+        asked += sum(map(cpu_minutes, of_group))
         return self.usages[job.group_id].window_cpu_minutes + asked <= group.quota_cpu_minutes
 
     def within_queue(self, job: WaitingJob | RunningJob, beside: Collection[RunningJob]) -> bool:
@@ -233,50 +255,15 @@ class World:
             and tasks < ARRAY_LIMITS.get(job.array_id, len(beside) + 1)
         )
 
-    def earliest(self, request: Request, running: Iterable[RunningJob], now: float) -> float | None:
-        """When the request first fits a node and a slot, by trying every end."""
-        jobs = list(running)
-        for when in sorted({now, *(max(job.ends_at, now) for job in jobs)}):
-            # A job past its limit still holds its place now, but may end at any moment.
-            left = [job for job in jobs if job.ends_at > when]
-            if len(left) < self.config.max_running and any(
-                node.state is NodeState.UP and fits(request, node, left)
-                for node in self.nodes.values()
-            ):
-                return when
-        return None
+    def earliest(self, job: WaitingJob, running: Iterable[RunningJob], now: float) -> float | None:
+        """When the job first fits its nodes, by trying every moment."""
+        nodes, windows = self.nodes.values(), self.windows.values()
+        return earliest(job, nodes, windows, stays_of(running, now), now)
 
 
-def fits(request: Request, node: Node, running: Iterable[RunningJob]) -> bool:
-    """Whether the request is free on the node beside these jobs."""
-    here = [job for job in running if job.placement.nodes[0] == node.name]
-    taken = {index for job in here for index in job.placement.shares[0].gpu_indices}
-    free = [
-        gpu_type
-        for index, gpu_type in enumerate(node.gpus)
-        if index not in taken and request.gpu_type in (None, gpu_type)
-    ]
-    return (
-        request.cpus <= node.cpus - sum(job.request.cpus for job in here)
-        and request.memory_mb <= node.memory_mb - sum(job.request.memory_mb for job in here)
-        and request.gpu_count <= len(free)
-    )
-
-
-def assert_room_for(
-    job: RunningJob, nodes: Mapping[str, Node], running: Iterable[RunningJob]
-) -> None:
-    """The placement is on a node that is UP, has room, and has just these GPUs free."""
-    node = nodes[job.placement.nodes[0]]
-    assert node.state is NodeState.UP
-    beside = list(running)
-    assert fits(job.request, node, beside)
-    indices = job.placement.shares[0].gpu_indices
-    assert len(set(indices)) == job.request.gpu_count == len(indices)
-    for index in indices:
-        assert job.request.gpu_type in (None, node.gpus[index])
-    held = [other for other in beside if other.placement.nodes[0] == node.name]
-    assert not any(set(indices) & set(other.placement.shares[0].gpu_indices) for other in held)
+def cpu_minutes(job: WaitingJob | RunningJob) -> float:
+    """What the job may use at most."""
+    return job.request.cpus * job.request.nodes * job.time_limit / 60
 
 
 def assert_limits(world: World) -> None:
@@ -295,5 +282,5 @@ def assert_limits(world: World) -> None:
         assert group.max_running is None or count <= group.max_running
         if group.quota_cpu_minutes is not None:
             mine = [job for job in world.running.values() if job.group_id == group_id]
-            committed = sum(job.request.cpus * job.time_limit / 60 for job in mine)
+            committed = sum(map(cpu_minutes, mine))
             assert world.usages[group_id].window_cpu_minutes + committed <= group.quota_cpu_minutes

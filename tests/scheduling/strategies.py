@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import strategies as st
 
 from queueapi.scheduling import (
+    AdvanceReservation,
+    Backfill,
     Config,
+    Constraint,
     Event,
     Fairness,
     Group,
@@ -17,9 +22,13 @@ from queueapi.scheduling import (
     Node,
     NodeChanged,
     NodeState,
+    Order,
+    Placement,
     Queue,
     QueueChanged,
     Request,
+    ReservationChanged,
+    Share,
     UserUsage,
     UserUsageChanged,
     WaitingJob,
@@ -31,17 +40,39 @@ from tests.scheduling.scenario import HOUR, NOON
 GPU_TYPES = ("a100", "t4")
 
 
+# Nodes, constraint, exclusive, clusters: half of all jobs have no special wish.
+WISHES: tuple[tuple[int, Constraint, bool, tuple[str, ...]], ...] = (
+    *[(1, (), False, ())] * 8,
+    (2, (), False, ()),
+    (2, (), False, ("far", "local")),
+    (3, (), True, ()),
+    (1, (), True, ()),
+    (1, (("ib",),), False, ()),
+    (2, (("fast",), ("ib", "big")), False, ()),
+    (1, (), False, ("far",)),
+    (1, (("ib",), ("big",)), True, ("local",)),
+)
+
+
 @st.composite
 def requests(draw: st.DrawFn) -> Request:
     gpu_count = draw(st.sampled_from((0, 0, 0, 1, 2)))
     gpu_type = draw(st.sampled_from((None, *GPU_TYPES))) if gpu_count else None
-    return Request(draw(st.integers(1, 6)), draw(st.integers(0, 6)) * 100, gpu_count, gpu_type)
+    cpus, memory_mb = draw(st.integers(1, 6)), draw(st.integers(0, 6)) * 100
+    return Request(cpus, memory_mb, gpu_count, gpu_type, *draw(st.sampled_from(WISHES)))
+
+
+def resumed(job: WaitingJob, first_gpu: int) -> WaitingJob:
+    """The job as it would be if it had been suspended on the first local nodes."""
+    gpus = tuple(range(first_gpu, first_gpu + job.request.gpu_count))
+    shares = tuple(Share(f"n{number}", gpus) for number in range(job.request.nodes))
+    return replace(job, resume_on=Placement("local", shares))
 
 
 @st.composite
 def waiting_jobs(draw: st.DrawFn, job_id: int) -> WaitingJob:
     array_id = draw(st.sampled_from((None, None, 70, 71)))
-    return WaitingJob(
+    job = WaitingJob(
         job_id,
         user_id=draw(st.integers(1, 3)),
         group_id=draw(st.integers(1, 3)),
@@ -53,14 +84,36 @@ def waiting_jobs(draw: st.DrawFn, job_id: int) -> WaitingJob:
         queue=draw(st.sampled_from(("", "normal", "normal", "express"))),
         array_id=array_id,
         array_limit=ARRAY_LIMITS.get(array_id),
+        planned_time=draw(st.sampled_from((None, None, None, HOUR / 4))),
     )
+    special = draw(st.integers(0, 15))
+    if special == 1:
+        return replace(job, reservation="w0")
+    return resumed(job, special - 2) if special in (2, 3) else job
 
 
 @st.composite
 def nodes(draw: st.DrawFn, name: str, *, always_up: bool = False) -> Node:
     state = NodeState.UP if always_up else draw(st.sampled_from((NodeState.UP, *NodeState)))
     gpus = tuple(draw(st.lists(st.sampled_from(GPU_TYPES), max_size=4)))
-    return Node(name, draw(st.integers(1, 8)), draw(st.integers(1, 8)) * 100, gpus, state)
+    features = draw(st.sampled_from(("", "", "ib", "ib big", "fast")))
+    cluster = "far" if name.startswith("f") else "local"
+    cpus, memory_mb = draw(st.integers(1, 8)), draw(st.integers(1, 8)) * 100
+    return Node(name, cpus, memory_mb, gpus, state, cluster, frozenset(features.split()))
+
+
+@st.composite
+def windows(draw: st.DrawFn, name: str) -> AdvanceReservation:
+    start = NOON + draw(st.integers(-2, 6)) * HOUR / 2
+    return AdvanceReservation(
+        name,
+        start,
+        start + draw(st.sampled_from((0.5, 1, 3))) * HOUR,
+        draw(st.sampled_from(("local", "local", "far"))),
+        draw(st.sampled_from(((), ("n0",), ("n0", "n1")))),
+        draw(st.sampled_from((frozenset(), frozenset({1, 2})))),
+        draw(st.sampled_from((frozenset(), frozenset({2})))),
+    )
 
 
 @st.composite
@@ -104,6 +157,10 @@ configs = st.builds(
     fairness=st.sampled_from((Fairness.FORMULA, Fairness.FORMULA, Fairness.FAIR_TREE)),
     user_share_max=st.sampled_from((1.0, 2.0, 2.0)),
     weights=st.sampled_from((Weights(), Weights(1, 30, 0.25), Weights(0, 1, 0))),
+    order=st.sampled_from((Order.FAIR_SHARE, Order.FAIR_SHARE, Order.ARRIVAL)),
+    backfill=st.sampled_from((*[Backfill.RESERVATIONS] * 3, *Backfill)),
+    reservations=st.sampled_from((1, 1, 2, 3)),
+    shortest_first=st.sampled_from((False, False, True)),
 )
 
 queues = st.builds(
@@ -126,7 +183,9 @@ def trees(draw: st.DrawFn) -> list[Event]:
 
 
 @st.composite
-def worlds(draw: st.DrawFn, *, jobs: int = 12, limits: bool = True) -> list[Event]:
+def worlds(
+    draw: st.DrawFn, *, jobs: int = 12, limits: bool = True, closed: bool = True
+) -> list[Event]:
     """Facts about different things, which may be told in any order."""
     events: list[Event] = []
     for group_id in (1, 2):  # nobody describes group 3
@@ -135,8 +194,12 @@ def worlds(draw: st.DrawFn, *, jobs: int = 12, limits: bool = True) -> list[Even
         found = draw(st.lists(queues, max_size=2, unique_by=lambda queue: queue.name))
         events += map(QueueChanged, found)
     events += draw(trees())
-    for number in range(draw(st.integers(1, 3))):
-        events.append(NodeChanged(draw(nodes(f"n{number}", always_up=not limits))))
+    names = [f"n{number}" for number in range(draw(st.integers(1, 3)))]
+    names += draw(st.sampled_from(((), (), ("f0",), ("f0", "f1"))))
+    for name in names:
+        events.append(NodeChanged(draw(nodes(name, always_up=not limits))))
+    for number in range(draw(st.sampled_from((0, 0, 1, 2))) if closed else 0):
+        events.append(ReservationChanged(draw(windows(f"w{number}"))))
     for job_id in range(1, draw(st.integers(1, jobs)) + 1):
         events.append(JobQueued(draw(waiting_jobs(job_id))))
     return events

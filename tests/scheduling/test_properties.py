@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
@@ -13,29 +15,52 @@ from queueapi.scheduling import (
     JobStarted,
     NodeChanged,
     NodeRemoved,
+    Plan,
     RankKey,
     ReasonCode,
+    ReservationChanged,
+    ReservationRemoved,
+    Reserved,
+    RunningJob,
     Scheduler,
 )
-from tests.scheduling.reference import World, assert_limits, assert_room_for
+from queueapi.scheduling.state import keeps_reservations
+from tests.scheduling.machines import (
+    assert_nothing_overlaps,
+    assert_placed_well,
+    could_start,
+    earliest,
+    promised,
+    stays_of,
+)
+from tests.scheduling.reference import World, assert_limits
 from tests.scheduling.scenario import HOUR, NOON
-from tests.scheduling.strategies import configs, nodes, waiting_jobs, worlds
+from tests.scheduling.strategies import configs, nodes, waiting_jobs, windows, worlds
 
 # A slow machine must not fail a test, so nothing here is measured against a clock.
-modest = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+modest = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def carry_out(world: World, now: float) -> None:
     """Start what the plan starts, checking each placement against the plain facts."""
-    for job in world.started(world.scheduler.plan(now)):
-        assert_room_for(job, world.nodes, world.running.values())
+    plan = world.scheduler.plan(now)
+    nodes, windows = world.nodes.values(), world.windows.values()
+    for job in world.started(plan):
+        waiting, running = world.waiting[job.job_id], world.running.values()
+        assert_placed_well(waiting, job.placement, nodes, running, windows, now)
         world.tell(JobStarted(job))
+    world.tell(Reserved(plan))
 
 
 def something_happens(data: st.DataObject, world: World, fresh_id: int) -> Event:
-    """An end, a cancellation, a new job, a requeue, or a change of nodes."""
+    """An end, a cancellation, a new job, a requeue, or a change of nodes or reservations."""
     known = sorted({*world.waiting, *world.running})
-    kind = data.draw(st.sampled_from(("end", "queue", "queue", "requeue", "node", "no node")))
+    kinds = ("end", "queue", "queue", "requeue", "node", "no node", "window", "no window")
+    kind = data.draw(st.sampled_from(kinds))
+    if kind == "window":
+        return ReservationChanged(data.draw(windows(data.draw(st.sampled_from(("w0", "w9"))))))
+    if kind == "no window":
+        return ReservationRemoved("w0")
     if kind == "node":
         return data.draw(nodes(data.draw(st.sampled_from(("n0", "n1", "n9")))).map(NodeChanged))
     if kind == "no node":
@@ -72,7 +97,7 @@ def test_no_limit_is_ever_passed(config: Config, facts: list[Event]) -> None:
 
 @modest
 @given(configs, worlds(jobs=16), st.integers(0, 2))
-def test_a_backfilled_job_never_delays_the_reservation(
+def test_a_backfilled_job_never_delays_a_reservation(
     config: Config, facts: list[Event], cycles: int
 ) -> None:
     world = World(config, facts)
@@ -80,17 +105,32 @@ def test_a_backfilled_job_never_delays_the_reservation(
         now = NOON + cycle * HOUR / 2
         plan = world.scheduler.plan(now)
         if plan.reservation is not None:
-            event("with a reservation")
-            reserved, start = world.waiting[plan.reservation.job_id], plan.reservation.start
+            event(f"{len(plan.reservations)} reservations")
             before = [*world.running.values(), *world.started(plan, backfilled=False)]
             after = [*world.running.values(), *world.started(plan)]
-            assert world.earliest(reserved.request, before, now) == start
-            assert world.earliest(reserved.request, after, now) == start
-            assert world.within_limits(reserved, after, start)
             event(f"backfilled: {len(after) - len(before)}")
+            assert_kept(world, plan, after, now)
+            if not keeps_reservations(config):
+                reserved, start = world.waiting[plan.reservation.job_id], plan.reservation.start
+                assert world.earliest(reserved, before, now) == start
+                assert world.within_limits(reserved, after, start)
         carry_out(world, now)
         if cycle % 2:  # leave overdue jobs about in the other cycles
             world.end_overdue(now)
+
+
+def assert_kept(world: World, plan: Plan, after: list[RunningJob], now: float) -> None:
+    """Each reserved job can start as promised, beside what starts and those before it."""
+    nodes, windows = world.nodes.values(), world.windows.values()
+    stays = stays_of(after, now)
+    own = promised(plan, world.waiting)
+    assert_nothing_overlaps(nodes, [*stays, *own])
+    for reservation, stay in zip(plan.reservations, own, strict=True):
+        job = world.waiting[reservation.job_id]
+        if not keeps_reservations(world.config):
+            assert earliest(job, nodes, windows, stays, now) == reservation.start
+        assert could_start(job, nodes, windows, stays, reservation.start)
+        stays.append(stay)
 
 
 @modest
@@ -118,6 +158,8 @@ def test_a_state_kept_by_events_plans_what_one_built_from_scratch_plans(
     fresh = Scheduler(config)
     for fact in data.draw(st.permutations(world.facts())):
         fresh.apply(fact)
+    if world.kept is not None:
+        fresh.apply(Reserved(replace(world.kept, as_of_change=None)))
     assert world.scheduler.plan(now) == fresh.plan(now)
     assert world.scheduler.ranking(now, limit=99) == fresh.ranking(now, limit=99)
     assert world.scheduler.waiting_by_group == fresh.waiting_by_group
@@ -171,6 +213,7 @@ def test_every_waiting_job_is_given_a_reason_that_fits_the_plan(
     world = World(config, facts)
     plan = world.scheduler.plan(NOON)
     starting = {start.job_id for start in plan.starts}
+    promised_at = {each.job_id: each.start for each in plan.reservations}
     for job_id, job in world.waiting.items():
         reason = world.scheduler.explain(job_id, NOON)
         assert reason is not None
@@ -178,15 +221,15 @@ def test_every_waiting_job_is_given_a_reason_that_fits_the_plan(
         assert (reason.code is ReasonCode.BEGIN_TIME) == (job.eligible_at > NOON)
         if job_id in starting:
             assert (reason.code, reason.estimated_start) == (ReasonCode.PRIORITY, NOON)
-        elif plan.reservation is not None and plan.reservation.job_id == job_id:
-            assert reason.code is ReasonCode.RESOURCES
-            assert reason.estimated_start == plan.reservation.start
+        elif job_id in promised_at:
+            assert reason.code in (ReasonCode.RESOURCES, ReasonCode.RESERVATION)
+            assert reason.estimated_start == promised_at[job_id]
         else:
             assert reason.estimated_start is None
 
 
 @modest
-@given(configs, worlds(limits=False))
+@given(configs, worlds(limits=False, closed=False))
 def test_nobody_starves_in_a_closed_system(config: Config, facts: list[Event]) -> None:
     """Every feasible job starts within the sum of all time limits after the last begin time.
 
@@ -195,9 +238,7 @@ def test_nobody_starves_in_a_closed_system(config: Config, facts: list[Event]) -
     """
     world, now = World(config, facts), NOON
     feasible = {
-        job_id
-        for job_id, job in world.waiting.items()
-        if world.earliest(job.request, (), now) is not None
+        job_id for job_id, job in world.waiting.items() if world.earliest(job, (), now) is not None
     }
     bound = NOON + HOUR + sum(job.time_limit for job in world.waiting.values())
     while feasible & world.waiting.keys():

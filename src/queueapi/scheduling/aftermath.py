@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from queueapi.scheduling.capacity import Space
 from queueapi.scheduling.caution import Caution
-from queueapi.scheduling.model import WaitingJob
+from queueapi.scheduling.model import Backfill, WaitingJob
 from queueapi.scheduling.plan import Plan, Reservation
 from queueapi.scheduling.promises import Promises
-from queueapi.scheduling.state import State, reserves_once
-from queueapi.scheduling.timeline import Opening, Timeline
+from queueapi.scheduling.state import State
+from queueapi.scheduling.timeline import Timeline
 
 
 class Aftermath:
@@ -25,21 +25,22 @@ class Aftermath:
             self.board.hold(job.job_id, job.request, start.placement, plan.now + job.expected_time)
             self.accounts.start(job)
         # What will end when, with the reservations and without.
-        self.timeline = Timeline(
-            self.board, self.windows, plan.now, single=reserves_once(state.config)
-        )
+        self.timeline = Timeline(self.board, self.windows, plan.now)
         self.without_reservations = Timeline(self.board, self.windows, plan.now)
         self._promises = Promises()
         self._caution = Caution(state, self.board, plan.now)
-        for reservation in plan.reservations:
-            job = jobs[reservation.job_id]
-            spaces = self._spaces(reservation)
-            self.timeline.book(job, Opening(reservation.start, spaces))
+        kept = [(jobs[each.job_id], each, self._spaces(each)) for each in plan.reservations]
+        self.timeline.book_again(kept)
+        for job, reservation, spaces in kept:
             self._caution.protect(job, spaces)
-            self._promises.add(job, reservation)
+            self._promises.add(job, reservation, spaces)
+        first = plan.reservation
+        self._only = first.job_id if first and state.config.backfill is Backfill.NONE else None
 
     def could_start(self, job: WaitingJob) -> bool:
         """Whether the job could start now as well, delaying no reservation."""
+        if self._only is not None and job.job_id != self._only:
+            return False
         if self.accounts.system_full() or self.accounts.refusal(job) is not None:
             return False
         ends_at = self.now + job.time_limit

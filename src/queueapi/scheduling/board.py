@@ -99,15 +99,15 @@ class Board:
             return self.shelves.fitting(job.request)
         return [
             space
-            for space, share in zip(self._named(job.resume_on), job.resume_on.shares, strict=False)
-            if space.fits(job.request) and not mask_of(share.gpu_indices) & ~space.gpus
+            for space in self._named(job, job.resume_on)
+            if space.fits(job.request) and not bound_gpus(job, space) & ~space.gpus
         ]
 
     def possible(self, job: WaitingJob) -> Iterable[Space]:
         """The nodes that are up and would have room for the job if they were empty."""
         if job.resume_on is None:
             return self._possible_for(job.request)
-        return self._named(job.resume_on)
+        return self._named(job, job.resume_on)
 
     def could_ever_hold(self, job: WaitingJob) -> bool:
         """Whether the job could run if all nodes that are up were empty."""
@@ -129,11 +129,27 @@ class Board:
             self._possible[request] = known
         return known
 
-    def _named(self, placement: Placement) -> list[Space]:
-        """The nodes of the placement, if all of them are up."""
-        found = [self.spaces.get((placement.cluster, name)) for name in placement.nodes]
-        named = [space for space in found if space is not None and space.up]
-        return named if len(named) == len(found) else []
+    def _named(self, job: WaitingJob, placement: Placement) -> list[Space]:
+        """The nodes of the placement, if all of them are up and still what the job had."""
+        named = []
+        for name in placement.nodes:
+            space = self.spaces.get((placement.cluster, name))
+            if space is None or not space.up or not space.has_amounts(job.request):
+                return []
+            if job.request.gpu_count and not space.has_gpus(job.request, bound_gpus(job, space)):
+                return []
+            named.append(space)
+        return named
+
+
+def bound_gpus(job: WaitingJob, space: Space) -> int:
+    """The GPUs (a mask) of the node without which a job that resumes there can't run."""
+    if job.resume_on is None or not job.request.gpu_count:
+        return 0
+    for share in job.resume_on.shares:
+        if share.node == space.key.name:
+            return mask_of(share.gpu_indices)
+    return 0
 
 
 def enough(spaces: Iterable[Space], request: Request) -> bool:

@@ -125,14 +125,16 @@ class Space:
 
     def large_enough(self, request: Request) -> bool:
         """Whether the node, empty and of whatever state, could be one of the job's nodes."""
+        return self.has_amounts(request) and self.kind.takes(request)
+
+    def has_amounts(self, request: Request) -> bool:
+        """Whether the node has all of it when empty. Looks at neither cluster nor features."""
         node = self.node
         if node is None or request.cpus > node.cpus or request.memory_mb > node.memory_mb:
             return False
         if request.gpu_type is None:
-            enough = request.gpu_count <= len(node.gpus)
-        else:
-            enough = request.gpu_count <= self.gpu_types.get(request.gpu_type, 0).bit_count()
-        return enough and self.kind.takes(request)
+            return request.gpu_count <= len(node.gpus)
+        return request.gpu_count <= self.gpu_types.get(request.gpu_type, 0).bit_count()
 
     def fits(self, request: Request) -> bool:
         """Whether all of it is free here at once. Looks at neither state, cluster nor features."""

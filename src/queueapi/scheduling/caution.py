@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from math import inf
 
-from queueapi.scheduling.board import Board
+from queueapi.scheduling.board import Board, bound_gpus
 from queueapi.scheduling.capacity import Hold, NodeKey, Space
 from queueapi.scheduling.model import WaitingJob
 from queueapi.scheduling.profile import Profile
@@ -46,7 +46,8 @@ class Caution:
         deadline = self._now + (by_limits - self._now) * (spent + _FRESH * (1 - spent))
         request, end = job.request, deadline + job.time_limit
         for space, profile in places:
-            gpus = space.choose_gpus(request, profile.gpus_between(deadline, end))
+            gpus = bound_gpus(job, space)
+            gpus = gpus or space.choose_gpus(request, profile.gpus_between(deadline, end))
             hold = Hold(end, job.job_id, request.cpus, request.memory_mb, gpus, request.exclusive)
             profile.book(deadline, hold)
 

@@ -64,7 +64,7 @@ class Draft:
             self.most_cpus = self._board.shelves.most_cpus()
 
     def reserve(self, job: WaitingJob, opening: Opening) -> None:
-        self.promises.add(job, self.timeline.book(job, opening))
+        self.promises.add(job, self.timeline.book(job, opening), opening.spaces)
         self._caution.protect(job, opening.spaces)
 
     def undo(self) -> None:

@@ -149,6 +149,10 @@ class RunningJob:
     queue: str = ""
     array_id: int | None = None
 
+    def __post_init__(self) -> None:
+        if not -math.inf < self.ends_at < math.inf:
+            raise ValueError(f"job {self.job_id}: its start and its time limit must be finite")
+
     @property
     def ends_at(self) -> float:
         """When it is expected to end (epoch seconds): at its time limit, or as was planned."""
@@ -184,6 +188,10 @@ class AdvanceReservation:
     nodes: tuple[str, ...] = ()  # () = all of the cluster
     users: frozenset[int] = frozenset()
     groups: frozenset[int] = frozenset()
+
+    def __post_init__(self) -> None:
+        if not self.start < self.end:
+            raise ValueError(f"reservation {self.name}: it must end after it begins")
 
 
 @dataclass(frozen=True, slots=True)

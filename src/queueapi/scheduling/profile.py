@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
+from functools import reduce
 from math import inf
+from operator import or_
 
 from queueapi.scheduling.capacity import Hold, Space
 from queueapi.scheduling.model import Request
@@ -33,7 +35,7 @@ class Profile:
         self._gpus: list[int] = []  # masks
         self._jobs: list[int] = []
         changes = [(now, 1, hold) for hold in space.holds if hold.ends_at > now]
-        changes += [(start if start > now else now, 1, hold) for start, hold in bookings]
+        changes += [(max(start, now), 1, hold) for start, hold in bookings if hold.ends_at > now]
         changes += [(hold.ends_at, -1, hold) for _, _, hold in changes]
         changes.sort(key=_moment)
         self._fill(now, changes)
@@ -42,6 +44,7 @@ class Profile:
         """One step for each moment at which something changes; ends come before beginnings."""
         cpus, memory_mb, gpus = self._all
         jobs, since = 0, now
+        held: list[int] = []  # masks of GPUs, which may overlap: a job ends later than it was to
         for when, sign, hold in changes:
             if when > since:
                 self._step(since, cpus, memory_mb, gpus, jobs)
@@ -49,7 +52,12 @@ class Profile:
             of_cpus, of_memory, of_gpus = self._all if hold.whole else hold[2:5]
             cpus -= sign * of_cpus
             memory_mb -= sign * of_memory
-            gpus = gpus & ~of_gpus if sign > 0 else gpus | of_gpus
+            if of_gpus:
+                if sign > 0:
+                    held.append(of_gpus)
+                else:
+                    held.remove(of_gpus)
+                gpus = self._all[2] & ~reduce(or_, held, 0)
             jobs += sign
         self._step(since, cpus, memory_mb, gpus, jobs)
 
@@ -86,38 +94,47 @@ class Profile:
         times.insert(step + 1, when)
         return step + 1
 
-    def runs(self, request: Request, since: float) -> Iterator[tuple[float, float]]:
-        """The longest stretches of time, from `since` on, in which the request fits throughout."""
+    def runs(self, request: Request, since: float, bound: int = 0) -> Iterator[tuple[float, float]]:
+        """The longest stretches of time, from `since` on, in which the request fits throughout.
+
+        On these GPUs (a mask), if it is `bound` to some; else on the same ones all the time, so
+        that a stretch on others may begin before the last one is over.
+        """
         times, cpus, memory, need = self._times, self._cpus, self._memory, request.cpus
         special = bool(request.gpu_count or request.exclusive)
-        start: float | None = None
+        first: int | None = None  # the step with which the stretch begins
         gpus = 0
         for step in range(max(bisect_right(times, since) - 1, 0), len(times)):
             fits = cpus[step] >= need and memory[step] >= request.memory_mb
             if fits and special:
-                fits = self._fits_specially(request, step, self._gpus[step])
-                if (
-                    fits
-                    and start is not None
-                    and not self._space.has_gpus(request, gpus & self._gpus[step])
-                ):
-                    yield start, times[step]  # other GPUs: a stretch of its own
-                    start = None
+                fits = self._fits_specially(request, step, bound)
             if not fits:
-                if start is not None:
-                    yield start, times[step]
-                    start = None
-                continue
-            if start is None:
-                start, gpus = max(times[step], since), self._gpus[step]
-            gpus &= self._gpus[step]
-        if start is not None:
-            yield start, inf
+                if first is not None:
+                    yield max(times[first], since), times[step]
+                    first = None
+            elif first is None:
+                first, gpus = step, self._gpus[step]
+            elif special and not self._space.has_gpus(request, gpus & self._gpus[step]):
+                yield max(times[first], since), times[step]
+                first, gpus = self._on_other_gpus(request, step)
+            else:
+                gpus &= self._gpus[step]
+        if first is not None:
+            yield max(times[first], since), inf
 
-    def _fits_specially(self, request: Request, step: int, gpus: int) -> bool:
+    def _fits_specially(self, request: Request, step: int, bound: int) -> bool:
         if request.exclusive and self._jobs[step]:
             return False
-        return self._space.has_gpus(request, gpus)
+        gpus = self._gpus[step]
+        return not bound & ~gpus and self._space.has_gpus(request, gpus)
+
+    def _on_other_gpus(self, request: Request, step: int) -> tuple[int, int]:
+        """The first step from which on the same GPUs suffice until this one, and their mask."""
+        gpus = self._gpus[step]
+        while self._space.has_gpus(request, gpus & self._gpus[step - 1]):
+            step -= 1
+            gpus &= self._gpus[step]
+        return step, gpus
 
     def gpus_between(self, start: float, end: float) -> int:
         """Mask of the GPUs that are free all that time (epoch seconds)."""

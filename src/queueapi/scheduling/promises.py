@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from queueapi.scheduling.accounts import Accounts
+from queueapi.scheduling.capacity import Space
 from queueapi.scheduling.model import WaitingJob
 from queueapi.scheduling.plan import Reservation
 
@@ -17,23 +20,28 @@ class Promises:
     def __init__(self) -> None:
         self.reservations: list[Reservation] = []
         self._jobs: list[tuple[WaitingJob, float]] = []
+        self._slotless: list[float] = []  # starts for which no running job leaves a slot
 
-    def add(self, job: WaitingJob, reservation: Reservation) -> None:
+    def add(self, job: WaitingJob, reservation: Reservation, spaces: Iterable[Space]) -> None:
+        """`spaces`: its nodes."""
+        start = reservation.start
+        if self.reservations or not any(s.holds and s.holds[0].ends_at <= start for s in spaces):
+            self._slotless.append(start)
         self.reservations.append(reservation)
-        self._jobs.append((job, reservation.start))
+        self._jobs.append((job, start))
 
     def survive(self, job: WaitingJob, ends_at: float, accounts: Accounts) -> bool:
         """Whether all reserved jobs stay within their limits if `job` starts now.
 
         Errs on the safe side: of the jobs that count now, none is taken to have ended by then.
 
-        The first reserved job needs no slot of its own under the system-wide limit: it waits for
-        a running job to end, and with that end comes a slot. Each further one does.
+        The first reserved job needs no slot of its own under the system-wide limit if it waits for
+        a running job to end: with that end comes a slot. Each further one does.
         """
         if not (self._jobs and accounts.config.limits):
             return True
         spare = accounts.config.max_running - accounts.running
-        if spare < len(self._jobs):
+        if spare <= sum(start < ends_at for start in self._slotless):
             return False
         near = [
             (reserved, start) for reserved, start in self._jobs if _share_a_limit(reserved, job)

@@ -76,7 +76,8 @@ class Explanation:
 
     def _impossible(self, job: WaitingJob) -> Reason:
         if job.resume_on is not None:
-            why = f"it resumes {_on(job.resume_on.nodes)}, which is drained, down or gone"
+            where = _on(job.resume_on.nodes)
+            why = f"it resumes {where}, which is drained, down, gone or no longer what it was"
             return Reason(ReasonCode.REQ_NODE_NOT_AVAIL, why, None)
         if self._board.could_hold_when_up(job.request):
             why = "the nodes that could give it are drained or down"

@@ -51,6 +51,7 @@ class _Shelf:
                 yield (cpus, *slots[index])
 
 
+_MOST_REMEMBERED = 1_000  # bounds memory when every job names others
 _Where = tuple[tuple[str, ...], Constraint]  # clusters and features that a request names
 
 
@@ -121,6 +122,8 @@ class Shelves:
         where = (request.clusters, request.constraint)
         levels = self._levels.get(where)
         if levels is None:
+            if len(self._levels) >= _MOST_REMEMBERED:
+                self._levels.clear()
             by_gpus: dict[int, list[_Shelf]] = {}
             for kind, shelves in self._shelves.items():
                 if kind.takes(request):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from heapq import heappop, heappush
-from math import inf
+from math import inf, nextafter
 from typing import NamedTuple
 
-from queueapi.scheduling.board import Board
+from queueapi.scheduling.board import Board, bound_gpus
 from queueapi.scheduling.capacity import Hold, NodeKey, Space, indices, mask_of
 from queueapi.scheduling.model import Placement, Share, WaitingJob
 from queueapi.scheduling.plan import Reservation
@@ -63,6 +63,8 @@ class Timeline:
             job, space.key, self._now, self._now
         ):
             return None
+        if bound := bound_gpus(job, space):
+            return None if bound & ~free else bound
         return space.choose_gpus(request, free) if request.gpu_count else 0
 
     def started(self, job: WaitingJob) -> None:
@@ -94,8 +96,8 @@ class Timeline:
         request, end = job.request, opening.start + job.expected_time
         holds, shares = [], []
         for space in opening.spaces:
-            gpus = 0
-            if request.gpu_count:
+            gpus = bound_gpus(job, space)
+            if request.gpu_count and not gpus:
                 gpus = space.choose_gpus(request, self._free_gpus(space, opening.start, end))
             hold = Hold(end, job.job_id, request.cpus, request.memory_mb, gpus, request.exclusive)
             if self._single:
@@ -182,17 +184,22 @@ class Timeline:
 
     def _free_stretches(self, space: Space, job: WaitingJob, horizon: float) -> Iterator[Stretch]:
         profile = self._profiles.get(space.key)
+        bound = bound_gpus(job, space)
+        if bound and profile is None:
+            profile = Profile(space, self._now)
         if not isinstance(profile, Profile):
             start = space.fits_when(job.request, horizon)
             if start is not None:
                 yield max(start, self._now), inf
             return
-        duration = job.expected_time
-        for first, end in profile.runs(job.request, self._now):
+        duration, last = job.expected_time, -inf
+        for first, end in profile.runs(job.request, self._now, bound):
             if first > horizon:
                 return
             if end - first >= duration:
-                yield first, end - duration
+                if end - duration > last:
+                    yield max(first, nextafter(last, inf)), end - duration
+                last = end - duration
 
 
 def _meeting(
