@@ -44,7 +44,7 @@ async def new_executor(data_dir: Path) -> AsyncIterator[type_of_factory]:
     if made:
         jobs = [path.name for path in (data_dir / "jobs").glob("qa-*")]
         for key, seen in (await made[-1].poll(jobs)).items():
-            if seen.phase in (Phase.RUNNING, Phase.PENDING):
+            if seen.phase in (Phase.RUNNING, Phase.PENDING, Phase.SUSPENDED):
                 await made[-1].cancel(key)
                 await until_phase(made[-1], key, [Phase.ENDED, Phase.LOST])
     for executor in made:
