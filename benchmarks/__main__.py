@@ -9,7 +9,7 @@ import sys
 import asyncpg
 from rich.console import Console
 
-from benchmarks import cases, cycles, peers, simulations
+from benchmarks import cases, cycles, peers, simulations, slurm_backfill
 from benchmarks.stage import folder, occupied, postgres, server
 from benchmarks.table import Row, show
 
@@ -74,7 +74,9 @@ def lists() -> list[Row]:
 
 def scheduler() -> list[Row]:
     say("scheduling cycles …")
-    return list(cycles.cycles())
+    rows = list(cycles.cycles())
+    say("Slurm's backfill …")
+    return [*rows, *slurm_backfill.backfill(beside=f"{cycles.FULL}, 10,000 waiting")]
 
 
 def agreement() -> list[Row]:

@@ -38,6 +38,7 @@ LENGTHS = (1_000, 10_000, 100_000, 1_000_000)
 COLD_MS = {100_000: 200.0, 1_000_000: 2_000.0}
 WARM_MS = {100_000: 50.0, 1_000_000: 500.0}
 MEMORY_MB = {1_000_000: 1024.0}
+FULL = "cycle, all priorities new, nodes full"
 EVENT_MS, EVENTS_AT = 5.0, 100_000
 ROUNDS = 3
 EVENTS = 200  # of each sort
@@ -67,6 +68,7 @@ def cycles() -> Iterator[Row]:
             peer=peer,
             note=f"{figures['warm_starts']:,} starts",
         )
+        yield Row(f"{FULL}, {where}", figures["full"], "ms", peer=peer, note="no starts")
         memory, limit = figures["memory"], MEMORY_MB.get(length)
         yield Row(f"memory, {where}", memory, "MiB", at_most=limit, note="the whole process")
         if length == EVENTS_AT:
@@ -97,7 +99,7 @@ def figures_of(length: int) -> dict[str, Any]:
     figures: dict[str, Any] = {name: median(each[name] for each in rounds) for name in rounds[0]}
     figures["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     figures["sort"] = median(_timed(lambda: _sorted(known.waiting))[0] for _ in range(ROUNDS))
-    return figures | (_events_of(known) if length == EVENTS_AT else {})
+    return figures | _when_full(known, EVENTS if length == EVENTS_AT else 0)
 
 
 def collect_as_served() -> None:
@@ -133,8 +135,9 @@ def _sorted(jobs: Sequence[WaitingJob]) -> list[WaitingJob]:
     return sorted(jobs, key=final)
 
 
-def _events_of(known: Facts) -> dict[str, Any]:
-    """Jobs come and end on nodes that are full. Each time: the event, the plan, and its starts."""
+def _when_full(known: Facts, events: int) -> dict[str, Any]:
+    """A cycle that finds no room; then jobs come and end. Each time: the event, the plan, and its
+    starts."""
     scheduler, rng, now = mirror(known), random.Random(8), NOW
     jobs = {job.job_id: job for job in known.waiting}
     running = [job.job_id for job in known.running]
@@ -155,7 +158,9 @@ def _events_of(known: Facts) -> dict[str, Any]:
 
     while cycle():
         pass
-    for number in range(EVENTS):
+    use_changes(scheduler, 3.0, NOW)
+    figures["full"] = _timed(lambda: scheduler.plan(NOW + 0.5))[0]
+    for number in range(events):
         now += 1.0
         job = replace(rng.choice(known.waiting), job_id=2 * NO_LIMIT + number, queued_at=now)
         jobs[job.job_id] = job

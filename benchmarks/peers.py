@@ -61,7 +61,7 @@ def minimal_fastapi(database_url: str, user_id: int) -> Row:
     return Row(MINIMAL, result["answers"] / result["seconds"], "jobs/s", note=note)
 
 
-def _has_slurm() -> bool:
+def has_slurm() -> bool:
     """Not only its commands, but a controller that answers them."""
     ping = ["scontrol", "ping"]
     return shutil.which("sbatch") is not None and (
@@ -72,7 +72,7 @@ def _has_slurm() -> bool:
 def slurm() -> Iterator[Row]:
     """Where a Slurm is there: `sbatch` on the path, slurmrestd at SLURMRESTD_PORT with
     SLURM_USER_NAME, SLURM_JWT and SLURMRESTD_VERSION (v0.0.38)."""
-    if _has_slurm():
+    if has_slurm():
         started, count = time.perf_counter(), 200
         # With SLURM_JWT, which is slurmrestd's, sbatch would be somebody else.
         plain = {name: value for name, value in os.environ.items() if name != "SLURM_JWT"}

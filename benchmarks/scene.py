@@ -34,6 +34,7 @@ KINDS = (  # CPUs, memory (MB), GPUs
     (48, 384_000, ("a100",) * 4),
     (16, 64_000, ("t4",) * 2),
 )
+CPUS = (1, 2, 4, 8, 8, 16, 16, 32)  # of jobs: powers of two, as on real clusters
 NO_LIMIT = 10**9
 # Whatever fits starts: neither a limit on jobs nor backfill's depth may keep the plan short.
 CONFIG = Config(
@@ -83,7 +84,7 @@ def _running(job_id: int, node: Node, half: int, rng: random.Random) -> RunningJ
 def _request(rng: random.Random) -> Request:
     gpus = rng.choice((0, 0, 0, 0, 1, 2))
     gpu_type = rng.choice((None, "a100", "t4")) if gpus else None
-    return Request(rng.randint(1, 16), 500 * rng.randint(1, 64), gpus, gpu_type)
+    return Request(rng.choice(CPUS), 500 * rng.randint(1, 64), gpus, gpu_type)
 
 
 def _waiting(job_id: int, rng: random.Random, requests: Sequence[Request]) -> WaitingJob:
