@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from typing import TypeVar
 
 from queueapi.scheduling.fair_tree import Owner
 from queueapi.scheduling.formula import TICKS_PER_MINUTE, commitment
 from queueapi.scheduling.model import Config, Fairness, Group, Order, Queue, RunningJob, WaitingJob
 from queueapi.scheduling.plan import ReasonCode
-from queueapi.scheduling.usage import Shares, Usage, UserShares
+from queueapi.scheduling.usage import Shares, Usage
 
 _Key = TypeVar("_Key", bound=Hashable)
 
@@ -91,14 +91,14 @@ class Accounts:
 
     def fair_share(self, group_id: int, user_id: int, now: float) -> float:
         """By the formula: the multiplier at `now` of a user's jobs for a group. O(1)."""
-        return self._by_formula(group_id, now)((user_id,))[0]
+        return self._by_formula(group_id, (user_id,), now)[0]
 
-    def _by_formula(self, group_id: int, now: float) -> UserShares:
+    def _by_formula(self, group_id: int, user_ids: Sequence[int], now: float) -> list[float]:
         group = self.groups.get(group_id)
         quota = group.quota_cpu_minutes if group else None
         if quota is None:
             quota = self.config.default_quota_cpu_minutes
-        return self.usage.by_formula(group_id, quota, now)
+        return self.usage.by_formula(group_id, user_ids, quota, now)
 
     def shares(self, now: float, owners: Iterable[Owner]) -> Shares:
         """The multipliers at `now`, by the policy, as one plan or one page of the queue sees them.
@@ -108,7 +108,7 @@ class Accounts:
         """
         if self.config.fairness is Fairness.FAIR_TREE:
             return self.usage.fair_tree(self.groups, owners, now)
-        return lambda group_id: self._by_formula(group_id, now)
+        return lambda group_id, user_ids: self._by_formula(group_id, user_ids, now)
 
     def user_limit(self, group_id: int) -> int:
         """How many jobs a user may run at once when the next one is for this group."""

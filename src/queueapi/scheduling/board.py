@@ -89,6 +89,20 @@ class Board:
             if space.node is None:
                 self._forget_if_empty(space)
 
+    def release_all(self, job_ids: Iterable[int]) -> None:
+        """As `release` for each of these, node by node."""
+        by_space: dict[Space, list[Hold]] = {}
+        for job_id in job_ids:
+            for space, hold in self._held.pop(job_id):
+                by_space.setdefault(space, []).append(hold)
+        for space, holds in by_space.items():
+            self.shelves.take(space)
+            for hold in holds:
+                space.drop(hold)
+            self.shelves.put(space)
+            if space.node is None:
+                self._forget_if_empty(space)
+
     def held(self, job_id: int) -> Iterable[tuple[Space, Hold]]:
         """What the job holds, on each of its nodes."""
         return self._held.get(job_id, ())

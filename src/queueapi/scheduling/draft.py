@@ -69,9 +69,10 @@ class Draft:
 
     def undo(self) -> None:
         """Leave the state as it was."""
-        for start in reversed(self._starts):
-            self._board.release(start.job_id)
-            self._state.accounts.end(self._state.waiting.jobs[start.job_id])
+        jobs, accounts = self._state.waiting.jobs, self._state.accounts
+        self._board.release_all(start.job_id for start in self._starts)
+        for start in self._starts:
+            accounts.end(jobs[start.job_id])
 
     def plan(self, jobs_looked_at: int, reservations: Iterable[Reservation]) -> Plan:
         effort = Effort(jobs_looked_at, self._board.scans - self._scans)

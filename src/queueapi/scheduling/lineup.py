@@ -175,7 +175,7 @@ class ByPriority:
 
     def _rank_users(self, group_id: int) -> None:
         users = [user_id for user_id, heap in self._classes[group_id].items() if heap]
-        self._share[group_id] = dict(zip(users, self._shares(group_id)(users), strict=True))
+        self._share[group_id] = dict(zip(users, self._shares(group_id, users), strict=True))
         self._rank(group_id)
 
     def _rank(self, group_id: int) -> None:

@@ -5,7 +5,7 @@ Each job that starts or ends changes a few whole numbers, so an end undoes a sta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import inf
 
 from queueapi.scheduling import fair_tree
@@ -32,9 +32,8 @@ from queueapi.scheduling.model import (
     UserUsage,
 )
 
-# From ids of users to the multipliers of their jobs for one group.
-UserShares = Callable[[Iterable[int]], list[float]]
-Shares = Callable[[int], UserShares]  # by group id
+# From the id of a group and those of some of its users to the multipliers of their jobs for it.
+Shares = Callable[[int, Sequence[int]], list[float]]
 
 
 class Tally:
@@ -157,30 +156,28 @@ class Usage:
         """What is known of the group's use; read only."""
         return self._groups.get(group_id, _NOTHING)
 
-    def by_formula(self, group_id: int, quota: float, now: float) -> UserShares:
-        """By the formula: the group's multiplier at `now` times the user's part, clamped again.
+    def by_formula(
+        self, group_id: int, user_ids: Sequence[int], quota: float, now: float
+    ) -> list[float]:
+        """By the formula: the group's multiplier at `now` times each user's part, clamped again.
 
         Valid until one of the group's jobs starts or ends.
         """
         config, users, half_life = self._config, self._users, self._config.half_life
-        lowest, highest = config.fair_share_min, config.fair_share_max
         group = self._groups.get(group_id)
         if group is None:
-            return lambda user_ids: [highest for _ in user_ids]
+            return [config.fair_share_max] * len(user_ids)
         of_group, count = group.recent(now, half_life), group.users
         of_all = fair_share(quota, of_group, config)
-
-        def shares(user_ids: Iterable[int]) -> list[float]:
-            tallies = [users.get((group_id, user_id)) for user_id in user_ids]
-            if count < 2:
-                of_newcomer = user_part(of_group, count + 1, 0.0, config)
-                parts = [1.0 if tally and tally.counts else of_newcomer for tally in tallies]
-            else:
-                recent = [tally.recent(now, half_life) if tally else 0.0 for tally in tallies]
-                parts = user_parts(of_group, count, recent, config)
-            return clamped([of_all * part for part in parts], lowest, highest)
-
-        return shares
+        tallies = [users.get((group_id, user_id)) for user_id in user_ids]
+        if count < 2:
+            of_newcomer = user_part(of_group, count + 1, 0.0, config)
+            parts = [1.0 if tally and tally.counts else of_newcomer for tally in tallies]
+        else:
+            recent = [tally.recent(now, half_life) if tally else 0.0 for tally in tallies]
+            parts = user_parts(of_group, count, recent, config)
+        products = [of_all * part for part in parts]
+        return clamped(products, config.fair_share_min, config.fair_share_max)
 
     def fair_tree(self, groups: Mapping[int, Group], owners: Iterable[Owner], now: float) -> Shares:
         """By Fair Tree: the rank of each member, each user with recent use, and these owners."""
@@ -189,9 +186,9 @@ class Usage:
             if tally.counts:
                 recent[owner] = tally.recent(now, self._config.half_life)
         factors = fair_tree.factors(fair_tree.grow(groups, self.members, recent))
-        return lambda group_id: (
-            lambda user_ids: [factors.get((group_id, user_id), 1.0) for user_id in user_ids]
-        )
+        return lambda group_id, user_ids: [
+            factors.get((group_id, user_id), 1.0) for user_id in user_ids
+        ]
 
     def _group(self, group_id: int) -> GroupTally:
         tally = self._groups.get(group_id)
