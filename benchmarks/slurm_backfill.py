@@ -17,7 +17,7 @@ CYCLES = 3  # at the least
 NAME = "queueapi-bench-backfill"
 CLIENTS = 4
 START_SECONDS, CYCLE_SECONDS = 60, 240  # to wait at most
-FIGURE = re.compile(r"^\s*(?P<name>[A-Z][\w ]*):\s*(?P<value>\d+)", re.MULTILINE)
+FIGURE = re.compile(r"^\s*(?P<name>[A-Z][\w ()]*):\s*(?P<value>\d+)", re.MULTILINE)
 
 
 def backfill(beside: str) -> Iterator[Row]:
@@ -33,8 +33,8 @@ def backfill(beside: str) -> Iterator[Row]:
         figures = _figures_of_cycles()
     finally:
         _run("scancel", f"--name={NAME}")
-    depth = figures.get("Depth Mean", 0)
-    note = f"{figures['Total cycles']} cycles, {depth:,} jobs deep on the mean"
+    tried = figures["Depth Mean (try depth)"]
+    note = f"nodes full; {figures['Total cycles']} cycles, {tried:,} jobs tried in each"
     milliseconds = figures["Mean cycle"] / 1000
     yield Row(f"Slurm's backfill, {WAITING:,} waiting", milliseconds, "ms", peer=beside, note=note)
 
