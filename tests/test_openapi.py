@@ -21,6 +21,21 @@ PUBLIC = {"register", "login", "refresh_login", "get_liveness", "get_readiness",
 # What any operation may answer that reads a token, and one that needs none but reads a body.
 WITH_TOKEN = {"400", "401", "403", "413", "422", "429", "503"}
 ANONYMOUS = {"400", "413", "422", "429", "503"}
+# Types that these languages, or a client's own runtime, have already: a generator then takes a
+# component of the same name for that type, or writes a file that shadows it.
+TAKEN = {
+    *("Array", "ArrayBuffer", "BigInt", "Blob", "Boolean", "Date", "Error", "Function", "Map"),
+    *("Number", "Object", "Promise", "Proxy", "ReadonlyArray", "Record", "RegExp", "Set", "String"),
+    *("Symbol", "Partial", "Pick", "Required", "Readonly", "Iterator", "WeakMap", "WeakSet"),
+    *("Byte", "Character", "Class", "Double", "Enum", "Exception", "File", "Float", "Integer"),
+    *("Iterable", "List", "Locale", "Long", "Module", "Override", "Package", "Process", "Short"),
+    *("System", "Thread", "Throwable", "URI", "UUID", "Void", "OffsetDateTime", "Optional"),
+    *("Any", "AnyOf", "Annotated", "BaseModel", "Bytes", "Callable", "ClassVar", "Dict", "Field"),
+    *("Literal", "Self", "StrictBool", "StrictInt", "StrictStr", "Tuple", "Type", "Union"),
+    *("Bool", "Complex", "Int", "Rune", "Struct", "Interface", "Chan", "Time", "Context", "Func"),
+    *("ApiClient", "ApiError", "ApiException", "ApiResponse", "BaseAPI", "Configuration"),
+    *("FetchError", "RequestContext", "RequiredError", "Response", "ResponseError", "JSON"),
+}
 PROBLEM = {"$ref": "#/components/schemas/ProblemDocument"}
 
 
@@ -83,6 +98,13 @@ def test_all_that_it_refers_to_is_in_it(document: dict[str, Any]) -> None:
         node = document
         for part in reference.removeprefix("#/").split("/"):
             node = node[part]
+
+
+def test_no_component_is_named_like_a_type_of_the_languages_that_clients_are_made_in(
+    document: dict[str, Any],
+) -> None:
+    taken = {name.lower() for name in TAKEN}
+    assert [name for name in document["components"]["schemas"] if name.lower() in taken] == []
 
 
 def test_each_operation_has_an_id_of_its_own_in_snake_case(document: dict[str, Any]) -> None:

@@ -27,7 +27,7 @@ PAIRS: list[tuple[type[BaseModel], type[BaseModel]]] = [
     (models.WorkflowDependency, workflows.WorkflowDependency),
     (models.WorkflowMember, workflows.WorkflowMember),
     (models.Workflow, workflows.WorkflowDocument),
-    (models.Array, arrays.Array),
+    (models.Array, arrays.ArrayDocument),
     (models.JobCounts, arrays.TaskCounts),
     (models.Attempt, jobs.AttemptDocument),
     (models.NodeShare, jobs.NodeShare),

@@ -49,12 +49,12 @@ async def test_a_parent_must_exist_and_not_be_below(world: World) -> None:
     ok(await patch(world, admin, middle, parent_id=top))
     ok(await patch(world, admin, bottom, parent_id=middle))
     for parent in (top, bottom, middle):
-        document = problem(await patch(world, admin, top, parent_id=parent), 422)
+        document = problem(await patch(world, admin, top, parent_id=parent), 409)
         assert document["errors"][0]["pointer"] == "/parent_id"
         assert f"group {top} itself or below it" in document["detail"]
-    problem(await patch(world, admin, top, parent_id=10**9), 422)
+    problem(await patch(world, admin, top, parent_id=10**9), 404)
     wanted = {"name": "new", "parent_id": 10**9}
-    problem(await world.ask("POST", "/api/groups", admin, json=wanted), 422)
+    problem(await world.ask("POST", "/api/groups", admin, json=wanted), 404)
     ok(await patch(world, admin, bottom, parent_id=top))
 
 
@@ -65,7 +65,7 @@ async def test_two_groups_put_below_each_other_at_once_make_no_circle(world: Wor
         answers = await asyncio.gather(
             patch(world, admin, one, parent_id=other), patch(world, admin, other, parent_id=one)
         )
-        assert sorted(answer.status_code for answer in answers) == [200, 422]
+        assert sorted(answer.status_code for answer in answers) == [200, 409]
 
 
 async def test_a_group_with_groups_below_it_is_not_deleted(world: World) -> None:

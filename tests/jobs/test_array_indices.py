@@ -1,10 +1,12 @@
 """The indices of arrays: Slurm's syntax, put in one form, and refused with a reason."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queueapi.jobs.array_indices import ArrayIndices
+from queueapi.jobs.array_indices import ARRAY_PATTERN, INDICES_PATTERN, ArrayIndices
 
 
 @pytest.mark.parametrize(
@@ -46,7 +48,7 @@ def test_what_it_says_in_one_form(text: str, canonical: str, count: int) -> None
         ("٣", "write indices"),
         ("0-9\n", "write indices"),
         ("9-3", "9-3 ends before it begins"),
-        ("1,0-9:0", "0-9:0 has a step of 0"),
+        ("1,0-9:0", "step of 0-9:0 begins with 0"),
         ("0-4000001", "highest index, 4000000"),
         ("0-3000000,5-3000001", "overlap"),
     ],
@@ -72,3 +74,31 @@ def test_the_one_form_means_the_same(parts: list[tuple[int, int, int]]) -> None:
     assert (len(indices), indices.first, indices.last) == (len(meant), min(meant), max(meant))
     again = ArrayIndices.parse(str(indices))
     assert {i for one in again.ranges for i in one} == meant
+
+
+NUMBERS = st.one_of(
+    st.integers(0, 12).map(str),
+    st.sampled_from(("007", "0000000", "3999999", "4000000", "4000001", "04000000", "10000000")),
+)
+RANGES = st.builds(
+    lambda numbers, step: "-".join(numbers) + step,
+    st.lists(NUMBERS, min_size=1, max_size=2),
+    NUMBERS.map(":{}".format) | st.just(""),
+)
+TEXTS = st.builds(
+    lambda ranges, limit: ",".join(ranges) + limit,
+    st.lists(RANGES, min_size=1, max_size=3),
+    NUMBERS.map("%{}".format) | st.just(""),
+)
+
+
+@given(TEXTS)
+def test_the_patterns_of_the_document_admit_what_is_taken_and_hardly_more(text: str) -> None:
+    try:
+        ArrayIndices.parse(text)
+    except ValueError as error:
+        beyond_patterns = "ends before it begins" in str(error) or "overlap" in str(error)
+        assert beyond_patterns or not re.search(ARRAY_PATTERN, text), error
+    else:
+        assert re.search(ARRAY_PATTERN, text)
+        assert bool(re.search(INDICES_PATTERN, text)) == ("%" not in text)

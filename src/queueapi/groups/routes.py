@@ -34,7 +34,7 @@ SettingsOf = Annotated[Settings, Depends(get_settings)]
     operation_id="create_group",
     summary="Create a group",
     status_code=201,
-    responses=problems.responses(*problems.COMMON, Conflict),
+    responses=problems.responses(*problems.COMMON, NotFound, Conflict),
 )
 async def create_group(
     body: NewGroup, admin: Admin, session: Session, settings: SettingsOf, response: Response

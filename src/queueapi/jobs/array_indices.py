@@ -8,8 +8,12 @@ from itertools import chain, pairwise
 MAX_INDEX = 4_000_000  # the highest that Slurm's MaxArraySize allows
 MAX_TEXT = 1000  # characters
 MAX_MERGED = 10_000  # indices in ranges that overlap: they are put in order one by one
-_NUMBER = "[0-9]{1,7}"
-_RANGE = rf"{_NUMBER}(-{_NUMBER}(:{_NUMBER})?)?"
+_WRITTEN = "[0-9]{1,7}(-[0-9]{1,7}(:[0-9]{1,7})?)?"
+_SYNTAX = re.compile(rf"{_WRITTEN}(,{_WRITTEN})*(%[1-9][0-9]{{0,6}})?")
+# For the document: no more than what is taken, but for ranges that end before they begin and
+# ranges with too much in common.
+_INDEX = "([0-3]?[0-9]{1,6}|4000000)"
+_RANGE = rf"{_INDEX}(-{_INDEX}(:[1-9][0-9]{{0,6}})?)?"
 INDICES_PATTERN = rf"^{_RANGE}(,{_RANGE})*$"
 ARRAY_PATTERN = rf"^{_RANGE}(,{_RANGE})*(%[1-9][0-9]{{0,6}})?$"
 
@@ -24,7 +28,7 @@ class ArrayIndices:
     @classmethod
     def parse(cls, text: str) -> "ArrayIndices":
         """Raises ValueError, with a message for whoever wrote it."""
-        if not re.fullmatch(ARRAY_PATTERN, text):
+        if not _SYNTAX.fullmatch(text):
             raise ValueError(
                 "write indices, ranges and steps with commas, and a limit last, as in "
                 "0-9, 1,3,5-9, 0-100:4 or 0-99%10"
@@ -55,8 +59,8 @@ def _range(part: str) -> range:
     start, stop, stride = int(first), int(last or first), int(step or 1)
     if stop < start:
         raise ValueError(f"the range {part} ends before it begins")
-    if stride == 0:
-        raise ValueError(f"the range {part} has a step of 0")
+    if step.startswith("0"):
+        raise ValueError(f"the step of {part} begins with 0; it is a number from 1")
     if stop > MAX_INDEX:
         raise ValueError(f"{part} is beyond the highest index, {MAX_INDEX}")
     return range(start, stop + 1, stride)

@@ -12,11 +12,11 @@ ARRAY_COLUMNS = [c for c in Array.__table__.columns if c.name != "id"]
 JOIN_ARRAY = (Array, Array.id == Job.id)
 
 
-def array_document(row: Row[Any]) -> schemas.Array | None:
+def array_document(row: Row[Any]) -> schemas.ArrayDocument | None:
     """Of a row with ARRAY_COLUMNS; None for a job that is no array."""
     if row.array_indices is None:
         return None
-    return schemas.Array(
+    return schemas.ArrayDocument(
         indices=row.array_indices,
         task_count=row.task_count,
         task_limit=row.task_limit,

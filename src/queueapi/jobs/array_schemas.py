@@ -4,15 +4,26 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, Field
 
-from queueapi.jobs.array_indices import ARRAY_PATTERN, MAX_TEXT, ArrayIndices
+from queueapi.jobs.array_indices import (
+    ARRAY_PATTERN,
+    INDICES_PATTERN,
+    MAX_TEXT,
+    ArrayIndices,
+)
 
 
 def _canonical(text: str) -> str:
     return str(ArrayIndices.parse(text))
 
 
+# The patterns are for readers of the document: ArrayIndices says better what is wrong.
 ArrayText = Annotated[
-    str, Field(pattern=ARRAY_PATTERN, max_length=MAX_TEXT), AfterValidator(_canonical)
+    str,
+    Field(max_length=MAX_TEXT, json_schema_extra={"pattern": ARRAY_PATTERN}),
+    AfterValidator(_canonical),
+]
+IndicesText = Annotated[
+    str, Field(max_length=MAX_TEXT, json_schema_extra={"pattern": INDICES_PATTERN})
 ]
 
 
@@ -28,7 +39,7 @@ class TaskCounts(BaseModel):
     cancelled: int = 0
 
 
-class Array(BaseModel):
+class ArrayDocument(BaseModel):
     """What makes a job an array: its tasks run, each a job of its own, and it stands for them."""
 
     indices: str = Field(examples=["0-99%10"])

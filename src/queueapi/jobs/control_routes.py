@@ -11,7 +11,7 @@ from queueapi.config import Settings, get_settings
 from queueapi.db.session import Database, DatabaseOf
 from queueapi.errors import Conflict, LimitExceeded, NotFound, PreconditionFailed
 from queueapi.jobs import array_control, control, query, schemas
-from queueapi.jobs.array_indices import INDICES_PATTERN, MAX_TEXT
+from queueapi.jobs.array_schemas import IndicesText
 from queueapi.jobs.routes import JobId, Writer
 from queueapi.jobs.tasks import read_indices
 from queueapi.routing import StrictRoute
@@ -21,11 +21,9 @@ router = APIRouter(prefix="/api", tags=["jobs"], route_class=StrictRoute)
 CONTROL_PROBLEMS = problems.responses(*problems.COMMON, NotFound, Conflict)
 SettingsOf = Annotated[Settings, Depends(get_settings)]
 Indices = Annotated[
-    str | None,
+    IndicesText | None,
     Query(
         alias="tasks",
-        max_length=MAX_TEXT,
-        pattern=INDICES_PATTERN,
         description="Of an array: the indices of the tasks that are meant, as in 3-5,9",
     ),
 ]
@@ -35,7 +33,7 @@ async def _tasks(
     database: Database, principal: Principal, job_id: int, text: str | None
 ) -> array_control.Tasks | None:
     """The tasks that are meant, where the job is an array."""
-    indices = read_indices(text)
+    indices = read_indices(text, "tasks")
     if await array_control.is_array(database, principal, job_id, indices):
         return array_control.Tasks(database, principal, job_id, indices)
     return None

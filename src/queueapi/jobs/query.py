@@ -16,7 +16,7 @@ from queueapi.executors.base import Executor
 from queueapi.groups.models import Group, LedgerEntry
 from queueapi.jobs import dependency_query, schemas
 from queueapi.jobs.array_query import ARRAY_COLUMNS, JOIN_ARRAY, array_document, next_task
-from queueapi.jobs.array_schemas import Array
+from queueapi.jobs.array_schemas import ArrayDocument
 from queueapi.jobs.dependency_schemas import DependencyDocument
 from queueapi.jobs.models import (
     Attempt,
@@ -223,7 +223,7 @@ def new_document(
         actual_hours=None,
         array_id=None,
         array_index=None,
-        array=Array.new(body.indices) if body.indices else None,
+        array=ArrayDocument.new(body.indices) if body.indices else None,
         version=1,
     )
 

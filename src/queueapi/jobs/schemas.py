@@ -17,7 +17,7 @@ from pydantic_core import to_json
 
 from queueapi.fields import QueueName, Real, Whole, Word
 from queueapi.jobs.array_indices import ArrayIndices
-from queueapi.jobs.array_schemas import Array, ArrayText
+from queueapi.jobs.array_schemas import ArrayDocument, ArrayText
 from queueapi.jobs.dependency_schemas import (
     Dependencies,
     DependencyDocument,
@@ -227,7 +227,7 @@ class Job(BaseModel):
     actual_hours: float | None = Field(description="From start to end, of the last attempt")
     array_id: int | None = Field(description="The array that it is a task of")
     array_index: int | None = Field(description="Its index there")
-    array: Array | None = Field(description="If it is an array itself")
+    array: ArrayDocument | None = Field(description="If it is an array itself")
     version: int = Field(description="Grows with each change; the ETag")
 
 

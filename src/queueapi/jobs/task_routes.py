@@ -10,7 +10,8 @@ from queueapi.db.session import Session
 from queueapi.errors import Conflict, NotFound
 from queueapi.fields import from_text
 from queueapi.jobs import schemas, tasks
-from queueapi.jobs.array_indices import INDICES_PATTERN, MAX_INDEX, MAX_TEXT
+from queueapi.jobs.array_indices import MAX_INDEX
+from queueapi.jobs.array_schemas import IndicesText
 from queueapi.jobs.control import etag
 from queueapi.jobs.routes import Cursor, JobId, Limit, Reader, Statuses, as_states
 from queueapi.routing import StrictRoute
@@ -36,15 +37,12 @@ async def list_tasks(
     principal: Reader,
     session: Session,
     status: Statuses = None,
-    indices: Annotated[
-        str | None,
-        Query(max_length=MAX_TEXT, pattern=INDICES_PATTERN, description="Only these, as in 3-5,9"),
-    ] = None,
+    indices: Annotated[IndicesText | None, Query(description="Only these, as in 3-5,9")] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response:
     """Each is a job: by its own id it can be looked at, watched and controlled, and has logs."""
-    wanted = tasks.read_indices(indices)
+    wanted = tasks.read_indices(indices, "indices")
     page = await tasks.list_tasks(
         session, principal, job_id, as_states(status), wanted, limit, cursor
     )

@@ -86,13 +86,15 @@ async def find_task(
     return (await documents_by_id(session, [found]))[found]
 
 
-def read_indices(text: str | None) -> ArrayIndices | None:
-    """A choice of tasks, as in `3-5,9`. Raises Invalid."""
+def read_indices(text: str | None, parameter: str) -> ArrayIndices | None:
+    """A choice of tasks, as in `3-5,9`, that the query's parameter names. Raises Invalid."""
     if text is None:
         return None
     try:
+        if "%" in text:
+            raise ValueError("a choice of tasks has no limit; leave out the % and what follows")
         return ArrayIndices.parse(text)
     except ValueError as error:
         raise Invalid(
-            f"The tasks can't be read: {error}.", errors=[FieldError("tasks", str(error))]
+            f"The tasks can't be read: {error}.", errors=[FieldError(parameter, str(error))]
         ) from None
