@@ -1,6 +1,7 @@
 """A real server process on a database of its own, and the programs that talk to it."""
 
 import asyncio
+import json
 import os
 import secrets
 import shutil
@@ -21,6 +22,7 @@ from tests.conftest import TEMPLATE, new_database
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
+JSON = {"Content-Type": "application/json"}
 PASSWORD = "a horse that no example names"
 READY_SECONDS = 30
 UNLIMITED = "100000/second"
@@ -157,6 +159,42 @@ NO_LIMITS = {
     "QUEUEAPI_DEFAULT_QUOTA_CPU_MINUTES": "1e15",
     "QUEUEAPI_API_TOKEN_MAX_DAYS": "3650",
 }
+
+
+@pytest.fixture(scope="session")
+def account(null_server: Server) -> Account:
+    return register(null_server, "hostile@lab.example")
+
+
+@pytest.fixture(scope="session")
+def client(null_server: Server, account: Account) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=null_server.url, headers=account.headers, timeout=20) as client:
+        yield client
+
+
+@pytest.fixture
+def the_server_works_afterwards(null_server: Server, client: httpx.Client) -> Iterator[None]:
+    yield
+    assert client.get("/health/ready").status_code == 200
+    assert null_server.faults() == []
+
+
+def expect_problem(response: httpx.Response, status: int, *words: str) -> None:
+    """A problem document with this status, whose text holds these words."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = response.json()
+    assert problem["status"] == status
+    assert problem["type"].startswith("/problems/")
+    assert len(problem["detail"]) > 10
+    assert problem["instance"] == f"urn:request:{response.headers['x-request-id']}"
+    for word in words:
+        assert word in response.text
+    assert "Traceback" not in response.text
+
+
+def job(**fields: Any) -> bytes:
+    return json.dumps({"script": "true"} | fields).encode()
 
 
 @pytest.fixture(scope="session")

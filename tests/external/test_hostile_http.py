@@ -1,11 +1,9 @@
-"""Input that means no good, over real HTTP: the answer says what to do, and the server works on."""
+"""Requests that mean no good: the answer says what to do, and the server works on."""
 
 import base64
-import json
 import socket
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -13,125 +11,12 @@ import pytest
 
 from queueapi.auth import tokens
 from queueapi.clock import utc_now
-from tests.external.conftest import Account, Server, register
+from tests.external.conftest import JSON, Account, Server, expect_problem, job
 
-JSON = {"Content-Type": "application/json"}
+pytestmark = pytest.mark.usefixtures("the_server_works_afterwards")
+
 MEBIBYTE = 1024**2
 OVER_THE_LIMIT = 65  # mebibytes; the server takes 64
-
-
-@pytest.fixture(scope="module")
-def account(null_server: Server) -> Account:
-    return register(null_server, "hostile@lab.example")
-
-
-@pytest.fixture(scope="module")
-def client(null_server: Server, account: Account) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=null_server.url, headers=account.headers, timeout=20) as client:
-        yield client
-
-
-@pytest.fixture(autouse=True)
-def the_server_works_afterwards(null_server: Server, client: httpx.Client) -> Iterator[None]:
-    yield
-    assert client.get("/health/ready").status_code == 200
-    assert null_server.faults() == []
-
-
-def expect_problem(response: httpx.Response, status: int, *words: str) -> None:
-    """A problem document with this status, whose text holds these words."""
-    assert response.status_code == status, response.text
-    assert response.headers["content-type"] == "application/problem+json"
-    problem = response.json()
-    assert problem["status"] == status
-    assert problem["type"].startswith("/problems/")
-    assert len(problem["detail"]) > 10
-    assert problem["instance"] == f"urn:request:{response.headers['x-request-id']}"
-    for word in words:
-        assert word in response.text
-    assert "Traceback" not in response.text
-
-
-def job(**fields: Any) -> bytes:
-    return json.dumps({"script": "true"} | fields).encode()
-
-
-BODIES = {
-    "nothing": (b"", 422, "body"),
-    "no object": (b"[]", 422, "body"),
-    "no script": (b"{}", 422, "/script"),
-    "a number as the script": (b'{"script": 5}', 422, "/script"),
-    "text as a number": (job(cpu_cores="4"), 422, "/cpu_cores"),
-    "true as a number": (job(cpu_cores=True), 422, "/cpu_cores"),
-    "half a processor": (job(cpu_cores=1.5), 422, "/cpu_cores"),
-    "an unknown field": (job(cpus=1), 422, "/cpus"),
-    "a computed field": (job(memory_mb=1), 422, "/memory_mb"),
-    "10 MB of script": (job(script="x" * 10_000_000), 422, "/script"),
-    "NUL in the script": (job(script="a\0b"), 422, "/script"),
-    "NUL in the name": (job(name="a\0b"), 422, "/name"),
-    "a newline in the name": (job(name="a\nb"), 422, "/name"),
-    "NUL in a variable": (job(env={"A": "\0"}), 422, "/env/A"),
-    "a variable's name with =": (job(env={"A=B": "1"}), 422, "/env/A=B"),
-    "a variable of the server's": (job(env={"QUEUEAPI_JOB_ID": "1"}), 422, "/env"),
-    "too many variables": (job(env={f"A{i}": "" for i in range(257)}), 422, "/env"),
-    "negative memory": (job(memory_gb=-1), 422, "/memory_gb"),
-    "no memory": (job(memory_gb=0), 422, "/memory_gb"),
-    "infinite memory": (b'{"script": "true", "memory_gb": 1e999}', 422, "/memory_gb"),
-    "NaN": (b'{"script": "true", "memory_gb": NaN}', 400, "JSON"),
-    "2**63 processors": (job(cpu_cores=2**63), 422, "/cpu_cores"),
-    "a number of 5000 digits": (
-        b'{"script": "true", "cpu_cores": ' + b"9" * 5000 + b"}",
-        400,
-        "JSON",
-    ),
-    "input beyond any float": (b'{"script": "true", "input_data": 1e400}', 422, "/input_data"),
-    "an infinite time": (b'{"script": "true", "estimated_hours": 1e999}', 422, "hours"),
-    "priority 11": (job(priority=11), 422, "/priority"),
-    "a shell's word as a tag": (job(tags=["$(id)"]), 422, "/tags/0"),
-    "another group": (job(group="'; DROP TABLE jobs; --"), 404, "group"),
-    "100,000 brackets": (b"[" * 100_000, 400, "JSON"),
-    "half a document": (b'{"script": ', 400, "JSON"),
-    "two documents": (job() + job(), 400, "JSON"),
-    "half a surrogate pair": (b'{"script": "\\ud800"}', 400, "JSON"),
-    "bytes that are not UTF-8": (b'{"script": "\xff"}', 400, "UTF-8"),
-    "an overlong encoding": (b'{"script": "\xc0\xaf"}', 400, "UTF-8"),
-    "UTF-16": ('{"script": "true"}'.encode("utf-16"), 400, "UTF-8"),
-}
-
-
-@pytest.mark.parametrize(("body", "status", "word"), BODIES.values(), ids=BODIES)
-def test_a_body_that_is_wrong_is_refused_by_name(
-    client: httpx.Client, body: bytes, status: int, word: str
-) -> None:
-    expect_problem(client.post("/api/jobs", content=body, headers=JSON), status, word)
-
-
-def test_of_two_equal_keys_the_last_one_counts(client: httpx.Client) -> None:
-    body = b'{"script": "true", "name": "first", "name": "last"}'
-    assert client.post("/api/jobs", content=body, headers=JSON).json()["name"] == "last"
-
-
-def test_input_data_may_hold_any_json(client: httpx.Client) -> None:
-    nested = "[" * 150 + "]" * 150
-    body = f'{{"script": "true", "input_data": {{"\\u0000": [-0.0, 1e-400, {2**64}, {nested}]}}}}'
-    submitted = client.post("/api/jobs", content=body.encode(), headers=JSON)
-    assert submitted.status_code == 201
-    read = client.get(submitted.headers["location"])
-    assert read.json()["input_data"] == json.loads(body)["input_data"]
-
-
-MEDIA_TYPES = {
-    "text": {"Content-Type": "text/plain"},
-    "a form, as curl -d sends it": {"Content-Type": "application/x-www-form-urlencoded"},
-    "parts without a boundary": {"Content-Type": "multipart/form-data; boundary="},
-    "none": {},
-    "compressed": JSON | {"Content-Encoding": "gzip"},
-}
-
-
-@pytest.mark.parametrize("headers", MEDIA_TYPES.values(), ids=MEDIA_TYPES)
-def test_a_body_of_another_type_is_refused(client: httpx.Client, headers: dict[str, str]) -> None:
-    expect_problem(client.post("/api/jobs", content=job(), headers=headers), 415, "Content-")
 
 
 IDS = ["0", "-1", str(2**53), str(2**63), "1e3", "1.0", "%00", "%0d%0aX:%20y", "%20", "%201", "+1"]

@@ -24,9 +24,9 @@ SCHEMATHESIS = Path(sys.executable).with_name("schemathesis")
 SEED = os.environ.get("FUZZ_SEED", "1")
 EXAMPLES = os.environ.get("FUZZ_EXAMPLES", "6")
 DEFAULT_GROUP = 1
-# An account's password can't be known to who makes up passwords; tests/auth changes some. No job
-# is running long enough to be suspended where a run ends as it begins; tests/jobs/test_suspension.py
-# and the Postman collection suspend jobs that do run.
+# An account's password can't be known to who makes up passwords; tests/auth changes some. Where a
+# run ends as it begins no job can be suspended; tests/jobs/test_suspension.py and the Postman
+# collection suspend jobs that do run.
 UNREACHABLE = {"change_password", "suspend_job", "resume_job"}
 
 pytestmark = pytest.mark.timeout(600)
