@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import OpenAPIV30SpecValidator, OpenAPIV31SpecValidator
 
 from queueapi.config import Settings
@@ -98,6 +99,16 @@ def test_all_that_it_refers_to_is_in_it(document: dict[str, Any]) -> None:
         node = document
         for part in reference.removeprefix("#/").split("/"):
             node = node[part]
+
+
+def test_each_example_of_a_component_is_what_the_component_asks_for(
+    document: dict[str, Any],
+) -> None:
+    components = {"components": document["components"]}
+    for name, schema in document["components"]["schemas"].items():
+        check = OAS31Validator({"$ref": f"#/components/schemas/{name}", **components})
+        for example in schema.get("examples", []):
+            check.validate(example)
 
 
 def test_no_component_is_named_like_a_type_of_the_languages_that_clients_are_made_in(

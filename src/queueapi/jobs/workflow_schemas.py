@@ -35,6 +35,8 @@ class WorkflowWait(Body):
 class WorkflowJob(JobSubmission):
     """A job, with a label by which others of its workflow name it."""
 
+    model_config = JobSubmission.model_config | {"json_schema_extra": {"examples": EXAMPLE["jobs"]}}
+
     label: Word = Field(description="Its name within the workflow; each has another one")
     waits_for: list[WorkflowWait] = Field(
         default_factory=list,
