@@ -17,6 +17,7 @@ from queueapi.scheduling.draft import Draft
 from queueapi.scheduling.model import WaitingJob
 from queueapi.scheduling.plan import Plan, Priority, Reservation
 from queueapi.scheduling.state import State
+from queueapi.scheduling.timeline import Opening
 
 
 class Conservative:
@@ -97,7 +98,7 @@ class Conservative:
         booking = timeline.unbook(job.job_id)
         opening = timeline.earliest(job)
         if opening is not None and opening.start < booking.reservation.start:
-            self._kept[job.job_id] = timeline.book(job, opening)
+            self._book(job, opening)
         else:
             timeline.rebook(booking)
 
@@ -107,7 +108,15 @@ class Conservative:
         if self._state.accounts.refusal(job) is None:
             opening = self._draft.timeline.earliest(job)
             if opening is not None:
-                self._kept[job.job_id] = self._draft.timeline.book(job, opening)
+                self._book(job, opening)
+
+    def _book(self, job: WaitingJob, opening: Opening) -> None:
+        """Keep the opening; for a job that starts now, the nodes that waste least."""
+        if opening.start <= self._now and (placement := self._draft.place(job)) is not None:
+            job = replace(job, resume_on=placement)
+            keys = ((placement.cluster, name) for name in placement.nodes)
+            opening = Opening(opening.start, tuple(self._state.board.spaces[key] for key in keys))
+        self._kept[job.job_id] = self._draft.timeline.book(job, opening)
 
     def _start_due(self) -> None:
         accounts, timeline = self._state.accounts, self._draft.timeline
@@ -118,7 +127,10 @@ class Conservative:
                 continue
             if kept.start <= self._now and accounts.refusal(job) is None:
                 booking = timeline.unbook(job.job_id)
-                placement = self._draft.place(job)
+                # Elsewhere it would leave a hole, into which others might or might not move up.
+                placement = self._draft.place(replace(job, resume_on=kept.placement))
+                if placement is None:
+                    placement = self._draft.place(job)
                 if placement is not None:
                     self._elsewhere |= placement != kept.placement
                     priority = Priority(job.base_priority, 1.0, 1.0)
