@@ -55,6 +55,10 @@ def test_options_become_dependencies(ada: Cli) -> None:
     stays = ada.submit("true", "--after-ok", str(first), "--on-dependency-failure", "wait")
     assert ada.status(stays)["reason"] == "DependencyNeverSatisfied"
     ada.run("cancel", stays)
+    array = ada.submit("true", "--array", "0-1")
+    behind = ada.submit("true", "--array", "1", "--after-corr", str(array))
+    ada.run("wait", behind)
+    assert ada.status(behind)["depends_on"][0]["kind"] == "aftercorr"
     refused = ada.run("submit", "--after-ok", "1,x", "-c", "true", expect=2)
     assert "'x' is not a job's id" in refused.stderr
 

@@ -102,3 +102,17 @@ def test_the_patterns_of_the_document_admit_what_is_taken_and_hardly_more(text: 
     else:
         assert re.search(ARRAY_PATTERN, text)
         assert bool(re.search(INDICES_PATTERN, text)) == ("%" not in text)
+
+
+TEXTS = st.lists(
+    st.tuples(st.integers(0, 30), st.integers(0, 12), st.integers(1, 4)), min_size=1, max_size=5
+).map(lambda parts: ",".join(f"{low}-{low + more}:{step}" for low, more, step in parts))
+
+
+@given(TEXTS, TEXTS)
+def test_what_one_has_and_another_has_not(left: str, right: str) -> None:
+    one, other = ArrayIndices.parse(left), ArrayIndices.parse(right)
+    missing = {i for part in one.ranges for i in part} - {i for part in other.ranges for i in part}
+    found = one.without(other)
+    assert (found is None) == (not missing)
+    assert {i for part in (found.ranges if found else ()) for i in part} == missing

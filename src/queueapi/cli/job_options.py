@@ -83,6 +83,14 @@ class JobOptions:
         list[str] | None,
         typer.Option("--after", metavar="ID[,ID]", help="When they have started"),
     ] = None
+    after_corr: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--after-corr",
+            metavar="ARRAY[,ARRAY]",
+            help="Of an array: each task when theirs of the same index has completed",
+        ),
+    ] = None
     on_dependency_failure: Annotated[
         str | None,
         typer.Option(metavar="cancel|wait", help="When what it waits for can't come any more"),
@@ -144,6 +152,7 @@ class JobOptions:
             "afterany": ("--after-any", self.after_any),
             "afternotok": ("--after-not-ok", self.after_not_ok),
             "after": ("--after", self.after),
+            "aftercorr": ("--after-corr", self.after_corr),
         }
         return [
             {"job_id": job_id, "kind": kind}

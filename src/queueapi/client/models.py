@@ -136,7 +136,7 @@ class Dependency(Document):
     """One job waits for another. `status` is how the other one stands."""
 
     job_id: int  # of the other one
-    kind: str  # afterok, afterany, afternotok or after
+    kind: str  # afterok, afterany, afternotok, after or aftercorr
     state: str  # waiting, satisfied or failed
     status: str | None  # None if it was deleted
 

@@ -48,9 +48,9 @@ _COLUMNS = """
 SELECT j.id, j.user_id, j.group_id, j.state, j.held, j.intent, j.cpu_cores, j.memory_mb,
        j.gpu_count, j.gpu_type, j.nodes, j."constraint", j.exclusive, j.reservation,
        j.time_limit, j.queue, j.base_priority, j.retries, j.max_retries,
-       CASE WHEN coalesce(p.unmet_dependencies, j.unmet_dependencies) > 0 THEN ARRAY(
+       CASE WHEN j.unmet_dependencies + coalesce(p.unmet_dependencies, 0) > 0 THEN ARRAY(
            SELECT depends_on FROM job_dependencies d
-           WHERE d.job_id = coalesce(j.array_id, j.id) AND d.state <> 'satisfied'
+           WHERE d.job_id IN (j.id, j.array_id) AND d.state <> 'satisfied' AND d.kind <> 'aftercorr'
            ORDER BY depends_on LIMIT 100
        ) END AS depends_on,
        extract(epoch FROM j.queued_at)::float8 AS queued_at,

@@ -22,6 +22,7 @@ from queueapi.jobs.control import (
     check_dependencies,
     check_resubmission,
     check_version,
+    that_can_not_start,
 )
 from queueapi.jobs.lifecycle import Locked, Transition, amend, lock, transition
 from queueapi.jobs.models import (
@@ -125,25 +126,28 @@ class Tasks:
         words = f"requeued by {self.principal.email}"
 
         async def act(session: AsyncSession, locked: Locked, tasks: Sequence[Row[Any]]) -> int:
-            [array] = locked.arrays.values()
+            array = locked.arrays[self.array_id]
             if array.record.state in TERMINAL_STATES:  # it counts among its owner's jobs again
                 record = await session.get_one(Job, self.array_id)
-                await check_dependencies(session, record)
+                await check_dependencies(session, [self.array_id])
                 await check_resubmission(session, settings, record)
             stopped = [
                 job.id for job in tasks if job.state in PLACED_STATES and job.intent not in STOPPING
             ]
             await _intend(session, stopped, Intent.REQUEUE, "requeue_requested", words)
             now = utc_now()
+            ended = [job.id for job in tasks if job.state in TERMINAL_STATES]
             changes = [
-                Transition(job.id, S.QUEUED, "requeued", "Requeued", words, queued_at=now)
-                for job in tasks
-                if job.state in TERMINAL_STATES
+                Transition(task, S.QUEUED, "requeued", "Requeued", words, queued_at=now)
+                for task in sorted(set(ended) - await that_can_not_start(session, ended))
             ]
             return len(stopped) + len(await transition(session, changes))
 
         if not await self._each_batch(frozenset(S) - {S.QUEUED}, act):
-            raise self._conflict("runs or has ended; they wait already, or are being cancelled")
+            raise self._conflict(
+                "runs or has ended; they wait already, are being cancelled, or need others that "
+                "did not complete"
+            )
         await self._note("requeue_requested", words)
 
     async def change_priority(self, priority: int, if_match: str | None) -> None:

@@ -1,6 +1,7 @@
 """Which tasks an array has, in Slurm's words: `0-99`, `1,3,5-9`, `0-100:4`, `0-99%10`. Pure."""
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise
@@ -48,6 +49,20 @@ class ArrayIndices:
     def last(self) -> int:
         return max(found[-1] for found in self.ranges)
 
+    def without(self, other: "ArrayIndices") -> "ArrayIndices | None":
+        """Those that the other one does not have; None if it has them all."""
+        starts = [one.start for one in other.ranges]
+        missing: list[int] = []
+        for part in self.ranges:
+            around = other.ranges[max(0, bisect_right(starts, part[0]) - 1)]
+            if not _is_within(part, around):
+                missing += [
+                    index
+                    for index in part
+                    if index not in other.ranges[max(0, bisect_right(starts, index) - 1)]
+                ]
+        return ArrayIndices(list(_runs(missing))) if missing else None
+
     def __str__(self) -> str:
         limit = f"%{self.limit}" if self.limit is not None else ""
         return ",".join(map(_written, self.ranges)) + limit
@@ -64,6 +79,11 @@ def _range(part: str) -> range:
     if stop > MAX_INDEX:
         raise ValueError(f"{part} is beyond the highest index, {MAX_INDEX}")
     return range(start, stop + 1, stride)
+
+
+def _is_within(part: range, whole: range) -> bool:
+    on_step = len(part) == 1 or part.step % whole.step == 0
+    return part[0] in whole and part[-1] in whole and on_step
 
 
 def _without_overlaps(found: list[range]) -> list[range]:

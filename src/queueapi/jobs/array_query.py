@@ -31,7 +31,7 @@ async def next_task(session: AsyncSession, row: Row[Any]) -> int | None:
     found: int | None = await session.scalar(
         select(Job.id)
         .where(Job.array_id == row.id, Job.state == JobState.QUEUED, Job.held.is_(False))
-        .order_by(Job.array_index)
+        .order_by(Job.unmet_dependencies > 0, Job.array_index)
         .limit(1)
     )
     return found

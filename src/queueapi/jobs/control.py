@@ -6,7 +6,7 @@ its `intent` is noted, the scheduler stops it, and its state changes when its pr
 
 from collections.abc import Sequence
 
-from sqlalchemy import func, select, text, update
+from sqlalchemy import select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from queueapi.auth.principal import Principal
@@ -20,6 +20,7 @@ from queueapi.jobs.models import (
     PLACED_STATES,
     TERMINAL_STATES,
     Dependency,
+    DependencyKind,
     DependencyState,
     Intent,
     Job,
@@ -29,6 +30,10 @@ from queueapi.jobs.query import not_found
 from queueapi.queues.admission import check_taking, load_rules
 
 HELD_REASON = "JobHeldUser"
+_FAILED = (
+    Dependency.state == DependencyState.FAILED,
+    Dependency.kind != DependencyKind.AFTERCORR,  # of arrays: their tasks' own rows count
+)
 _COUNT = text("""
 SELECT c.active, g.max_submitted_per_user, EXISTS (
     SELECT FROM memberships m
@@ -127,7 +132,7 @@ async def requeue(
         await _intend(session, job, Intent.REQUEUE, "requeue_requested", message)
         return
     counted = job if job.array_id is None else await session.get_one(Job, job.array_id)
-    await check_dependencies(session, counted)
+    await check_dependencies(session, [job_id, counted.id])
     if counted.state in TERMINAL_STATES:
         await check_resubmission(session, settings, counted)
     change = Transition(
@@ -136,18 +141,25 @@ async def requeue(
     await transition(session, [change])
 
 
-async def check_dependencies(session: AsyncSession, job: Job) -> None:
-    """It would wait for what can't come any more."""
-    failed = await session.scalar(
-        select(func.min(Dependency.depends_on)).where(
-            Dependency.job_id == job.id, Dependency.state == DependencyState.FAILED
-        )
+async def check_dependencies(session: AsyncSession, job_ids: Sequence[int]) -> None:
+    """One of these, a job and its array, would wait for what can't come any more."""
+    failed = await session.execute(
+        select(Dependency.job_id, Dependency.depends_on)
+        .where(Dependency.job_id.in_(job_ids), *_FAILED)
+        .order_by(Dependency.depends_on)
+        .limit(1)
     )
-    if failed is not None:
+    for job_id, needed in failed:
         raise Conflict(
-            f"Job {job.id} waits for an end of job {failed} that it did not come to. Requeue job "
-            f"{failed} first."
+            f"Job {job_id} waits for an end of job {needed} that it did not come to. Requeue job "
+            f"{needed} first."
         )
+
+
+async def that_can_not_start(session: AsyncSession, job_ids: Sequence[int]) -> set[int]:
+    """Those of these tasks that would wait for what can't come any more."""
+    failed = select(Dependency.job_id).where(Dependency.job_id.in_(job_ids), *_FAILED)
+    return set(await session.scalars(failed))
 
 
 async def check_resubmission(session: AsyncSession, settings: Settings, job: Job) -> None:

@@ -17,7 +17,8 @@ class JobDependency(Body):
     kind: DependencyKind = Field(
         DependencyKind.AFTEROK,
         description="afterok: it completes; afternotok: it fails or is cancelled; afterany: it "
-        "ends, however; after: it starts, or ends before it could",
+        "ends, however; after: it starts, or ends before it could; aftercorr, between arrays: each "
+        "task waits for the other one's task of the same index to complete",
     )
 
 

@@ -1,7 +1,7 @@
 """Dependencies at submit: what a graph must be, who may be waited for, and how it is stored."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
@@ -11,6 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from queueapi.auth.principal import Principal
 from queueapi.errors import FieldError, Invalid, NotFound
+from queueapi.jobs.array_indices import ArrayIndices
+from queueapi.jobs.by_task import Match, store_by_task, unlike
 from queueapi.jobs.dependencies import NEVER, Decided, outcome
 from queueapi.jobs.lifecycle import Transition, transition
 from queueapi.jobs.models import DependencyKind, DependencyState, JobState, OnDependencyFailure
@@ -54,11 +56,11 @@ class Edge:
         return outcome(self.kind, self.status)
 
 
-Parents = Mapping[int, Row[Any]]  # by id: user_id, group_id, state; locked
+Parents = Mapping[int, Row[Any]]  # by id: user_id, group_id, state, array_indices; locked
 
 # The same lock that a transition takes, before the counts, as there: so neither waits in a circle,
 # and a job that ends now is either seen to have ended, or will see who waits for it.
-_LOOK = text("SELECT id, user_id, group_id, state FROM jobs WHERE id = ANY(:ids)")
+_LOOK = text("SELECT id, user_id, group_id, state, array_indices FROM jobs WHERE id = ANY(:ids)")
 _LOCK = text(f"{_LOOK.text} ORDER BY id FOR NO KEY UPDATE")
 _STORE = text("""
 INSERT INTO job_dependencies (job_id, depends_on, kind, state)
@@ -108,7 +110,7 @@ def arrange(name: str, jobs: Sequence[WorkflowJob]) -> Graph:
                 waits.append(Wait(place, places[wait.label], wait.kind))
             else:
                 errors.append(FieldError(f"/jobs/{place}/waits_for/{number}/label", wrong))
-    errors = errors or _circle(jobs, waits)
+    errors = errors or _circle(jobs, waits) or unlike(_matches(jobs, places))
     if errors:
         raise Invalid(
             f"These jobs make no workflow. First, {errors[0].pointer}: {errors[0].message}.",
@@ -145,6 +147,15 @@ def _circle(jobs: Sequence[WorkflowJob], waits: Sequence[Wait]) -> list[FieldErr
     return []
 
 
+def _matches(jobs: Sequence[WorkflowJob], places: Mapping[str, int]) -> Iterator[Match]:
+    for place, job in enumerate(jobs):
+        for number, wait in enumerate(job.waits_for):
+            if wait.kind is DependencyKind.AFTERCORR:
+                other = jobs[places[wait.label]].indices
+                pointer = f"/jobs/{place}/waits_for/{number}/kind"
+                yield Match(pointer, job.indices, repr(wait.label), other)
+
+
 async def lock_parents(
     session: AsyncSession, jobs: Iterable[JobSubmission], *, lock: bool = True
 ) -> Parents:
@@ -159,19 +170,29 @@ async def lock_parents(
 def check_parents(
     principal: Principal, jobs: Sequence[JobSubmission], parents: Parents, in_list: bool
 ) -> None:
-    """Raises NotFound for a job that this person may not see, or that is not there."""
-    errors = []
+    """Raises NotFound for a job that this person may not see, or that is not there, and Invalid
+    for arrays that have not the same tasks where each is to wait for another."""
+    errors, matches = [], []
     for place, job in enumerate(jobs):
         for number, one in enumerate(job.depends_on):
             row = parents.get(one.job_id)
+            pointer = f"{f'/jobs/{place}' if in_list else ''}/depends_on/{number}"
             if row is None or not principal.may_see(row.user_id, row.group_id):
-                pointer = f"/jobs/{place}" if in_list else ""
                 words = f"there is no job {one.job_id} that you may see"
-                errors.append(FieldError(f"{pointer}/depends_on/{number}/job_id", words))
+                errors.append(FieldError(f"{pointer}/job_id", words))
+            elif one.kind is DependencyKind.AFTERCORR:
+                other = ArrayIndices.parse(row.array_indices) if row.array_indices else None
+                name = f"job {one.job_id}"
+                matches.append(Match(f"{pointer}/kind", job.indices, name, other))
     if errors:
         raise NotFound(
             f"A job can't wait for what is not there: {errors[0].message}.",
             errors=errors[:MAX_SHOWN],
+        )
+    if wrong := unlike(matches):
+        raise Invalid(
+            f"These arrays can't wait task by task. First, {wrong[0].pointer}: {wrong[0].message}.",
+            errors=wrong[:MAX_SHOWN],
         )
 
 
@@ -202,9 +223,14 @@ async def link(session: AsyncSession, found: Sequence[Edge], staying: Collection
     }
     await session.execute(_STORE, values)
     await session.execute(_MARK, _marks(found, staying))
+    by_task = [edge for edge in found if edge.kind is DependencyKind.AFTERCORR]
     dead = {}
+    if by_task:
+        pairs = {(e.job_id, e.depends_on): e.state is not DependencyState.WAITING for e in by_task}
+        dead = await store_by_task(session, pairs, staying)
     for edge in found:
-        if edge.state is DependencyState.FAILED and edge.job_id not in staying:
+        fails = edge.state is DependencyState.FAILED and edge.kind is not DependencyKind.AFTERCORR
+        if fails and edge.job_id not in staying:
             why = Decided(edge.job_id, edge.depends_on, edge.kind, edge.state, edge.status)
             dead[edge.job_id] = Transition(
                 edge.job_id, JobState.CANCELLED, "cancelled", reason=NEVER, message=why.words
@@ -213,7 +239,11 @@ async def link(session: AsyncSession, found: Sequence[Edge], staying: Collection
 
 
 def _marks(found: Sequence[Edge], staying: Collection[int]) -> dict[str, list[Any]]:
-    unmet = Counter(e.job_id for e in found if e.state is not DependencyState.SATISFIED)
+    unmet = Counter(
+        edge.job_id
+        for edge in found
+        if edge.state is not DependencyState.SATISFIED and edge.kind is not DependencyKind.AFTERCORR
+    )
     waiting = {edge.job_id for edge in found}
     needed = {e.depends_on for e in found if e.state is not DependencyState.SATISFIED}
     ids = sorted(waiting.union(needed, staying))

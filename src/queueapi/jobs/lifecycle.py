@@ -7,8 +7,9 @@ transaction. `amend()` does the same for changes that leave the state alone. Bot
 of jobs at once.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -63,15 +64,26 @@ class Transition:
 
 @dataclass(frozen=True, slots=True)
 class Locked:
-    """Rows that are locked, by id: of jobs, and of the arrays that they are tasks of."""
+    """Rows that are locked, by id: of jobs, and of the arrays that they are tasks of.
+
+    `gone`: arrays that have been cancelled as a whole since. `settled`: how many dependencies of
+    each job have been satisfied since.
+    """
 
     jobs: dict[int, Row[Any]]
     arrays: dict[int, Tally]
+    gone: set[int] = field(default_factory=set)
+    settled: Counter[int] = field(default_factory=Counter)
 
     def may_start(self, job: Row[Any]) -> bool:
         """A task waits for what its array waits for."""
         record = job if job.array_id is None else self.jobs[job.array_id]
-        return not (job.held or record.unmet_dependencies)
+        return not (job.held or job.unmet_dependencies or record.unmet_dependencies)
+
+    def is_waited_for(self, job: Row[Any]) -> bool:
+        """By somebody, perhaps. Of a task its array's record says so, too."""
+        record = job if job.array_id is None else self.jobs[job.array_id]
+        return bool(job.has_dependents or record.has_dependents)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +116,7 @@ WITH gone AS (
         state = 'cancelled', reason = r.reason, reason_message = r.reason_message, held = false,
         version = t.version + 1, ended_at = r.ended_at
     FROM jobs r WHERE t.array_id = r.id AND r.id = ANY(:ids) AND t.state = 'queued'
-    RETURNING t.id, t.reason, t.reason_message, t.has_dependents
+    RETURNING t.id, t.reason, t.reason_message, t.has_dependents OR r.has_dependents AS awaited
 ), logged AS (
     INSERT INTO job_events (job_id, kind, state, reason, message)
     SELECT id, 'cancelled', 'cancelled', reason, reason_message FROM gone ORDER BY id
@@ -113,7 +125,8 @@ WITH gone AS (
 ), posted AS (
     INSERT INTO inbox (job_ids) SELECT array_agg(id ORDER BY id) FROM gone HAVING count(*) > 0
 )
-SELECT id FROM gone WHERE has_dependents
+SELECT id FROM gone
+WHERE awaited AND EXISTS (SELECT FROM job_dependencies d WHERE d.depends_on = gone.id)
 """)
 
 _APPLY = text("""
@@ -197,15 +210,33 @@ async def transition(session: AsyncSession, changes: Sequence[Transition]) -> se
         if job.array_indices is not None and not _cancels_whole(change, job):
             continue
         rows.append(_row(_as_intended(change, job.intent), job))
-    rows += await _tally(session, locked, rows)
-    if any(locked.jobs[row.change.job_id].has_dependents for row in rows):
-        rows += await _carry_on(session, [row.change for row in rows], locked.jobs)
-    moved = {row.change.job_id for row in rows}
-    while rows:
-        await session.execute(_APPLY, {"rows": _rows_json.dump_json(rows).decode()})
-        rows = await _cancel_tasks(session, locked, [row.change for row in rows])
+    moved: set[int] = set()
+    while rows:  # at first those asked for, then those that can't start any more because of them
+        whole, single = _apart(locked, rows)
+        rows = whole + single + await _tally(session, locked, single)
         moved |= {row.change.job_id for row in rows}
+        found: list[_Row] = []
+        if any(locked.is_waited_for(locked.jobs[row.change.job_id]) for row in rows):
+            found = await _carry_on(session, [row.change for row in rows], locked, moved)
+            moved |= {row.change.job_id for row in found}
+        await session.execute(_APPLY, {"rows": _rows_json.dump_json(rows).decode()})
+        if whole:
+            found += await _cancel_tasks(session, locked, whole, moved)
+        rows = found
     return moved
+
+
+def _apart(locked: Locked, rows: Sequence[_Row]) -> tuple[list[_Row], list[_Row]]:
+    """Arrays that are cancelled as a whole, and all else but their tasks, which go with them."""
+    jobs = locked.jobs
+    whole = [row for row in rows if jobs[row.change.job_id].array_indices is not None]
+    locked.gone.update(row.change.job_id for row in whole)
+    return whole, [
+        row
+        for row in rows
+        if jobs[row.change.job_id].array_indices is None
+        and jobs[row.change.job_id].array_id not in locked.gone
+    ]
 
 
 def _cancels_whole(change: Transition, array: Row[Any]) -> bool:
@@ -220,20 +251,27 @@ def _row(change: Transition, job: Row[Any]) -> _Row:
 
 async def _tally(session: AsyncSession, locked: Locked, rows: Sequence[_Row]) -> list[_Row]:
     """Count the tasks that move; returns what becomes of their arrays' records."""
-    if not locked.arrays:
-        return []
+    moves: dict[int, list[Move]] = {}
     for row in rows:
         job, change = locked.jobs[row.change.job_id], row.change
         if job.array_id is not None:
             was, ended = JobState(job.state), change.ended_at
-            locked.arrays[job.array_id].count(
-                Move(was, change.to, ended, change.exit_code, change.cost)
-            )
-    moved = [tally for tally in locked.arrays.values() if tally.moves]
-    if moved:
-        await store_tallies(session, moved)
-    changed = [tally for tally in moved if tally.state != tally.record.state]
-    return [_row(await _of_record(session, tally), tally.record) for tally in changed]
+            move = Move(was, change.to, ended, change.exit_code, change.cost)
+            moves.setdefault(job.array_id, []).append(move)
+    if not moves:
+        return []
+    unread = [locked.jobs[array_id] for array_id in sorted(moves.keys() - locked.arrays.keys())]
+    if unread:
+        locked.arrays.update(await read_tallies(session, unread))
+    moved = [locked.arrays[array_id] for array_id in moves]
+    for tally in moved:
+        tally.count(moves[tally.record.id])
+    await store_tallies(session, moved)
+    changed = [tally for tally in moved if tally.has_changed]
+    found = [_row(await _of_record(session, tally), tally.record) for tally in changed]
+    for tally in changed:
+        tally.told = tally.state
+    return found
 
 
 async def _of_record(session: AsyncSession, tally: Tally) -> Transition:
@@ -256,49 +294,54 @@ async def _of_record(session: AsyncSession, tally: Tally) -> Transition:
 
 
 async def _cancel_tasks(
-    session: AsyncSession, locked: Locked, changes: Sequence[Transition]
+    session: AsyncSession, locked: Locked, arrays: Sequence[_Row], moved: set[int]
 ) -> list[_Row]:
     """Of arrays that were cancelled as a whole; returns what that means for other jobs."""
-    whole = [
-        change.job_id
-        for change in changes
-        if change.job_id not in locked.arrays
-        and change.to is JobState.CANCELLED
-        and locked.jobs[change.job_id].array_indices is not None
-    ]
-    if not whole:
+    ids = [row.change.job_id for row in arrays]
+    awaited = (await session.scalars(_CANCEL_TASKS, {"ids": ids})).all()
+    if not awaited:
         return []
-    awaited = (await session.scalars(_CANCEL_TASKS, {"ids": whole})).all()
     gone = [Transition(task, JobState.CANCELLED, "cancelled") for task in awaited]
-    return await _carry_on(session, gone, locked.jobs) if gone else []
+    # And the arrays once more: those that wait for them task by task can be summed up now.
+    found = await _carry_on(session, [*gone, *(row.change for row in arrays)], locked, moved)
+    moved |= {row.change.job_id for row in found}
+    return found
 
 
 async def _carry_on(
-    session: AsyncSession, changes: Sequence[Transition], locked: dict[int, Row[Any]]
+    session: AsyncSession, changes: Sequence[Transition], locked: Locked, moved: Set[int]
 ) -> list[_Row]:
     """What these changes mean for the jobs that wait for them. Those that can never start any
-    more are cancelled, and so those that wait for these in turn; returns these cancels."""
+    more are to be cancelled, and so those that wait for these in turn; returns these cancels.
+
+    `moved`: jobs that move in this transaction anyway, these among them.
+    """
+    jobs = locked.jobs
     states = {change.job_id: change.to for change in changes}
     found = await dependencies.decided(session, states)
     # Some may have been submitted after the lock was asked for, while it was not had yet.
-    while missing := {one.job_id for one in found} - locked.keys():
+    while missing := {one.job_id for one in found} - jobs.keys():
         rows = await session.execute(_LOCK, {"all": sorted(missing), "ids": [], "to": []})
-        locked |= {row.id: row for row in rows}
+        jobs.update({row.id: row for row in rows if row.id not in jobs})
         found = await dependencies.decided(session, states)
     cancels = [
         Transition(
             job_id, JobState.CANCELLED, "cancelled", reason=dependencies.NEVER, message=why.words
         )
-        for job_id, why in dependencies.doomed(found, locked).items()
-        if job_id not in states
+        for job_id, why in dependencies.doomed(found, jobs).items()
+        if job_id not in moved
     ]
     if found:
-        leaving = states.keys() | {cancel.job_id for cancel in cancels}
-        await dependencies.settle(session, found, locked, leaving)
-    again = [job_id for job_id, state in states.items() if state is JobState.QUEUED]
+        leaving = moved | {cancel.job_id for cancel in cancels}
+        await dependencies.settle(session, found, jobs, leaving, locked.settled)
+    again = [
+        job_id
+        for job_id, state in states.items()
+        if state not in TERMINAL_STATES and jobs[job_id].state in TERMINAL_STATES
+    ]
     if again:
         await dependencies.reopen(session, again)
-    return [_row(cancel, locked[cancel.job_id]) for cancel in cancels]
+    return [_row(cancel, jobs[cancel.job_id]) for cancel in cancels]
 
 
 def _as_intended(change: Transition, intent: str | None) -> Transition:

@@ -49,6 +49,7 @@ class DependencyKind(StrEnum):
     AFTERANY = "afterany"  # that it ends, however
     AFTERNOTOK = "afternotok"  # that it fails or is cancelled
     AFTER = "after"  # that it starts, or ends before it could
+    AFTERCORR = "aftercorr"  # of an array, task by task: that the other one's completes
 
 
 class DependencyState(StrEnum):
@@ -268,13 +269,18 @@ class JobEvent(Base):
 class Dependency(Base):
     """That one job waits for another.
 
+    Where an array waits for another, task by task (`aftercorr`), its tasks have rows of their own,
+    and that of the array says how they stand on the whole.
+
     `depends_on` is no foreign key: where the other job was deleted with its owner's account, what
     came of it is still known.
     """
 
     __tablename__ = "job_dependencies"
     __table_args__ = (
-        CheckConstraint("kind IN ('afterok', 'afterany', 'afternotok', 'after')", name="kind"),
+        CheckConstraint(
+            "kind IN ('afterok', 'afterany', 'afternotok', 'after', 'aftercorr')", name="kind"
+        ),
         CheckConstraint("state IN ('waiting', 'satisfied', 'failed')", name="state"),
     )
 

@@ -302,7 +302,7 @@ async def job_record(session: AsyncSession, principal: Principal, job_id: int) -
         attempts=list(attempts),
         usage=await _usage(session, row),
         estimated_cpu_minutes=row.nodes * row.cpu_cores * row.time_limit / 60 * count,
-        depends_on=await dependency_query.depends_on(session, row.array_id or job_id),
+        depends_on=await dependency_query.depends_on(session, job_id, row.array_id),
         dependents=await dependency_query.dependents(session, principal, job_id),
         on_dependency_failure=OnDependencyFailure(row.on_dependency_failure),
         workflow_id=row.workflow_id,

@@ -54,15 +54,23 @@ class Tally:
     record: Row[Any]
     counts: dict[JobState, int]
     moves: list[Move] = field(default_factory=list)
+    told: JobState | None = None  # the state that the record has been given meanwhile
 
-    def count(self, move: Move) -> None:
-        self.moves.append(move)
-        self.counts[move.was] -= 1
-        self.counts[move.to] += 1
+    def count(self, moves: list[Move]) -> None:
+        """Count these, and forget those before them, which are stored."""
+        self.moves = moves
+        for move in moves:
+            self.counts[move.was] -= 1
+            self.counts[move.to] += 1
 
     @property
     def state(self) -> JobState:
         return overall(self.counts)
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether the record is to be moved, too."""
+        return self.state != (self.told or self.record.state)
 
     def row(self) -> dict[str, Any]:
         costs = [move.cost for move in self.moves if move.cost is not None]
