@@ -190,6 +190,10 @@ async def test_tasks_may_stay_and_a_requeue_of_the_other_one_helps(
         assert (await caller.job(c[1]))["status"] == "cancelled"
         refused = await caller.post(f"/api/jobs/{c[1]}/requeue")
         assert (refused.status_code, f"Requeue job {a[1]}" in refused.text) == (409, True)
+        for indices, wanted in (("0-1", None), ("1", NEVER)):
+            body = {"script": "x", "array": indices} | after(first, "aftercorr")
+            foreseen = (await caller.post("/api/jobs/preview", json=body)).json()
+            assert (foreseen["accepted"], foreseen["reason"]) == (True, wanted)
         for array_task in (b[0], c[0]):
             puppet.end(await puppet.launched(array_task))
         await caller.until(strict, "cancelled")

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from queueapi.errors import FieldError
-from queueapi.jobs.array_indices import ArrayIndices
+from queueapi.jobs.array_indices import ArrayIndices, columns
 from queueapi.jobs.dependencies import NEVER, Decided, sum_up
 from queueapi.jobs.lifecycle import Transition
 from queueapi.jobs.models import DependencyKind, DependencyState, JobState
@@ -40,6 +40,13 @@ SELECT DISTINCT ON (c.id) c.id, d.depends_on, p.state
 FROM jobs c JOIN job_dependencies d ON d.job_id = c.id AND d.state = 'failed'
 JOIN jobs p ON p.id = d.depends_on
 WHERE c.array_id = ANY(:ids) ORDER BY c.id, d.depends_on
+""")
+_MOST_HOPEFUL = text("""
+SELECT p.state FROM jobs p WHERE p.array_id = :array AND EXISTS (
+    SELECT FROM unnest(CAST(:firsts AS int[]), CAST(:lasts AS int[]), CAST(:steps AS int[]))
+        AS r (first, last, step)
+    WHERE p.array_index BETWEEN r.first AND r.last AND (p.array_index - r.first) % r.step = 0)
+ORDER BY p.state <> 'completed', p.state IN ('failed', 'cancelled') LIMIT 1
 """)
 
 
@@ -77,6 +84,15 @@ def _what_is_wrong(match: Match) -> str | None:
     named = str(missing)
     named = named if len(named) <= MAX_NAMED else f"{named[:MAX_NAMED]}…"
     return f"{match.name} has no tasks {named}, for which some of these would wait"
+
+
+async def most_hopeful(
+    session: AsyncSession, array_id: int, indices: ArrayIndices
+) -> JobState | None:
+    """The state of one of these tasks that has completed, or else may yet; None if none is left."""
+    values = {"array": array_id} | columns(indices.ranges)
+    state = await session.scalar(_MOST_HOPEFUL, values)
+    return None if state is None else JobState(state)
 
 
 async def store_by_task(

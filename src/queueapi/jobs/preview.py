@@ -1,7 +1,7 @@
 """Preview: what a submit would answer, and what would come of the job; nothing is stored."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -20,10 +20,11 @@ from queueapi.jobs.admission import (
     estimated_cost,
     load_grounds,
 )
+from queueapi.jobs.by_task import most_hopeful
 from queueapi.jobs.foresight import Candidate, Delay, Foresight
-from queueapi.jobs.graph import edges
+from queueapi.jobs.graph import Edge, edges
 from queueapi.jobs.limits import Admission, Membership
-from queueapi.jobs.models import DependencyState, Job, OnDependencyFailure
+from queueapi.jobs.models import DependencyKind, DependencyState, Job, OnDependencyFailure
 from queueapi.jobs.preview_schemas import DelayedJob, JobPreview, QuotaPreview
 from queueapi.jobs.query import closed_reason
 from queueapi.jobs.queue import QueueView
@@ -57,7 +58,7 @@ async def preview(
         [place] = decide(settings, submission, grounds)
     except Problem as problem:
         return _document(settings, job, problem=problem)
-    waits = _waits(job, place, grounds)
+    waits = _waits(job, place, await _edges(database, job, grounds))
     if waits.for_ever:
         return _document(settings, job, place=place, why=waits.why)
     seen = await view.foresee(_candidate(principal, job, place, waits.parents))
@@ -67,9 +68,20 @@ async def preview(
     return _document(settings, job, place=place, why=why, seen=seen, delays=delays)
 
 
-def _waits(job: JobSubmission, place: Admission, grounds: Grounds) -> _Waits:
-    """As the API says it of a job that is stored."""
+async def _edges(database: Database, job: JobSubmission, grounds: Grounds) -> list[Edge]:
+    """What it would wait for; an array task by task, for the first that lets one start."""
     found = edges([job], [0], grounds.parents, None)
+    by_task = [edge for edge in found if edge.kind is DependencyKind.AFTERCORR]
+    if by_task and job.indices is not None:
+        async with database.transaction() as session:
+            for edge in by_task:
+                status = await most_hopeful(session, edge.depends_on, job.indices)
+                found[found.index(edge)] = replace(edge, status=status or edge.status)
+    return found
+
+
+def _waits(job: JobSubmission, place: Admission, found: Sequence[Edge]) -> _Waits:
+    """As the API says it of a job that is stored."""
     failed = [edge for edge in found if edge.state is DependencyState.FAILED]
     waiting = [edge for edge in found if edge.state is DependencyState.WAITING]
     parents = [edge.depends_on for edge in waiting]
@@ -84,8 +96,9 @@ def _waits(job: JobSubmission, place: Admission, grounds: Grounds) -> _Waits:
             "kind": first.kind,
             "state": first.state,
             "status": first.status,
+            "unmet": len(failed) + len(waiting),
         }
-        code, words = dependencies.reason(blocker, len(failed) + len(waiting))
+        code, words = dependencies.reason(blocker)
         return _Waits(parents, (code, words), bool(failed))
     if place.queue.state not in STARTING:
         return _Waits(parents, closed_reason(place.queue.name, place.queue.state), True)
