@@ -1,13 +1,13 @@
 """Advance reservations of nodes, and the jobs that name one
 
-Revision: 0020
+Revision: 0009, after 0008
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0020"
-down_revision = "0012"
+revision = "0009"
+down_revision = "0008"
 branch_labels = None
 depends_on = None
 

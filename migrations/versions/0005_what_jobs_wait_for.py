@@ -1,12 +1,12 @@
 """What jobs wait for: dependencies, and the graphs that were submitted as one
 
-Revision: 0002, after 0004
+Revision: 0005, after 0004
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002"
+revision = "0005"
 down_revision = "0004"
 branch_labels = None
 depends_on = None

@@ -1,13 +1,13 @@
 """Since when, and for how long, a suspended attempt has given back its resources
 
-Revision: 0012, resources given back
+Revision: 0008, after 0007
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0012"
-down_revision = "0011"
+revision = "0008"
+down_revision = "0007"
 branch_labels = None
 depends_on = None
 

@@ -1,13 +1,13 @@
 """Shares of groups and members, and which group is below which
 
-Revision: 0006, for Fair Tree
+Revision: 0010, after 0009
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0006"
-down_revision = "0020"
+revision = "0010"
+down_revision = "0009"
 branch_labels = None
 depends_on = None
 

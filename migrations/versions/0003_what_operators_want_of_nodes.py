@@ -1,13 +1,13 @@
 """What operators want of nodes: drained, down, with more features
 
-Revision: 0010
+Revision: 0003, after 0002
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0010"
-down_revision = "0005"
+revision = "0003"
+down_revision = "0002"
 branch_labels = None
 depends_on = None
 

@@ -1,12 +1,12 @@
 """Arrays may wait for others task by task: aftercorr
 
-Revision: 0013, after 0003
+Revision: 0012, after 0011
 """
 
 from alembic import op
 
-revision = "0013"
-down_revision = "0003"
+revision = "0012"
+down_revision = "0011"
 branch_labels = None
 depends_on = None
 

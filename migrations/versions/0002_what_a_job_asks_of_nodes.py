@@ -1,13 +1,13 @@
 """What a job asks of nodes, and what an attempt holds of each.
 
-Revision: 0005
+Revision: 0002, after 0001
 """
 
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision = "0005"
+revision = "0002"
 down_revision = "0001"
 branch_labels = None
 depends_on = None

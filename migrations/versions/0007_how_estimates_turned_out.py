@@ -1,13 +1,13 @@
 """How estimates of starts turned out
 
-Revision: 0011, after 0007
+Revision: 0007, after 0006
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0011"
-down_revision = "0007"
+revision = "0007"
+down_revision = "0006"
 branch_labels = None
 depends_on = None
 

@@ -1,13 +1,13 @@
 """Since when, and for how long, an attempt stands still
 
-Revision: 0007, suspension
+Revision: 0006, after 0005
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0007"
-down_revision = "0002"
+revision = "0006"
+down_revision = "0005"
 branch_labels = None
 depends_on = None
 

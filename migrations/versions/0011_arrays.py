@@ -2,14 +2,14 @@
 
 Lists show the array once, so the indexes that serve lists leave its tasks out.
 
-Revision: 0003
+Revision: 0011, after 0010
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0003"
-down_revision = "0006"
+revision = "0011"
+down_revision = "0010"
 branch_labels = None
 depends_on = None
 
