@@ -369,6 +369,7 @@ async def test_what_is_suspended_again_as_it_gets_its_resources_gives_them_back_
         caller = Caller(client, await make_person())
         first, key = await running(puppet, caller, cpu_cores=40)
         await caller.post(f"/api/jobs/{first}/suspend")
+        await until(lambda: ("suspend", key) in puppet.told, "the order to stop")
         puppet.stop(key)
         await caller.until(first, "suspended")
 
