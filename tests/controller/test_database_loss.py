@@ -45,7 +45,7 @@ async def test_all_connections_are_cut(stage: Stage, make_person: Make, database
         puppet.end(key)
         await caller.until(running, "completed")
         assert (await poll).status_code in (200, 503)
-        rows = await fetch(database, "SELECT id FROM jobs WHERE id <> :id", id=running)
+        rows = await fetch(database, "SELECT id FROM jobs WHERE id <> :id ORDER BY id", id=running)
         assert accepted <= {row.id for row in rows}  # what was answered is there
         for row in rows:
             puppet.end(await puppet.launched(row.id))
