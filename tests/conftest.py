@@ -1,5 +1,6 @@
 """What all tests stand on: a real PostgreSQL, a fresh migrated database for each test, the app."""
 
+import asyncio
 import os
 import secrets
 import shutil
@@ -91,8 +92,19 @@ async def new_database(url: str, template: str | None) -> AsyncIterator[str]:
     try:
         yield with_database(url, name)
     finally:
-        await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        await drop_database(connection, name)
         await connection.close()
+
+
+async def drop_database(connection: asyncpg.Connection, name: str) -> None:
+    """Drop it, whoever is connected. Autovacuum is not ours to end; it goes by itself soon."""
+    for _ in range(200):
+        try:
+            await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+            return
+        except asyncpg.InsufficientPrivilegeError:
+            await asyncio.sleep(0.1)
+    raise AssertionError(f"autovacuum never left {name}")
 
 
 @pytest.fixture
