@@ -8,6 +8,7 @@ import sys
 
 import asyncpg
 from rich.console import Console
+from tests.simulate.traces import FOLDER
 
 from benchmarks import cases, cycles, peers, simulations, slurm_backfill
 from benchmarks.stage import folder, occupied, postgres, server
@@ -81,8 +82,8 @@ def scheduler() -> list[Row]:
 
 def agreement() -> list[Row]:
     """On real traces, where they are; else on the small one that is shipped."""
-    if not simulations.FOLDER.is_dir():
-        say(f"{simulations.FOLDER} is not there (QUEUEAPI_TRACES names it): the small trace …")
+    if not FOLDER.is_dir():
+        say(f"{FOLDER} is not there (QUEUEAPI_TRACES names it): the small trace …")
         return list(simulations.small())
     say("simulations …")
     return [*simulations.agreement(), *simulations.learned(), *simulations.real_nodes()]

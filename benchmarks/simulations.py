@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import gzip
-import os
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +16,7 @@ from statistics import fmean, median
 from time import process_time
 
 from tests.simulate import reference
+from tests.simulate.traces import EXAMPLES, FOLDER, REAL, REFERENCES, SMALL
 
 from benchmarks.table import Row
 from queueapi.simulate.machine import machine_of
@@ -26,35 +26,20 @@ from queueapi.simulate.study import Result, Study, Workload
 from queueapi.simulate.trace import Trace
 from queueapi.simulate.variant import parse_variant
 
-ROOT = Path(__file__).parents[1]
-FOLDER = Path(os.environ.get("QUEUEAPI_TRACES") or ROOT.parent / "shared" / "traces")
-TRACES = {
-    "KTH": "KTH-SP2-1996-2.swf.gz",
-    "SDSCSP2": "SDSC-SP2-1998-4.2-cln.strongfilter.recon.swf.gz",
-}
-REFERENCES = {  # by what its file is called
-    "fcfs.user": "fcfs",
-    "easy.user": "easy",
-    "easy.exact": "easy:exact",
-    "sjbf.user": "sjbf",
-    "sjbf.exact": "sjbf:exact",
-    "cons.user": "conservative",
-}
 JOBS_PER_SECOND = {"KTH easy": 20_000, "KTH conservative": 5_000}
 # Of EASY with the users' own estimates. (Gaussier et al., SC'15, reach 0.66 and 0.95.)
 LEARNED_SLOWDOWN = {"KTH": 0.70, "SDSCSP2": 0.90}
 LEARNED_LONGEST_WAIT = 1.15
-SMALL = ROOT / "docs" / "examples" / "small.swf"
-MICRO_NODES = ROOT / "docs" / "examples" / "nodes.conf"
+MICRO_NODES = EXAMPLES / "nodes.conf"
 MICRO_JOBS_PER_SECOND, REPLAYS = 5_000, 5
 
 
 def agreement() -> Iterator[Row]:
     """How many jobs start at another time than in the reference, which must be none."""
-    for name, file in TRACES.items():
+    for name, file in REAL.items():
         trace = read_trace(FOLDER / file)
         study = Study(Workload(trace, machine_of(trace, None)), fair_starts=False)
-        for kind, policy in REFERENCES.items():
+        for kind, policy in REFERENCES:
             result = study.simulate(parse_variant(policy))
             wrong = _differences(result, FOLDER / "reference_starts" / f"{name}.{kind}.csv.gz")
             what = f"{name} {policy}"
@@ -118,7 +103,7 @@ def _figures(measures: Measures) -> str:
 
 def learned() -> Iterator[Row]:
     """Run times learned from each user's past, beside what users ask for."""
-    for name, file in TRACES.items():
+    for name, file in REAL.items():
         trace = read_trace(FOLDER / file)
         study = Study(Workload(trace, machine_of(trace, None)), fair_starts=False)
         asked = study.simulate(parse_variant("easy")).measures

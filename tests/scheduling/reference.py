@@ -114,18 +114,7 @@ class World:
     def started(self, plan: Plan, *, backfilled: bool = True) -> list[RunningJob]:
         """The jobs a plan starts, as they would run; without the backfilled ones if asked."""
         return [
-            RunningJob(
-                job.job_id,
-                job.user_id,
-                job.group_id,
-                job.request,
-                start.placement,
-                job.time_limit,
-                plan.now,
-                job.planned_time,
-                job.queue,
-                job.array_id,
-            )
+            job.started(start.placement, plan.now)
             for start in plan.starts
             if (backfilled or not start.backfilled) and (job := self.waiting[start.job_id])
         ]

@@ -30,7 +30,6 @@ from queueapi.scheduling import (
     RunningJob,
     Scheduler,
     Share,
-    Start,
     WaitingJob,
 )
 
@@ -174,7 +173,8 @@ class Scenario:
         """Start what the plan starts."""
         now = NOON + after * HOUR
         for start in self.scheduler.plan(now).starts:
-            self.scheduler.apply(JobStarted(started(self.waiting[start.job_id], start, now)))
+            job = self.waiting[start.job_id]
+            self.scheduler.apply(JobStarted(job.started(start.placement, now)))
         return self
 
     def expect_starts(self, *job_ids: int, after: float = 0.0) -> Scenario:
@@ -223,18 +223,3 @@ class Scenario:
     def close(self) -> None:
         """Fails unless something was expected of the scenario."""
         assert self.checked, "the scenario was set up but nothing was expected of it"
-
-
-def started(job: WaitingJob, start: Start, now: float) -> RunningJob:
-    """The running job that a plan's start makes of a waiting one."""
-    return RunningJob(
-        job.job_id,
-        job.user_id,
-        job.group_id,
-        job.request,
-        start.placement,
-        job.time_limit,
-        now,
-        queue=job.queue,
-        array_id=job.array_id,
-    )

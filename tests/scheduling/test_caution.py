@@ -23,7 +23,7 @@ from queueapi.scheduling import (
     Scheduler,
     WaitingJob,
 )
-from tests.scheduling.scenario import HOUR, NOON, Scenario, started
+from tests.scheduling.scenario import HOUR, NOON, Scenario
 
 PATIENCE = 36 * HOUR
 PREDICTING = Config(patience=PATIENCE)
@@ -174,8 +174,7 @@ def wait_beside_a_stream(patience: float | None) -> float:
         for start in plan.starts:
             if start.job_id == 0:
                 return (now - NOON) / HOUR
-            job = started(waiting.pop(start.job_id), start, now)
-            running[start.job_id] = replace(job, planned_time=60.0)
+            running[start.job_id] = waiting.pop(start.job_id).started(start.placement, now)
             scheduler.apply(JobStarted(running[start.job_id]))
     return float("inf")
 
@@ -203,7 +202,7 @@ def busy_machines(draw: st.DrawFn) -> tuple[list[RunningJob], list[WaitingJob]]:
         limit = draw(st.integers(2, 40)) * HOUR / 4
         planned = draw(st.sampled_from((None, 0.3, 0.7)))
         job = replace(
-            started(waited, start, NOON - HOUR / 4),
+            waited.started(start.placement, NOON - HOUR / 4),
             time_limit=limit,
             planned_time=None if planned is None else planned * limit,
         )
@@ -251,7 +250,7 @@ def test_nobody_delays_a_job_whose_patience_is_spent(
     running, waiting = world
     plan = plan_for(running, waiting)
     by_id = {job.job_id: job for job in waiting}
-    after = [started(by_id[start.job_id], start, NOON) for start in plan.starts]
+    after = [by_id[start.job_id].started(start.placement, NOON) for start in plan.starts]
     assert start_by_limits(running + after, waiting[0]) <= start_by_limits(running, waiting[0])
 
 

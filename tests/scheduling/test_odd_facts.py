@@ -25,7 +25,7 @@ from queueapi.scheduling import (
     Reserved,
     RunningJob,
 )
-from tests.scheduling.scenario import HOUR, NOON, Scenario, started
+from tests.scheduling.scenario import HOUR, NOON, Scenario
 
 IN_ORDER = Config(backfill=Backfill.CONSERVATIVE, order=Order.ARRIVAL)
 T4S = ("t4",) * 4
@@ -36,7 +36,9 @@ def carried_out(scenario: Scenario, after: float = 0.0) -> None:
     now = NOON + after * HOUR
     plan = scenario.scheduler.plan(now)
     for start in plan.starts:
-        scenario.scheduler.apply(JobStarted(started(scenario.waiting[start.job_id], start, now)))
+        scenario.scheduler.apply(
+            JobStarted(scenario.waiting[start.job_id].started(start.placement, now))
+        )
     scenario.scheduler.apply(Reserved(plan))
 
 

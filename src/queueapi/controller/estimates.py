@@ -89,7 +89,7 @@ class Estimates:
         """Take in what was stored, the oldest first."""
         for outcome in outcomes:
             self._first.pop(outcome.job_id, None)
-            self.calibration.learn(*outcome.waits)
+        self.calibration.learn_all(outcome.waits for outcome in outcomes)
         rates = self.calibration.hit_rates()
         metrics.set_hit_rates(rates.p50, rates.p90, rates.outcomes)
 

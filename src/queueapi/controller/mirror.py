@@ -222,14 +222,16 @@ class Mirror:
                 self.placed[key] = replace(self.placed[key], remote_id=remote_id)
 
     def _take(self, rows: Iterable[Row[Any]]) -> None:
+        queued = []  # taken in together, which is quick for many
         for row in rows:
             if row.state == JobState.QUEUED and not row.held and self._queues.starts(row.queue):
                 self._unplace(row.id)
-                self.scheduler.apply(JobQueued(self._waiting(row)))
+                queued.append(self._waiting(row))
             elif row.state in PLACED_STATES and row.attempt_id is not None:
                 self._place(row, JobState(row.state))
             else:
                 self._forget(row.id)
+        self.scheduler.queue_all(queued)
 
     def _forget(self, job_id: int) -> None:
         self._unplace(job_id)

@@ -27,8 +27,8 @@ IndicesText = Annotated[
 ]
 
 
-class TaskCounts(BaseModel):
-    """How many tasks of an array are in each state."""
+class StateCounts(BaseModel):
+    """A number for each state of a job."""
 
     queued: int = 0
     starting: int = 0
@@ -37,6 +37,10 @@ class TaskCounts(BaseModel):
     completed: int = 0
     failed: int = 0
     cancelled: int = 0
+
+
+class TaskCounts(StateCounts):
+    """How many tasks of an array are in each state."""
 
 
 class ArrayDocument(BaseModel):

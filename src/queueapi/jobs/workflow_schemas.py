@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from queueapi.fields import Body, Word
+from queueapi.jobs.array_schemas import StateCounts
 from queueapi.jobs.dependency_schemas import MAX_DEPENDENCIES
 from queueapi.jobs.models import DependencyKind, DependencyState, JobState
 from queueapi.jobs.schemas import JobSubmission, Line
@@ -64,16 +65,8 @@ class WorkflowStatus(StrEnum):
     CANCELLED = "cancelled"
 
 
-class JobCounts(BaseModel):
+class JobCounts(StateCounts):
     """How many jobs are in each state."""
-
-    queued: int = 0
-    starting: int = 0
-    running: int = 0
-    suspended: int = 0
-    completed: int = 0
-    failed: int = 0
-    cancelled: int = 0
 
 
 class WorkflowSummary(BaseModel):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
+from functools import lru_cache
 from typing import TypeVar
 
 from queueapi.scheduling.fair_tree import Owner
@@ -70,7 +71,7 @@ class Accounts:
 
     def group(self, group_id: int) -> Group:
         """The group's settings; a group nobody described has no limits of its own."""
-        return self.groups.get(group_id) or Group(group_id)
+        return self.groups.get(group_id) or _undescribed(group_id)
 
     def queue_factor(self, queue: str) -> float:
         """What multiplies the priority of the queue's jobs; 1 for one that nobody described."""
@@ -159,6 +160,11 @@ class Accounts:
         group = self.usage.of_group(job.group_id)
         ticks = group.cpu_committed + commitment(job.request, job.time_limit)
         return ReasonCode.GROUP_QUOTA if group.window + ticks / TICKS_PER_MINUTE > quota else None
+
+
+@lru_cache(maxsize=1024)
+def _undescribed(group_id: int) -> Group:
+    return Group(group_id)
 
 
 def _reached(running: int, limit: int | None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from queueapi.scheduling.board import enough
 from queueapi.scheduling.capacity import Space
 from queueapi.scheduling.caution import Caution
 from queueapi.scheduling.model import Backfill, WaitingJob
@@ -46,15 +47,15 @@ class Aftermath:
         ends_at = self.now + job.time_limit
         if not self._promises.survive(job, ends_at, self.accounts):
             return False
-        clusters: dict[str, int] = {}
-        for space in self.board.fitting(job):
-            gpus = self.timeline.gpus_now(job, space)
-            if gpus is not None and self._caution.allows(job, space, gpus):
-                cluster = space.key.cluster
-                clusters[cluster] = clusters.get(cluster, 0) + 1
-                if clusters[cluster] == job.request.nodes:
-                    return True
-        return False
+        return enough(
+            (
+                space
+                for space in self.board.fitting(job)
+                if (gpus := self.timeline.gpus_now(job, space)) is not None
+                and self._caution.allows(job, space, gpus)
+            ),
+            job.request,
+        )
 
     def _spaces(self, reservation: Reservation) -> tuple[Space, ...]:
         placement = reservation.placement

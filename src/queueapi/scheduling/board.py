@@ -83,11 +83,7 @@ class Board:
     def release(self, job_id: int) -> None:
         """Give back what the job holds."""
         for space, hold in self._held.pop(job_id):
-            self.shelves.take(space)
-            space.drop(hold)
-            self.shelves.put(space)
-            if space.node is None:
-                self._forget_if_empty(space)
+            self._give_back(space, (hold,))
 
     def release_all(self, job_ids: Iterable[int]) -> None:
         """As `release` for each of these, node by node."""
@@ -96,12 +92,15 @@ class Board:
             for space, hold in self._held.pop(job_id):
                 by_space.setdefault(space, []).append(hold)
         for space, holds in by_space.items():
-            self.shelves.take(space)
-            for hold in holds:
-                space.drop(hold)
-            self.shelves.put(space)
-            if space.node is None:
-                self._forget_if_empty(space)
+            self._give_back(space, holds)
+
+    def _give_back(self, space: Space, holds: Iterable[Hold]) -> None:
+        self.shelves.take(space)
+        for hold in holds:
+            space.drop(hold)
+        self.shelves.put(space)
+        if space.node is None:
+            self._forget_if_empty(space)
 
     def held(self, job_id: int) -> Iterable[tuple[Space, Hold]]:
         """What the job holds, on each of its nodes."""

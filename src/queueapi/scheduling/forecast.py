@@ -14,7 +14,7 @@ from queueapi.scheduling.events import (
     Reserved,
     UserUsageChanged,
 )
-from queueapi.scheduling.model import RunningJob, WaitingJob
+from queueapi.scheduling.model import WaitingJob
 from queueapi.scheduling.plan import Plan, QueueEntry, Reason
 from queueapi.scheduling.planning import plan_of, ranking_of
 from queueapi.scheduling.reasons import Explanation
@@ -81,18 +81,7 @@ class Forecast:
     def _carry_out(self, plan: Plan) -> None:
         for start in plan.starts:
             job = self._state.waiting.jobs[start.job_id]
-            running = RunningJob(
-                job.job_id,
-                job.user_id,
-                job.group_id,
-                job.request,
-                start.placement,
-                job.time_limit,
-                self._now,
-                job.planned_time,
-                job.queue,
-                job.array_id,
-            )
+            running = job.started(start.placement, self._now)
             self._state.apply(JobStarted(running))
             self.starts[job.job_id] = self._now
             heappush(self._ends, (running.ends_at, job.job_id))

@@ -133,6 +133,21 @@ class WaitingJob:
         """How long it is taken to run when plans are made (seconds)."""
         return self.planned_time or self.time_limit
 
+    def started(self, placement: Placement, now: float) -> RunningJob:
+        """The running job that it becomes when it starts there at `now` (epoch seconds)."""
+        return RunningJob(
+            self.job_id,
+            self.user_id,
+            self.group_id,
+            self.request,
+            placement,
+            self.time_limit,
+            now,
+            self.planned_time,
+            self.queue,
+            self.array_id,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class RunningJob:

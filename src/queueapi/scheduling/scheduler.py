@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from queueapi.scheduling.arrival import ArrivalRanking
-from queueapi.scheduling.board import enough
 from queueapi.scheduling.capacity import indices
 from queueapi.scheduling.events import Event
 from queueapi.scheduling.forecast import Forecast
@@ -48,10 +47,6 @@ class Scheduler:
         Carry it out, then apply JobStarted for what really started.
         """
         return self._plan(now)
-
-    def has_room(self, job: WaitingJob) -> bool:
-        """Whether nodes have room for the job now, whatever is kept for others."""
-        return enough(self._state.board.fitting(job), job.request)
 
     def explain(self, job_id: int, now: float) -> Reason | None:
         """Why the job waits; None when it does not.

@@ -219,17 +219,7 @@ class Replay:
 
     def _start(self, job_id: int, placement: Placement, now: float) -> None:
         job = self._waiting.pop(job_id)
-        running = RunningJob(
-            job_id,
-            job.user_id,
-            job.group_id,
-            job.request,
-            placement,
-            job.time_limit,
-            now,
-            job.planned_time,
-            job.queue,
-        )
+        running = job.started(placement, now)
         self._running[job_id] = running
         self._starts[job_id] = now
         self._sequence += 1
