@@ -19,6 +19,7 @@ from sqlalchemy import CursorResult, text
 from queueapi.config import Settings
 from queueapi.db.session import Database
 from queueapi.executors.base import (
+    Check,
     Ending,
     Executor,
     ExecutorUnavailable,
@@ -74,6 +75,9 @@ class Puppet:
 
     async def nodes(self) -> Sequence[NodeInventory]:
         return self._nodes
+
+    async def check(self) -> Sequence[Check]:
+        return [Check("the strings", not self.is_away, "here", "wait until lunch is over")]
 
     async def submit(self, run: Run) -> str:
         self.submits.append(run.key)

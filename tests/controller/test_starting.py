@@ -202,3 +202,25 @@ async def test_runs_that_end_at_once_follow_each_other_without_a_pause(
         async with asyncio.timeout(10):  # at one poll each it would be 40 s
             for job_id in ids:
                 await caller.until(job_id, "completed")
+
+
+async def test_a_run_knows_how_its_job_was_asked_for(stage: Stage, make_person: Make) -> None:
+    nodes = [NodeInventory(f"n{i}", 8, 64 * 1024, ("a100", "a100"), ("IB",)) for i in range(2)]
+    shape: dict[str, Any] = {
+        "nodes": 2,
+        "tasks": 3,
+        "cpus_per_task": 2,
+        "gpus_per_task": 1,
+        "gpu_type": "a100",
+        "constraint": "IB",
+        "exclusive": True,
+        "memory_gb": 1,
+    }
+    puppet = Puppet(*nodes)
+    async with stage(puppet) as (_, client):
+        job = await Caller(client, await make_person()).submit(**shape)
+        run = puppet.runs[await puppet.launched(job)]
+    assert (len(run.nodes), run.tasks, run.tasks_per_node, run.cpus_per_task) == (2, 3, 2, 2)
+    assert (run.gpus_per_node, run.gpu_type, run.constraint) == (2, "a100", "IB")
+    assert run.exclusive
+    assert run.cpus == 8  # all of a node

@@ -101,6 +101,12 @@ class ExecutorContract:
         assert nodes
         assert all(node.cpus > 0 and node.memory_mb > 0 and node.name for node in nodes)
 
+    async def test_it_lacks_nothing_that_jobs_need(self, executor: Executor) -> None:
+        checks = await executor.check()
+        assert checks
+        assert [check for check in checks if not check.ok] == []
+        assert all(check.name and check.found for check in checks)
+
     async def test_a_run_ends_with_its_times(self, executor: Executor) -> None:
         before = time.time()
         run = make_run()

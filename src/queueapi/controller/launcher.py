@@ -15,6 +15,7 @@ log = structlog.get_logger(__name__)
 
 def run_of(row: Row[Any]) -> Run:
     """What the executor gets, from a row of jobs.attempts."""
+    per_node = -(-row.tasks // row.nodes)
     return Run(
         key=row.launch_key,
         job_id=row.job_id,
@@ -29,6 +30,12 @@ def run_of(row: Row[Any]) -> Run:
         nodes=tuple(share["node"] for share in row.shares) if row.shares else (row.node,),
         tasks=row.tasks,
         array_task=_array_task(row),
+        tasks_per_node=per_node,
+        cpus_per_task=max(1, row.cpu_cores // per_node),
+        gpus_per_node=row.gpu_count,
+        gpu_type=row.gpu_type,
+        constraint=row.constraint,
+        exclusive=row.exclusive,
     )
 
 

@@ -7,9 +7,9 @@ launch key alone is enough to poll, read, cancel and remove a run.
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 _KEY: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,126}[a-z0-9])?")
 
@@ -75,6 +75,15 @@ class Run:
     nodes: tuple[str, ...] = ()  # all of its nodes; the script starts on the first
     tasks: int = 1  # that the script means to start, over all nodes
     array_task: ArrayTask | None = None  # which task of an array it is, if any
+    # The rest is for clusters that place tasks and choose nodes themselves.
+    tasks_per_node: int = 1  # the most that one of the nodes gets
+    cpus_per_task: int = 1
+    gpus_per_node: int = 0
+    gpu_type: str | None = None  # None = any
+    constraint: str | None = None  # features that each node must have: "a&b|c"
+    exclusive: bool = False  # its nodes are taken whole
+    # Words of the cluster's own: "partition", "account", "qos", "gres"; those given only.
+    site: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_key(self.key)
@@ -114,6 +123,41 @@ class NodeInventory:
     features: tuple[str, ...] = ()  # words that a job's constraint may ask for
 
 
+@dataclass(frozen=True, slots=True)
+class ClusterConfig:
+    """What an operator says of a cluster: what an executor is made from.
+
+    Never shown to anybody: it holds secrets.
+    """
+
+    name: str
+    kind: str  # names the executor
+    host: str | None = None  # a name or an address; None = this machine, without SSH
+    port: int = 22
+    login: str | None = None  # the account there; None = as the server's own is named
+    key_path: str | None = None  # a private key's file on the server
+    private_key: str | None = field(default=None, repr=False)  # or its text; neither: own keys
+    passphrase: str | None = field(default=None, repr=False)  # of the key
+    # Fingerprints of the keys that the host may show, as OpenSSH prints them ("SHA256:...").
+    # None of them: nobody has accepted one, so nothing is sent there.
+    host_keys: tuple[str, ...] = ()
+    root: str | None = None  # absolute path of the folder for jobs there
+    partitions: tuple[str, ...] = ()  # that jobs may name; () = all
+    defaults: Mapping[str, str] = field(default_factory=dict)  # for what Run.site leaves out
+    is_community_account: bool = False  # everybody's jobs run as `login`
+    options: Mapping[str, Any] = field(default_factory=dict)  # what its kind alone knows
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that jobs need of a cluster, and how it was found."""
+
+    name: str  # a few words, always the same: "the folder for jobs"
+    ok: bool
+    found: str  # in words; nothing secret
+    remedy: str | None = None  # how to mend it, where it is not ok
+
+
 class Executor(Protocol):
     """The adapter to one kind of cluster.
 
@@ -133,6 +177,13 @@ class Executor(Protocol):
 
     async def nodes(self) -> Sequence[NodeInventory]:
         """The capacity that exists now, whether used or free."""
+
+    async def check(self) -> Sequence[Check]:
+        """Try each thing that a job needs, in the order in which they build on each other.
+
+        Works before :meth:`start` too, and where that failed. Whatever is wrong is in
+        the answer, that the cluster can't be reached as well: it raises nothing.
+        """
 
     async def submit(self, run: Run) -> str:
         """Start ``run`` unless its key is known already, and return its remote id.

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from queueapi.executors.base import (
+    Check,
     ExecutorUnavailable,
     LaunchRefused,
     NodeInventory,
@@ -24,7 +25,7 @@ from queueapi.executors.base import (
     Stream,
     check_key,
 )
-from queueapi.executors.local import ending, logs, observe, prepare, suspending
+from queueapi.executors.local import checks, ending, logs, observe, prepare, suspending
 from queueapi.executors.local.child import cgroups, locks
 from queueapi.executors.local.child.records import RUN, CgroupRoots
 from queueapi.executors.local.config import LocalConfig
@@ -84,6 +85,11 @@ class LocalExecutor:
     async def nodes(self) -> Sequence[NodeInventory]:
         """This machine."""
         return (await asyncio.to_thread(discover_node, self._config),)
+
+    async def check(self) -> Sequence[Check]:
+        """The folder, the disk, the accounts, the limits, the sandbox, and a trial."""
+        sandbox = self._site.sandbox if self._site is not None else None
+        return await checks.look(self._config, self._link, sandbox)
 
     async def submit(self, run: Run) -> str:
         """Start ``run`` unless its key is known; the remote id is the key."""
