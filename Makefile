@@ -29,7 +29,8 @@ check: $(VENV)/.installed-dev ## style, types, the API's document, Docker files
 	@$(BIN)/queueapi openapi | cmp -s - openapi.json || \
 		{ echo "openapi.json is not what the code says. Run: make openapi"; exit 1; }
 	@if command -v shellcheck >/dev/null; then \
-		shellcheck src/queueapi/executors/run_wrapper.sh .ci/run; \
+		shellcheck src/queueapi/executors/run_wrapper.sh \
+			src/queueapi/executors/slurm/batch_script.sh .ci/run; \
 		else echo "shellcheck is not installed: left out"; fi
 	@if command -v hadolint >/dev/null; then hadolint docker/Dockerfile; \
 		else echo "hadolint is not installed: left out"; fi

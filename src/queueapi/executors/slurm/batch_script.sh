@@ -1,0 +1,28 @@
+#!/bin/sh
+# The batch script of every job of queueapi. It is the same for all, so that nothing of a user's
+# is ever read by sbatch: his script is a file of its own, and its #SBATCH lines are comments.
+#
+#   batch_script.sh WRAPPER JOBDIR [PREFIX ARGV...]
+#
+# WRAPPER, JOBDIR and what follows are run_wrapper.sh and its arguments.
+#
+# JOBDIR receives
+#   claim    "<Slurm's job id>" and a newline: which submission runs, should there be two
+#
+# Exit status: the wrapper's, or 121 = another submission has this run, so nothing was run.
+
+umask 077
+wrapper=$1
+shift
+# sbatch was told to export nothing. Steps that the script starts with srun shall get its variables.
+unset SLURM_EXPORT_ENV
+PATH=${PATH:-/usr/local/bin:/usr/bin:/bin}
+export PATH
+
+set -C # `>` creates, or fails
+if ! (printf '%s\n' "$SLURM_JOB_ID" >"$1/claim") 2>/dev/null; then
+    IFS= read -r owner <"$1/claim" || exit 122
+    [ "$owner" = "$SLURM_JOB_ID" ] || exit 121
+fi
+set +C
+exec /bin/sh "$wrapper" "$@"
