@@ -22,15 +22,17 @@ demo: $(VENV)/.installed-demo ## run real jobs of two groups on a server of thei
 test: $(VENV)/.installed-dev system-packages node-packages ## run all tests; T="-k quota" chooses
 	@$(BIN)/pytest -q $(T)
 
-check: $(VENV)/.installed-dev ## style, types, the API's document, Docker files
+check: $(VENV)/.installed-dev ## style, types, the API's document, the launch model, Docker files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	@$(BIN)/queueapi openapi | cmp -s - openapi.json || \
 		{ echo "openapi.json is not what the code says. Run: make openapi"; exit 1; }
+	@if command -v spin >/dev/null && command -v cc >/dev/null; then docs/models/check.sh; \
+		else echo "spin or a C compiler is not installed: docs/models left out"; fi
 	@if command -v shellcheck >/dev/null; then \
 		shellcheck src/queueapi/executors/run_wrapper.sh \
-			src/queueapi/executors/slurm/batch_script.sh .ci/run; \
+			src/queueapi/executors/slurm/batch_script.sh docs/models/check.sh .ci/run; \
 		else echo "shellcheck is not installed: left out"; fi
 	@if command -v hadolint >/dev/null; then hadolint docker/Dockerfile; \
 		else echo "hadolint is not installed: left out"; fi
@@ -99,7 +101,8 @@ $(DEV_SECRET): $(VENV)/.created
 
 # Programs that some tests use. Root on Debian gets them; for others the tests say what they skip.
 system-packages:
-	@missing=; for pair in bwrap:bubblewrap node:nodejs npm:npm redis-server:redis-server; do \
+	@missing=; for pair in bwrap:bubblewrap node:nodejs npm:npm redis-server:redis-server \
+		spin:spin cc:gcc; do \
 		command -v "$${pair%%:*}" >/dev/null || missing="$$missing $${pair##*:}"; done; \
 	[ -n "$$missing" ] || exit 0; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
