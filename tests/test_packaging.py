@@ -106,6 +106,7 @@ def test_the_metadata_is_right(installed: Path) -> None:
         "Requires-Python: >=3.11",
         "Provides-Extra: embedded",
         "Provides-Extra: redis",
+        "Provides-Extra: slurm",
     ):
         assert f"\n{line}\n" in metadata
     assert "queueapi = queueapi.cli.main:main" in (info / "entry_points.txt").read_text()

@@ -1,0 +1,170 @@
+"""This machine as the place where a cluster's commands run: without SSH."""
+
+import asyncio
+import os
+import secrets
+import signal
+import stat
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from queueapi.executors.base import ExecutorUnavailable
+from queueapi.executors.environment import DEFAULT_PATH
+from queueapi.executors.remote.base import MOST_OUTPUT, Completed, Remote
+from queueapi.executors.remote.trees import Entry, chunks_of, write_all
+
+
+class HostRemote(Remote):
+    """Commands run as the server's own account, but without its environment."""
+
+    def __init__(self) -> None:
+        self._environment: dict[str, str] = {}
+
+    def __str__(self) -> str:
+        return "this host"
+
+    async def connect(self, environment: Mapping[str, str] | None = None) -> None:
+        """Nothing to connect to; remembers the environment."""
+        self._environment = dict(environment or {})
+
+    async def disconnect(self) -> None:
+        """Nothing to give up."""
+
+    async def _run(self, argv: tuple[str, ...], stdin: bytes, seconds: float) -> Completed:
+        environment = {"PATH": DEFAULT_PATH, "HOME": str(Path.home()), "LANG": "C.UTF-8"}
+        environment |= self._environment
+        try:
+            process = await asyncio.create_subprocess_exec(
+                # `env` looks the program up in the PATH that it is given.
+                "/usr/bin/env",
+                *(f"{name}={value}" for name, value in environment.items()),
+                *argv,
+                env={},
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise ExecutorUnavailable(f"can't run {argv[0]}: {error.strerror}") from error
+        try:
+            async with asyncio.timeout(seconds):
+                stdout, stderr, _ = await asyncio.gather(
+                    _collect(process.stdout, argv[0]),
+                    _collect(process.stderr, argv[0]),
+                    _feed(process.stdin, stdin),
+                )
+                status = await process.wait()
+        except TimeoutError:
+            raise ExecutorUnavailable(
+                f"{argv[0]} gave no answer within {seconds:g} s on {self}"
+            ) from None
+        finally:
+            if process.returncode is None:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                await process.wait()
+        return Completed(argv, status, stdout, stderr)
+
+    async def write(
+        self, path: str, data: bytes | AsyncIterator[bytes], *, mode: int = 0o600
+    ) -> None:
+        """See :meth:`Remote.write`."""
+        draft = f"{path}.{secrets.token_hex(6)}.part"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        try:
+            file_fd = await asyncio.to_thread(os.open, draft, flags, mode)
+        except OSError as error:
+            raise _plain(error, path) from error
+        try:
+            try:
+                async for chunk in chunks_of(data):
+                    await asyncio.to_thread(write_all, file_fd, chunk)
+            finally:
+                os.close(file_fd)
+            await asyncio.to_thread(os.replace, draft, path)
+        except BaseException as error:
+            await asyncio.to_thread(Path(draft).unlink, missing_ok=True)
+            if isinstance(error, OSError):
+                raise _plain(error, path) from error
+            raise
+
+    async def read(self, path: str, offset: int, length: int) -> bytes:
+        """See :meth:`Remote.read`."""
+        return await asyncio.to_thread(_read, path, offset, length)
+
+    async def size(self, path: str) -> int | None:
+        """See :meth:`Remote.size`."""
+        try:
+            return (await asyncio.to_thread(os.stat, path)).st_size
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise _plain(error, path) from error
+
+    async def entries(self, path: str) -> Sequence[Entry]:
+        """See :meth:`Remote.entries`."""
+        return await asyncio.to_thread(_list, path)
+
+    async def make_folder(self, path: str, *, mode: int = 0o700) -> bool:
+        """See :meth:`Remote.make_folder`."""
+        try:
+            await asyncio.to_thread(os.mkdir, path, mode)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            raise _plain(error, path) from error
+        return True
+
+
+async def _collect(stream: asyncio.StreamReader | None, name: str) -> bytes:
+    assert stream is not None
+    found = bytearray()
+    while chunk := await stream.read(1 << 16):
+        found += chunk
+        if len(found) > MOST_OUTPUT:
+            raise ExecutorUnavailable(f"{name} says more than {MOST_OUTPUT >> 20} MiB")
+    return bytes(found)
+
+
+async def _feed(stream: asyncio.StreamWriter | None, data: bytes) -> None:
+    assert stream is not None
+    with suppress(BrokenPipeError, ConnectionResetError):  # it need not read all
+        stream.write(data)
+        await stream.drain()
+        stream.close()
+        await stream.wait_closed()
+
+
+def _read(path: str, offset: int, length: int) -> bytes:
+    try:
+        with Path(path).open("rb") as file:
+            return os.pread(file.fileno(), length, offset)
+    except NotADirectoryError:
+        raise FileNotFoundError(path) from None
+    except OverflowError:
+        return b""
+
+
+def _list(path: str) -> list[Entry]:
+    with os.scandir(path) as found:
+        entries = [(entry.name, entry.stat(follow_symlinks=False)) for entry in found]
+    return [
+        Entry(
+            name,
+            stat.S_ISREG(about.st_mode),
+            stat.S_ISDIR(about.st_mode),
+            about.st_size,
+            about.st_mtime,
+            stat.S_IMODE(about.st_mode),
+        )
+        for name, about in sorted(entries)
+    ]
+
+
+def _plain(error: OSError, path: str) -> Exception:
+    """What says where a file is missing stays; all else may go away by itself."""
+    if isinstance(error, FileNotFoundError | PermissionError):
+        return error
+    return ExecutorUnavailable(f"{path}: {error.strerror}")
