@@ -63,6 +63,25 @@ def test_a_started_job_waits_no_more(scenario: Scenario) -> None:
     assert scenario.scheduler.running_by_group == {1: 1}
 
 
+def test_of_a_plan_only_what_was_carried_out_holds(scenario: Scenario) -> None:
+    scheduler = scenario.node("n1", cpus=8).node("n2", cpus=8).job(1).job(2).job(3).scheduler
+    scenario.expect_starts(1, 2, 3)
+    scheduler.apply(JobStarted(running(1)))
+    scheduler.apply(JobStarted(running(2, on="n2")))  # elsewhere than was planned
+    assert scheduler.running_by_group == {1: 2}
+    assert (scheduler.free["local", "n1"].cpus, scheduler.free["local", "n2"].cpus) == (7, 7)
+    assert 3 in scheduler
+
+
+def test_an_event_between_plan_and_start_counts(scenario: Scenario) -> None:
+    scheduler = scenario.node(cpus=8).job(1, cpus=4).job(2, cpus=4).scheduler
+    scenario.expect_starts(1, 2)
+    scheduler.apply(JobRemoved(1))
+    scheduler.apply(JobStarted(running(2, cpus=6)))  # larger than was planned
+    assert scheduler.running_by_group == {1: 1}
+    assert scheduler.free["local", "n1"].cpus == 2
+
+
 def test_a_removed_job_neither_waits_nor_holds(scenario: Scenario) -> None:
     scenario.node(cpus=8).job(1).job(2, eligible_in=1).running(3, cpus=8)
     for job_id in (1, 2, 3, 4):

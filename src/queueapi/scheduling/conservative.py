@@ -34,25 +34,22 @@ class Conservative:
         self._jobs = list(islice(state.waiting.by_arrival(), state.config.backfill_depth))
 
     def run(self) -> Plan:
-        try:
-            # 1. What was promised before stands.
-            self._book_kept()
-            # 2. One by one, jobs move up into what was freed: never to a later time. What is due
-            #    is where it can be already.
-            if self._freed:
-                for job in self._jobs:
-                    kept = self._kept.get(job.job_id)
-                    if kept is not None and kept.start > self._now:
-                        self._move_up(job)
-            # 3. New jobs come behind all others.
+        # 1. What was promised before stands.
+        self._book_kept()
+        # 2. One by one, jobs move up into what was freed: never to a later time. What is due is
+        #    where it can be already.
+        if self._freed:
             for job in self._jobs:
-                if job.job_id not in self._kept:
-                    self._put(job)
-            # 4. What is due starts, unless a job that overruns its time is in its way.
-            self._start_due()
-            return self._plan()
-        finally:
-            self._draft.undo()
+                kept = self._kept.get(job.job_id)
+                if kept is not None and kept.start > self._now:
+                    self._move_up(job)
+        # 3. New jobs come behind all others.
+        for job in self._jobs:
+            if job.job_id not in self._kept:
+                self._put(job)
+        # 4. What is due starts, unless a job that overruns its time is in its way.
+        self._start_due()
+        return self._plan()
 
     def _plan(self) -> Plan:
         plan = self._draft.plan(self._looks, self._kept.values())

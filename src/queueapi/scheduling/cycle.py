@@ -44,14 +44,11 @@ class Cycle:
 
     def run(self) -> Plan:
         """Look at heads, best first, until nothing more can start."""
-        try:
-            while not self._finished() and (head := self._lineup.head()) is not None:
-                self._looks += 1
-                self._looks_behind += bool(self._promised)
-                self._consider(head)
-            return self._draft.plan(self._looks, self._promised)
-        finally:
-            self._draft.undo()
+        while not self._finished() and (head := self._lineup.head()) is not None:
+            self._looks += 1
+            self._looks_behind += bool(self._promised)
+            self._consider(head)
+        return self._draft.plan(self._looks, self._promised)
 
     def _first_lineup(self) -> Lineup:
         waiting = self._state.waiting

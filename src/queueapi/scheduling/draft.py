@@ -1,4 +1,4 @@
-"""A plan in the making: what it starts is carried out on the state, and undone in the end."""
+"""A plan in the making: what it starts is tried on the state, and stays there for now."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from queueapi.scheduling.timeline import Opening, Timeline
 
 
 class Draft:
-    """The starts and reservations so far. `undo` must be called, whatever happens."""
+    """The starts and reservations so far."""
 
     def __init__(self, state: State, now: float) -> None:
         self._state = state
@@ -56,8 +56,7 @@ class Draft:
     ) -> None:
         self._starts.append(Start(job.job_id, placement, priority, backfilled))
         is_largest = self._board.most_cpus(placement) >= self.most_cpus
-        self._board.hold(job.job_id, job.request, placement, self._now + job.expected_time)
-        self._state.accounts.start(job)
+        self._state.try_start(job, placement, self._now + job.expected_time)
         self.timeline.started(job)
         self._caution.started(job)
         if is_largest:
@@ -66,13 +65,6 @@ class Draft:
     def reserve(self, job: WaitingJob, opening: Opening) -> None:
         self.promises.add(job, self.timeline.book(job, opening), opening.spaces)
         self._caution.protect(job, opening.spaces)
-
-    def undo(self) -> None:
-        """Leave the state as it was."""
-        jobs, accounts = self._state.waiting.jobs, self._state.accounts
-        self._board.release_all(start.job_id for start in self._starts)
-        for start in self._starts:
-            accounts.end(jobs[start.job_id])
 
     def plan(self, jobs_looked_at: int, reservations: Iterable[Reservation]) -> Plan:
         effort = Effort(jobs_looked_at, self._board.scans - self._scans)

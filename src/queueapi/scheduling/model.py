@@ -133,6 +133,17 @@ class WaitingJob:
         """How long it is taken to run when plans are made (seconds)."""
         return self.planned_time or self.time_limit
 
+    def counts_as(self, running: RunningJob) -> bool:
+        """Whether the other is the same to all limits and sums of use."""
+        return (
+            self.request == running.request
+            and self.time_limit == running.time_limit
+            and self.group_id == running.group_id
+            and self.user_id == running.user_id
+            and self.queue == running.queue
+            and self.array_id == running.array_id
+        )
+
     def started(self, placement: Placement, now: float) -> RunningJob:
         """The running job that it becomes when it starts there at `now` (epoch seconds)."""
         return RunningJob(

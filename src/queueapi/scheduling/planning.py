@@ -12,11 +12,19 @@ from queueapi.scheduling.state import State, keeps_reservations
 
 
 def plan_of(state: State, now: float) -> Plan:
-    """What to start at `now` (epoch seconds), and what is kept for later."""
+    """What to start at `now` (epoch seconds), and what is kept for later.
+
+    The state then holds the starts on trial, see State.
+    """
+    state.take_back()
     state.waiting.advance(now)
-    if keeps_reservations(state.config):
-        return Conservative(state, now).run()
-    return Cycle(state, now).run()
+    try:
+        if keeps_reservations(state.config):
+            return Conservative(state, now).run()
+        return Cycle(state, now).run()
+    except BaseException:
+        state.take_back()
+        raise
 
 
 def ranking_of(state: State, now: float) -> Ranking | ArrivalRanking:

@@ -21,7 +21,7 @@ class Scheduler:
 
     `now` is seconds since the epoch and may go back. Events of one instant may come in any order
     (if they are about different things), and the same event twice changes nothing. No question
-    changes the state. Not thread-safe.
+    changes an answer. Not thread-safe.
     """
 
     def __init__(self, config: Config) -> None:
@@ -44,7 +44,8 @@ class Scheduler:
     def plan(self, now: float) -> Plan:
         """What to start now, best first.
 
-        Carry it out, then apply JobStarted for what really started.
+        Carry it out, then apply JobStarted for what really started: at once, and at this `now`, it
+        costs least.
         """
         return self._plan(now)
 
@@ -132,11 +133,13 @@ class Scheduler:
     @property
     def running_by_group(self) -> dict[int, int]:
         """Jobs that hold a placement, of each group that has any."""
+        self._state.take_back()
         return dict(self._state.accounts.running_by_group)
 
     @property
     def free(self) -> dict[tuple[str, str], FreeCapacity]:
         """What is free on each known node, by (cluster, name), whatever the node's state."""
+        self._state.take_back()
         return {
             key: FreeCapacity(
                 max(space.cpus, 0),
@@ -151,6 +154,7 @@ class Scheduler:
 
     def _rank(self, now: float) -> Ranking | ArrivalRanking:
         """The order for this state and instant; what it works out serves all questions."""
+        self._state.take_back()
         if self._ranked is None or self._ranked[:2] != (self._version, now):
             self._ranked = (self._version, now, ranking_of(self._state, now))
         return self._ranked[2]

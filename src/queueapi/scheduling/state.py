@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 from queueapi.scheduling.accounts import Accounts
 from queueapi.scheduling.board import Board
@@ -24,7 +24,7 @@ from queueapi.scheduling.events import (
     Reserved,
     UserUsageChanged,
 )
-from queueapi.scheduling.model import Backfill, Config, Order, RunningJob, WaitingJob
+from queueapi.scheduling.model import Backfill, Config, Order, Placement, RunningJob, WaitingJob
 from queueapi.scheduling.plan import Plan, Reservation
 from queueapi.scheduling.waiting import WaitingJobs
 from queueapi.scheduling.windows import Windows
@@ -50,10 +50,21 @@ def reserves_once(config: Config) -> bool:
             return False
 
 
+class _Trial(NamedTuple):
+    """A start that a plan made, and nobody has carried out yet."""
+
+    job: WaitingJob
+    placement: Placement
+    ends_at: float  # epoch seconds
+
+
 class State:
     """Jobs, nodes and accounts. Each fact replaces what was known; repeating one changes nothing.
 
     All sums in here are over integers, so the state depends on the facts, not on their order.
+
+    A plan is made on the state itself, by trial starts. They stay until they are carried out,
+    which then costs little, or until something else happens or is asked: `take_back`.
     """
 
     def __init__(self, config: Config) -> None:
@@ -67,9 +78,14 @@ class State:
         self._known_then: set[int] = set()  # jobs that waited or ran when those were made
         self.changes = 0  # of nodes and advance reservations
         self.freed = False  # jobs that keep reservations may be able to move up
+        self._trials: dict[int, _Trial] = {}  # by job; still waiting, but hold their placements
 
     def copy(self) -> State:
-        """A state that may be changed without changing this one. Nobody waits in it."""
+        """A state that may be changed without changing this one. Nobody waits in it.
+
+        Trial starts are taken back before.
+        """
+        self.take_back()
         twin = State(self.config)
         twin.running = dict(self.running)
         twin.board = self.board.copy()
@@ -82,6 +98,8 @@ class State:
 
     def apply(self, event: Event) -> None:
         """Take in one fact."""
+        if self._trials and not isinstance(event, JobStarted):
+            self.take_back()
         match event:
             case JobQueued(job):
                 self._queue(job)
@@ -116,6 +134,20 @@ class State:
             case _:
                 assert_never(event)
 
+    def try_start(self, job: WaitingJob, placement: Placement, ends_at: float) -> None:
+        """A plan starts the waiting job there, until then (epoch seconds)."""
+        self._trials[job.job_id] = _Trial(job, placement, ends_at)
+        self.board.hold(job.job_id, job.request, placement, ends_at)
+        self.accounts.start(job)
+
+    def take_back(self) -> None:
+        """Undo the trial starts that were not carried out."""
+        if self._trials:
+            self.board.release_all(self._trials)
+            for trial in self._trials.values():
+                self.accounts.end(trial.job)
+            self._trials.clear()
+
     def _change(self) -> None:
         self.changes += 1
         self.freed = True
@@ -128,6 +160,7 @@ class State:
 
     def queue_all(self, jobs: Iterable[WaitingJob]) -> None:
         """As JobQueued for each of them, whose ids differ."""
+        self.take_back()
         fresh = []
         for job in jobs:
             if job.job_id in self.waiting.jobs or job.job_id in self.running:
@@ -137,12 +170,30 @@ class State:
         self.waiting.add_all(fresh)
 
     def _start(self, job: RunningJob) -> None:
+        if self._trials:
+            if self._was_tried(job):
+                del self._trials[job.job_id]
+                self.kept.pop(job.job_id, None)
+                self.waiting.remove(job.job_id)
+                self.running[job.job_id] = job
+                return
+            self.take_back()
         if self.running.get(job.job_id) == job:
             return
         self._forget(job.job_id)
         self.running[job.job_id] = job
         self.board.start(job)
         self.accounts.start(job)
+
+    def _was_tried(self, job: RunningJob) -> bool:
+        """Whether the job holds already what it is said to hold, and counts as it should."""
+        trial = self._trials.get(job.job_id)
+        return (
+            trial is not None
+            and trial.placement == job.placement
+            and trial.ends_at == job.ends_at
+            and trial.job.counts_as(job)
+        )
 
     def _remove(self, job_id: int) -> None:
         self._forget(job_id)
