@@ -40,6 +40,10 @@ EMPTY = """
 DELETE FROM inbox; DELETE FROM idempotency_keys; DELETE FROM job_events; DELETE FROM attempts;
 DELETE FROM jobs; DELETE FROM submitted_counts; DELETE FROM usage_ledger; DELETE FROM usage_days;
 DELETE FROM node_settings; DELETE FROM reservations; DELETE FROM estimate_outcomes;
+DELETE FROM clusters WHERE name <> 'local';
+UPDATE clusters SET state = 'up', reason = NULL, caps = '{}', partitions = '{}',
+    allow_emails = '{}', allow_users = '{}', allow_groups = '{}',
+    deny_emails = '{}', deny_users = '{}', deny_groups = '{}';
 DELETE FROM users; DELETE FROM groups; DELETE FROM leadership;
 INSERT INTO groups (name, join_policy) VALUES ('default', 'open'); DELETE FROM queues;
 INSERT INTO queues (name, time_limit, is_routed)
@@ -234,7 +238,7 @@ async def staged(
     """The application on this cluster, and a client that talks to it."""
     app = create_app(settings)
     if executor is not None:
-        app.state.executors["local"] = executor
+        app.state.executors.build_in("local", executor)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with (
         app.router.lifespan_context(app),

@@ -15,7 +15,7 @@ from starlette.routing import Match
 from queueapi import health, problems
 from queueapi.auth import routes as auth
 from queueapi.auth import token_routes, user_routes
-from queueapi.clusters import node_routes, reservation_routes
+from queueapi.clusters import cluster_routes, node_routes, reservation_routes
 from queueapi.db.session import is_away
 from queueapi.errors import Conflict, FieldError, Invalid, MalformedRequest, Problem, Unavailable
 from queueapi.groups import account_routes, member_routes
@@ -135,6 +135,7 @@ def mount_routers(app: FastAPI) -> None:
         user_routes,
         groups,
         member_routes,
+        cluster_routes,
         node_routes,
         reservation_routes,
         health,

@@ -1,8 +1,10 @@
 """The composition root: makes the parts, joins them, and ends them in order."""
 
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
 
 from fastapi import FastAPI
 
@@ -11,13 +13,17 @@ from queueapi.access import Access
 from queueapi.api import install_error_handlers, mount_routers
 from queueapi.auth.principals import Principals
 from queueapi.auth.throttle import Throttle
+from queueapi.clusters.models import BUILT_IN
+from queueapi.clusters.secrets import Vault
 from queueapi.config import ConfigurationError, Settings
+from queueapi.controller.clusters import ClusterWatch
 from queueapi.controller.loop import Controller
 from queueapi.db.migrate import migrate
 from queueapi.db.session import Database
-from queueapi.executors.base import Executor, NodeInventory
+from queueapi.executors.base import ClusterConfig, Executor, NodeInventory
 from queueapi.executors.local import LocalConfig, LocalExecutor
 from queueapi.executors.null import NullExecutor
+from queueapi.executors.registry import Registry
 from queueapi.jobs.changes import ChangeFeed
 from queueapi.jobs.group_commit import GroupCommit
 from queueapi.openapi import describe
@@ -49,13 +55,24 @@ def local_features(settings: Settings) -> tuple[str, ...]:
     return tuple(filter(None, (word.strip() for word in settings.local_features.split(","))))
 
 
-def make_executors(settings: Settings) -> Mapping[str, Executor]:
-    """The clusters that jobs can run on, by name."""
+def make_registry(settings: Settings) -> Registry:
+    """The kinds of clusters that there can be, and this machine, which is always one."""
+
+    def local(cluster: ClusterConfig) -> Executor:
+        own = Path(cluster.root) if cluster.root else settings.data_dir / "clusters" / cluster.name
+        return LocalExecutor(replace(local_config(settings), data_dir=own))
+
+    registry = Registry({"local": local, "null": lambda cluster: NullExecutor()})
+    registry.build_in(BUILT_IN, this_machine(settings))
+    return registry
+
+
+def this_machine(settings: Settings) -> Executor:
     if settings.executor == "null":
         cpus, features = settings.local_cpus or 64, local_features(settings)
         node = NodeInventory("null", cpus, 256 * MEBIBYTES_PER_GIB, (), features)
-        return {"local": NullExecutor([node])}
-    return {"local": LocalExecutor(local_config(settings))}
+        return NullExecutor([node])
+    return LocalExecutor(local_config(settings))
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -68,9 +85,11 @@ def create_app(settings: Settings) -> FastAPI:
         raise ConfigurationError("DATABASE_URL is not set.")
     database = Database(settings.database_url, pool_size=settings.database_pool_size)
     feed = ChangeFeed(database)
-    executors = make_executors(settings)
+    executors = make_registry(settings)
     group_commit = GroupCommit(database, settings)
     controller = Controller(settings, database, executors, feed)
+    vault = Vault(settings)
+    clusters = ClusterWatch(settings, database, executors, feed, vault)
     principals = Principals(database, settings)
     throttle = Throttle(settings)
 
@@ -80,11 +99,12 @@ def create_app(settings: Settings) -> FastAPI:
             stack.push_async_callback(database.close)
             stack.push_async_callback(throttle.close)
             await migrate(database)
-            for executor in executors.values():
-                await executor.start(controller.hint)
-                stack.push_async_callback(executor.close)
+            stack.push_async_callback(executors.close)
+            await executors.start(controller.hint)
             await feed.start()
             stack.push_async_callback(feed.close)
+            await clusters.start()
+            stack.push_async_callback(clusters.close)
             await group_commit.start()
             stack.push_async_callback(group_commit.close)
             await controller.start()
@@ -106,6 +126,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.throttle = throttle
     app.state.feed = feed
     app.state.executors = executors
+    app.state.vault = vault
     app.state.group_commit = group_commit
     app.state.queue = controller.view
     app.state.controller = controller

@@ -29,6 +29,7 @@ TAGS = [
     {"name": "health", "description": "Liveness, readiness, version, metrics"},
     {"name": "jobs", "description": "Submit, watch and control jobs"},
     {"name": "logs", "description": "What jobs wrote"},
+    {"name": "clusters", "description": "The places that run jobs, and who may use them"},
     {"name": "nodes", "description": "What nodes have, what is free on them, and their state"},
     {"name": "queue", "description": "The waiting jobs in the scheduler's order"},
     {"name": "queues", "description": "Queues: their limits, and their administration"},

@@ -1,10 +1,15 @@
-"""What operators want of nodes, and when. What a node has is its executor's to say."""
+"""Clusters, and what operators want of their nodes. What a node has is its executor's to say."""
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, String
-from sqlalchemy.dialects.postgresql import ARRAY
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, String, Text, text
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from queueapi.db.base import Base, CreatedAt, PrimaryKey, Timestamp
+
+NOBODY = text("'{}'")
 
 
 class NodeSetting(Base):
@@ -43,3 +48,60 @@ class NodeReservation(Base):
     group_ids: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))
     note: Mapped[str | None] = mapped_column(String(500))
     created_at: Mapped[CreatedAt]
+
+
+class ClusterState(StrEnum):
+    UP = "up"
+    DRAIN = "drain"  # starts nothing new; what runs goes on
+    DOWN = "down"  # out of use: takes no jobs either
+
+
+BUILT_IN = "local"  # the machine that the server is on: always there
+# Kinds that have neither partitions nor accounts of their own.
+PLAIN_KINDS = frozenset({"local", "null"})
+
+
+class Cluster(Base):
+    """A named place that runs jobs. `local` has its row from the first migration on.
+
+    Users and groups are ids without foreign keys: one that goes must not open what was closed.
+    """
+
+    __tablename__ = "clusters"
+    __table_args__ = (CheckConstraint("state IN ('up', 'drain', 'down')", name="state"),)
+
+    name: Mapped[str] = mapped_column(String(100), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(20))  # names the executor
+    state: Mapped[str] = mapped_column(String(20), server_default=ClusterState.UP)
+    reason: Mapped[str | None] = mapped_column(String(200))  # why it is not up
+
+    # How it is reached
+    host: Mapped[str | None] = mapped_column(String(255))
+    port: Mapped[int] = mapped_column(server_default=text("22"))
+    login: Mapped[str | None] = mapped_column(String(64))
+    key_path: Mapped[str | None] = mapped_column(String(1000))  # on the server
+    sealed_key: Mapped[str | None] = mapped_column(Text)  # see secrets
+    sealed_passphrase: Mapped[str | None] = mapped_column(Text)
+    host_keys: Mapped[list[str]] = mapped_column(ARRAY(String(60)), server_default=NOBODY)
+    root_path: Mapped[str | None] = mapped_column(String(1000))
+    options: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'"))
+
+    # What jobs may ask of it
+    partitions: Mapped[list[str]] = mapped_column(ARRAY(String(100)), server_default=NOBODY)
+    defaults: Mapped[dict[str, str]] = mapped_column(JSONB, server_default=text("'{}'"))
+    caps: Mapped[dict[str, float]] = mapped_column(JSONB, server_default=text("'{}'"))
+    is_community_account: Mapped[bool] = mapped_column(server_default=text("false"))
+
+    # Who may use it: deny wins; nobody named in allow means everybody
+    allow_emails: Mapped[list[str]] = mapped_column(ARRAY(String(254)), server_default=NOBODY)
+    allow_users: Mapped[list[int]] = mapped_column(ARRAY(BigInteger), server_default=NOBODY)
+    allow_groups: Mapped[list[int]] = mapped_column(ARRAY(BigInteger), server_default=NOBODY)
+    deny_emails: Mapped[list[str]] = mapped_column(ARRAY(String(254)), server_default=NOBODY)
+    deny_users: Mapped[list[int]] = mapped_column(ARRAY(BigInteger), server_default=NOBODY)
+    deny_groups: Mapped[list[int]] = mapped_column(ARRAY(BigInteger), server_default=NOBODY)
+
+    created_at: Mapped[CreatedAt]
+    changed_at: Mapped[CreatedAt]
+    changed_by: Mapped[int | None] = mapped_column(
+        BigInteger, ForeignKey("users.id", ondelete="SET NULL")
+    )

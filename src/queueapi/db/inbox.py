@@ -1,7 +1,7 @@
 """The inbox: committed changes that the leading scheduler has not taken in yet.
 
-Whoever changes a job, a group, a node or a queue writes here in the same transaction. A trigger of
-the table notifies with the ids: the notification wakes, the row is what can't be lost.
+Whoever changes a job, a group, a node, a queue or a cluster writes here in the same transaction. A
+trigger of the table notifies with the ids: the notification wakes, the row is what can't be lost.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ EVERYTHING = "*"  # the payload for more ids than fit
 
 
 class InboxEntry(Base):
-    """Ids of the jobs that a transaction changed; none: a group, a node or a queue changed."""
+    """Ids of the jobs that a transaction changed; none: something else changed."""
 
     __tablename__ = "inbox"
 
@@ -42,6 +42,11 @@ async def post_node_change(session: AsyncSession) -> None:
 
 async def post_queue_change(session: AsyncSession) -> None:
     """Tell the scheduler that a queue's state, factor or limits changed."""
+    await post(session, [])
+
+
+async def post_cluster_change(session: AsyncSession) -> None:
+    """Tell all servers that there is another cluster, or one less, or that one changed."""
     await post(session, [])
 
 

@@ -169,7 +169,8 @@ class Executor(Protocol):
     async def start(self, changed: Callable[[str], None]) -> None:
         """Begin to serve. ``changed(key)`` hints that polling ``key`` is worth it now.
 
-        The hint may come late, twice or never; it is called on the event loop.
+        The hint may come late, twice or never; it is called on the event loop. Where this
+        raised, it may be called again.
         """
 
     async def close(self) -> None:

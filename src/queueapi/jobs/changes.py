@@ -8,7 +8,7 @@ have been missed.
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import structlog
 
@@ -24,11 +24,16 @@ class ChangeFeed:
         self._database = database
         self._waiters: defaultdict[int, set[asyncio.Event]] = defaultdict(set)
         self._listeners: list[Callable[[], None]] = []
+        self._setting_listeners: list[Callable[[], None]] = []
         self._task: asyncio.Task[None] | None = None
 
     def on_change(self, listener: Callable[[], None]) -> None:
         """Call `listener` after every change of any job. It must return at once."""
         self._listeners.append(listener)
+
+    def on_setting(self, listener: Callable[[], None]) -> None:
+        """Likewise after every change of what people set, but for jobs: groups, clusters, ..."""
+        self._setting_listeners.append(listener)
 
     @contextlib.contextmanager
     def watching(self, job_id: int) -> Iterator[asyncio.Event]:
@@ -79,14 +84,17 @@ class ChangeFeed:
             for job_id in filter(None, str(payload).split(",")):
                 for event in self._waiters.get(int(job_id), ()):
                     event.set()
-        self._tell_listeners()
+        if not payload:
+            self._tell(self._setting_listeners)
+        self._tell(self._listeners)
 
     def _wake_all(self) -> None:
         for events in self._waiters.values():
             for event in events:
                 event.set()
-        self._tell_listeners()
+        self._tell(self._setting_listeners)
+        self._tell(self._listeners)
 
-    def _tell_listeners(self) -> None:
-        for listener in self._listeners:
+    def _tell(self, listeners: Iterable[Callable[[], None]]) -> None:
+        for listener in listeners:
             listener()

@@ -1,0 +1,201 @@
+"""Whether a cluster takes a job: pure, so that a submit and a launch decide alike."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from queueapi.clusters.caps import Ask, Caps, caps_of, excess
+from queueapi.clusters.models import PLAIN_KINDS, Cluster, ClusterState
+from queueapi.errors import Conflict, FieldError, Forbidden, LimitExceeded, NotFound, Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Who:
+    """Whose job it is."""
+
+    email: str
+    user_id: int
+    group_id: int  # that is charged
+
+
+@dataclass(frozen=True, slots=True)
+class People:
+    emails: tuple[str, ...] = ()  # shell patterns
+    users: frozenset[int] = frozenset()
+    groups: frozenset[int] = frozenset()
+
+    def __bool__(self) -> bool:
+        return bool(self.emails or self.users or self.groups)
+
+    def match(self, who: Who) -> str | None:
+        """In words, what names this person's job here; nothing of what it says of others."""
+        if who.user_id in self.users:
+            return who.email
+        if who.group_id in self.groups:
+            return "the group that you charge"
+        return next((p for p in self.emails if fnmatchcase(who.email.lower(), p)), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a cluster asks of jobs."""
+
+    name: str
+    kind: str
+    state: ClusterState
+    reason: str | None  # why it is not up
+    partitions: tuple[str, ...]
+    caps: Caps
+    is_community_account: bool
+    allow: People
+    deny: People
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A job, as far as it matters to clusters."""
+
+    who: Who
+    ask: Ask
+    cluster: str | None = None  # that it names
+    kind: str | None = None  # of cluster that it must be
+    has_site_words: bool = False  # such as a partition, which not every kind knows
+    partition: str | None = None
+    is_container: bool = False
+
+
+async def load_rules(session: AsyncSession) -> list[Rules]:
+    """Of all clusters, by name."""
+    rows = await session.scalars(select(Cluster).order_by(Cluster.name))
+    return [rules_of(row) for row in rows]
+
+
+def rules_of(row: Cluster) -> Rules:
+    return Rules(
+        name=row.name,
+        kind=row.kind,
+        state=ClusterState(row.state),
+        reason=row.reason,
+        partitions=tuple(row.partitions),
+        caps=caps_of(row.name, row.caps),
+        is_community_account=row.is_community_account,
+        allow=People(
+            tuple(row.allow_emails), frozenset(row.allow_users), frozenset(row.allow_groups)
+        ),
+        deny=People(tuple(row.deny_emails), frozenset(row.deny_users), frozenset(row.deny_groups)),
+    )
+
+
+def admits(rules: Rules, who: Who) -> bool:
+    return not rules.deny.match(who) and (not rules.allow or bool(rules.allow.match(who)))
+
+
+def takes(rules: Rules, wish: Wish) -> bool:
+    """Whether the job may run there, now or when the cluster is up again."""
+    return refusal(rules, wish) is None
+
+
+def usable(clusters: Iterable[Rules], wish: Wish) -> list[str]:
+    """The names of the clusters where the job may run."""
+    wanted = (rules for rules in clusters if wish.cluster in (None, rules.name))
+    return [rules.name for rules in wanted if takes(rules, wish)]
+
+
+def check(clusters: Sequence[Rules], wish: Wish) -> None:
+    """Raises a Problem for a job that no cluster takes."""
+    if wish.cluster is not None:
+        problem = _named(clusters, wish, wish.cluster)
+    else:
+        refusals = [(rules, refusal(rules, wish)) for rules in clusters]
+        if not all(problem for _, problem in refusals):
+            return
+        visible = [(r, p) for r, p in refusals if p is not None and admits(r, wish.who)]
+        problem = _nowhere(visible)
+    if problem is not None:
+        raise problem
+
+
+def _named(clusters: Sequence[Rules], wish: Wish, name: str) -> Problem | None:
+    rules = next((rules for rules in clusters if rules.name == name), None)
+    if rules is not None:
+        return refusal(rules, wish)
+    own = ", ".join(rules.name for rules in clusters if admits(rules, wish.who)) or "none"
+    return NotFound(
+        f"There is no cluster named {name!r}. Yours: {own}. Without `cluster`, the scheduler "
+        "chooses among them.",
+        errors=[FieldError("/cluster", "name a cluster that you may use, or leave it out")],
+    )
+
+
+def _nowhere(refusals: Sequence[tuple[Rules, Problem]]) -> Problem:
+    if not refusals:
+        return Forbidden("No cluster takes your jobs. Ask an administrator to let you use one.")
+    if len(refusals) == 1:
+        return refusals[0][1]
+    words = " ".join(problem.detail for _, problem in refusals)
+    return Conflict(f"No cluster that you may use takes this job. {words}")
+
+
+def refusal(rules: Rules, wish: Wish) -> Problem | None:
+    """Why the cluster does not take the job. It tells nothing of what it says of others."""
+    return _who(rules, wish.who) or _kind(rules, wish) or _caps(rules, wish)
+
+
+def _who(rules: Rules, who: Who) -> Problem | None:
+    if (rule := rules.deny.match(who)) is not None:
+        return Forbidden(f"The cluster {rules.name} does not take your jobs: it denies {rule}.")
+    if rules.allow and rules.allow.match(who) is None:
+        return Forbidden(
+            f"The cluster {rules.name} takes jobs of those alone whom its rules allow, and they "
+            f"name neither {who.email} nor the group that you charge. Charge another group, name "
+            "another cluster, or ask an administrator."
+        )
+    return None
+
+
+def _kind(rules: Rules, wish: Wish) -> Problem | None:
+    name = rules.name
+    if rules.state is ClusterState.DOWN:
+        why = f": {rules.reason}" if rules.reason else ""
+        return Conflict(f"The cluster {name} is out of use{why}. Name another one.")
+    if wish.kind is not None and rules.kind != wish.kind:
+        return Conflict(
+            f"The cluster {name} is of the kind {rules.kind}, and the job is for {wish.kind}.",
+            errors=[FieldError("/provider", "leave it out, or let it be auto")],
+        )
+    if rules.is_community_account and not wish.is_container:
+        return Conflict(
+            f"On the cluster {name} everybody's jobs run under one account, so that it takes "
+            "container jobs only. Name another cluster for a plain script."
+        )
+    if wish.has_site_words and rules.kind in PLAIN_KINDS:
+        return Conflict(
+            f"The cluster {name} has no partitions, accounts, QOS or GRES. Leave them out, or name "
+            "another cluster.",
+            errors=[FieldError("/slurm", "leave out partition, account, qos and gres")],
+        )
+    if wish.partition is not None and rules.partitions and wish.partition not in rules.partitions:
+        return Conflict(
+            f"Jobs may not use the partition {wish.partition} of the cluster {name}. Its "
+            f"partitions: {', '.join(rules.partitions)}.",
+            errors=[FieldError("/slurm/partition", "name a partition that jobs may use")],
+        )
+    return None
+
+
+def _caps(rules: Rules, wish: Wish) -> Problem | None:
+    over = excess(rules.caps, wish.ask)
+    if over is None:
+        return None
+    return LimitExceeded(
+        f"The cluster {rules.name} takes jobs of up to {over.cap:g} {over.name}, and this one asks "
+        f"for {over.asked:g}. Change {over.field}, name another cluster, or have an administrator "
+        "raise the cap.",
+        limit_name=over.name,
+        limit=over.cap,
+        used=0,
+        requested=over.asked,
+    )
