@@ -11,7 +11,8 @@ INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check dev bench migration openapi constraints clean system-packages node-packages
+.PHONY: help demo test check dev bench migration openapi constraints clean system-packages \
+	slurm-packages newer-slurm node-packages
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,7 +20,7 @@ help: ## list the targets
 demo: $(VENV)/.installed-demo ## run real jobs of two groups on a server of their own, and show what came of it
 	@$(BIN)/queueapi demo
 
-test: $(VENV)/.installed-dev system-packages node-packages ## run all tests; T="-k quota" chooses
+test: $(VENV)/.installed-dev system-packages newer-slurm node-packages ## run all tests; T="-k quota" chooses
 	@$(BIN)/pytest -q $(T)
 
 check: $(VENV)/.installed-dev ## style, types, the API's document, the launch model, Docker files
@@ -110,6 +111,25 @@ system-packages:
 		apt-get update -qq && apt-get install -qq --no-install-recommends -y $$missing >/dev/null || \
 		echo "Not installed:$$missing. The tests that need them are skipped, and say so."; \
 	else echo "Missing:$$missing. The tests that need them are skipped, and say so."; fi
+
+# A real Slurm, in two versions: tests/slurm/lab. None of its services is started here.
+slurm-packages: system-packages
+	@missing=; for pair in slurmctld:slurmctld slurmd:slurmd sbatch:slurm-client munged:munge \
+		slurmdbd:slurmdbd,slurm-wlm-mysql-plugin,slurm-wlm-basic-plugins debootstrap:debootstrap \
+		mariadbd:mariadb-server-core mariadb:mariadb-client-core ssh:openssh-client; do \
+		command -v "$${pair%%:*}" >/dev/null || missing="$$missing $${pair##*:}"; done; \
+	[ -n "$$missing" ] || exit 0; missing=$$(echo "$$missing" | tr , ' '); \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "Installing$$missing ..."; export DEBIAN_FRONTEND=noninteractive; \
+		policy=/usr/sbin/policy-rc.d; made=; \
+		[ -e $$policy ] || { printf '#!/bin/sh\nexit 101\n' >$$policy; chmod 755 $$policy; made=$$policy; }; \
+		apt-get update -qq && apt-get install -qq --no-install-recommends -y $$missing >/dev/null || \
+		echo "Not installed:$$missing. The tests that need Slurm are skipped, and say so."; \
+		[ -z "$$made" ] || rm -f "$$made"; \
+	else echo "Missing:$$missing. The tests that need Slurm are skipped, and say so."; fi
+
+newer-slurm: slurm-packages $(VENV)/.installed-dev
+	@$(BIN)/python -m tests.slurm.lab newer
 
 node-packages: system-packages
 	@[ -e $(NODE_PACKAGES) ] && command -v npm >/dev/null || exit 0; \

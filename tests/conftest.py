@@ -27,6 +27,12 @@ from queueapi.db.session import Database
 from queueapi.groups.models import Group, MemberRole, Membership
 from queueapi.main import create_app
 from tests.people import Person
+from tests.slurm.fixtures import (  # noqa: F401 - fixtures of many folders
+    each_slurm_lab,
+    memory_slurm_lab,
+    newer_slurm_lab,
+    slurm_lab,
+)
 
 SECRET = secrets.token_hex(32)
 TEMPLATE = "queueapi_template"
