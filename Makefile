@@ -11,7 +11,7 @@ INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check dev bench migration openapi constraints clean system-packages \
+.PHONY: help demo test check dev bench chaos migration openapi constraints clean system-packages \
 	slurm-packages newer-slurm node-packages
 
 help: ## list the targets
@@ -49,6 +49,9 @@ dev: $(VENV)/.installed-dev $(DEV_SECRET) ## serve on an embedded database, and 
 
 bench: $(VENV)/.installed-dev ## measure it beside its peers, in one table
 	@$(BIN)/python -m benchmarks
+
+chaos: $(VENV)/.installed-dev system-packages ## two servers in a storm of kills; SEED=7 JOBS=10000 choose
+	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(JOBS),--jobs $(JOBS))
 
 migration: $(VENV)/.installed-dev ## m="message": write a migration for what the models have and the last one has not
 	@test -n "$(m)" || { echo 'Say what it does: make migration m="add queues"'; exit 1; }
@@ -103,7 +106,7 @@ $(DEV_SECRET): $(VENV)/.created
 # Programs that some tests use. Root on Debian gets them; for others the tests say what they skip.
 system-packages:
 	@missing=; for pair in bwrap:bubblewrap node:nodejs npm:npm redis-server:redis-server \
-		spin:spin cc:gcc sshd:openssh-server; do \
+		spin:spin cc:gcc sshd:openssh-server faketime:faketime; do \
 		command -v "$${pair%%:*}" >/dev/null || missing="$$missing $${pair##*:}"; done; \
 	[ -n "$$missing" ] || exit 0; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \

@@ -53,6 +53,11 @@ def test_a_token_is_good_until_its_very_end() -> None:
     assert "expired at 2030-01-01T01:00:00Z" in refused(issue(), NOW + HOUR)
 
 
+def test_the_clocks_of_servers_may_be_minutes_apart() -> None:
+    ahead = issue(now=NOW + timedelta(minutes=15))
+    assert tokens.read("access", ahead, KEY, NOW).user_id == 7
+
+
 def test_no_two_tokens_are_equal() -> None:
     assert issue() != issue()
 

@@ -205,6 +205,16 @@ def test_unknown_is_launched_again_only_while_no_remote_id_is_known() -> None:
     assert of(PLACED, SEEN["unknown"]) is None
 
 
+@pytest.mark.parametrize("state", sorted(PLACED_STATES))
+@pytest.mark.parametrize("intent", [None, *Intent])
+def test_what_has_not_begun_is_launched_again_whatever_is_known(
+    intent: Intent | None, state: JobState
+) -> None:
+    seen = Observation(Phase.PREPARED)
+    assert of(replace(PLACED, state=state, intent=intent), seen) == Relaunch()
+    assert of(replace(PLACED, state=state, remote_id=None), seen) == Relaunch()
+
+
 def test_unknown_is_never_failed_before_its_time_is_long_past() -> None:
     limit = timedelta(seconds=600, hours=1)
     just = replace(PLACED, started_at=NOW - limit)

@@ -173,7 +173,7 @@ class ExecutorContract:
 class ScriptContract:
     """For executors that run what they are given."""
 
-    @pytest.mark.parametrize("code", [0, 1, 3, 77, 121, 122, 123, 255])
+    @pytest.mark.parametrize("code", [0, 1, 3, 77, 120, 121, 122, 123, 255])
     async def test_exit_codes(self, executor: Executor, code: int) -> None:
         ending = (await run_to_end(executor, make_run(f"exit {code}\n"))).ending
         assert ending is not None

@@ -49,7 +49,7 @@ class Resumed:
 
 @dataclass(frozen=True, slots=True)
 class Relaunch:
-    """Nobody knows the run and no remote id was recorded: submit it (again)."""
+    """It has not begun, or nobody knows it and no remote id was recorded: submit it (again)."""
 
 
 Decision = ClosedAttempt | Running | Suspended | StandsStill | Resumed | Relaunch | None
@@ -63,6 +63,8 @@ def decide(placed: Placed, seen: Observation, now: datetime, requeue_delay: floa
         return _lost(placed, now, requeue_delay)
     if seen.phase in (Phase.RUNNING, Phase.SUSPENDED):
         return _alive(placed, seen, now)
+    if seen.phase is Phase.PREPARED:
+        return Relaunch()
     if seen.phase is Phase.UNKNOWN:
         if placed.remote_id is None:
             return Relaunch()

@@ -27,10 +27,12 @@ class Phase(StrEnum):
 
     ``UNKNOWN`` says nothing about the run: only that this executor can't find it
     (yet). ``LOST`` is proof: it started, is gone, and left no exit record.
-    ``SUSPENDED`` is one too: all of its processes are stopped.
+    ``SUSPENDED`` is one too: all of its processes are stopped. ``PREPARED`` is another:
+    it is known here, has not begun, and will not unless it is submitted again.
     """
 
     UNKNOWN = "unknown"
+    PREPARED = "prepared"
     PENDING = "pending"
     RUNNING = "running"
     SUSPENDED = "suspended"

@@ -26,8 +26,9 @@
 # --wait: begin after a line on standard input, when the caller has put this process
 # where it belongs; without the line, run nothing (122).
 #
-# Exit status: the script's, or 121 = started before, so nothing was run;
-# 122 = could not start, nothing was run; 123 = entered badly.
+# Exit status: the script's, or 120 = the disk is full, so nothing was run and it may be tried
+# again; 121 = started before, so nothing was run; 122 = could not start, nothing was run;
+# 123 = entered badly.
 
 # The second half: runs inside PREFIX, so that nothing the user set (LD_PRELOAD,
 # PATH) can touch the sandbox or the exit record. Nothing is evaluated here.
@@ -71,10 +72,12 @@ fi
 QUEUEAPI_JOBDIR=$1
 shift
 cd -- "$QUEUEAPI_JOBDIR" || exit 122
+# Before the start lock: what finds no room on the disk has not begun, and may be tried again.
+{ true >>stdout && true >>stderr; } 2>/dev/null || exit 120
 set -C # `>` creates, or fails: on every file system as atomic as mkdir
 true 2>/dev/null >started || {
     [ -e started ] && exit 121
-    exit 122
+    exit 120
 }
 set +C
 

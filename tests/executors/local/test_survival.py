@@ -116,7 +116,7 @@ async def test_a_prepared_folder_is_launched_by_the_next_submit(
     executor = await new_executor()
     run = make_run("echo once\n")
     assert await asyncio.to_thread(executor._prepare, run)  # and then the server died
-    assert (await executor.poll([run.key]))[run.key].phase is Phase.UNKNOWN
+    assert (await executor.poll([run.key]))[run.key].phase is Phase.PREPARED
     await executor.submit(run)
     await until_phase(executor, run.key)
     assert await executor.read_log(run.key, Stream.STDOUT, 0, 100) == b"once\n"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from queueapi.executors.base import (
     Check,
@@ -35,7 +35,16 @@ from queueapi.executors.local.sandbox_probe import choose_sandbox
 
 _log = logging.getLogger(__name__)
 
+_Result = TypeVar("_Result")
 _WATCH_SECONDS: Final = 0.5  # between looks at the runs whose end nobody tells us
+
+
+async def _tried(work: Callable[..., _Result], *arguments: object) -> _Result:
+    """In a thread. What the kernel refuses now, for want of disk or files, may work later."""
+    try:
+        return await asyncio.to_thread(work, *arguments)
+    except OSError as error:
+        raise ExecutorUnavailable(f"this machine refuses it: {error}") from error
 
 
 class LocalExecutor:
@@ -84,7 +93,7 @@ class LocalExecutor:
 
     async def nodes(self) -> Sequence[NodeInventory]:
         """This machine."""
-        return (await asyncio.to_thread(discover_node, self._config),)
+        return (await _tried(discover_node, self._config),)
 
     async def check(self) -> Sequence[Check]:
         """The folder, the disk, the accounts, the limits, the sandbox, and a trial."""
@@ -124,7 +133,7 @@ class LocalExecutor:
 
     async def poll(self, keys: Collection[str]) -> Mapping[str, Observation]:
         """What is known of each key: one thread hop for all of them."""
-        seen = await asyncio.to_thread(self._observe, tuple(keys))
+        seen = await _tried(self._observe, tuple(keys))
         for key, observation in seen.items():
             if observation.phase in (Phase.PENDING, Phase.RUNNING, Phase.SUSPENDED):
                 self._adopt(key)
@@ -149,7 +158,7 @@ class LocalExecutor:
             with observe.opened(self._jobs, key) as folder:
                 return None if folder is None else ending.request_end(folder, "Cancelled")
 
-        grace = await asyncio.to_thread(request)
+        grace = await _tried(request)
         self._changed(key)
         if grace is not None and key not in self._ending:
             self._ending.add(key)
@@ -182,7 +191,7 @@ class LocalExecutor:
                 if folder is not None:
                     act(folder)
 
-        await asyncio.to_thread(found)
+        await _tried(found)
         self._changed(key)
 
     def output_path(self, key: str) -> str | None:
@@ -192,18 +201,16 @@ class LocalExecutor:
     async def log_size(self, key: str, stream: Stream) -> int:
         """Bytes written so far."""
         cap = self._config.log_cap_bytes
-        return await asyncio.to_thread(logs.log_size, self._jobs, check_key(key), stream, cap)
+        return await _tried(logs.log_size, self._jobs, check_key(key), stream, cap)
 
     async def read_log(self, key: str, stream: Stream, offset: int, length: int) -> bytes:
         """At most ``length`` bytes, and never more than 16 MiB, from ``offset``."""
         cap = self._config.log_cap_bytes
-        return await asyncio.to_thread(
-            logs.read_log, self._jobs, check_key(key), stream, offset, length, cap
-        )
+        return await _tried(logs.read_log, self._jobs, check_key(key), stream, offset, length, cap)
 
     async def remove(self, key: str) -> None:
         """Delete the job's folder. Raises :class:`ExecutorUnavailable` while it runs."""
-        await asyncio.to_thread(self._remove, check_key(key))
+        await _tried(self._remove, check_key(key))
 
     def _remove(self, key: str) -> None:
         with observe.opened(self._jobs, key) as folder:
@@ -230,7 +237,10 @@ class LocalExecutor:
             self._forked.discard(key)
             if not message["clean"]:
                 _log.error("the supervisor of %s failed; see supervisor.error in its folder", key)
+                # The next round of the watch tells of it: on a full disk one supervisor would
+                # fail right after the other.
                 self._adopted.add(key)
+                return
         self._changed(key)
 
     def _on_lost(self) -> None:
@@ -245,15 +255,14 @@ class LocalExecutor:
             if not self._adopted:
                 continue
             try:
-                over, due = await asyncio.to_thread(self._look, tuple(self._adopted))
-            except OSError as error:
+                over, due = await _tried(self._look, tuple(self._adopted))
+                self._adopted -= over
+                for key in over:
+                    self._changed(key)
+                for key in due - self._ending:
+                    await self._end(key)
+            except ExecutorUnavailable as error:
                 _log.warning("can't look after the adopted runs: %s", error)
-                continue
-            self._adopted -= over
-            for key in over:
-                self._changed(key)
-            for key in due - self._ending:
-                await self._end(key)
 
     def _look(self, keys: Sequence[str]) -> tuple[set[str], set[str]]:
         """Of these keys: those that are over, and those that we must end."""

@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -86,14 +86,12 @@ def observe(folder: JobFolder | None, boot: str, *, in_flight: bool) -> Observat
     plan = read_plan(folder.job_fd)
     if plan is not None and plan.boot_id != boot:
         return Observation(Phase.LOST)
-    return Observation(Phase.UNKNOWN)
+    return Observation(Phase.PREPARED)
 
 
 def launchable(folder: JobFolder | None, boot: str) -> bool:
     """Tell whether a prepared folder has never been started and nobody is about to."""
-    if folder is None:
-        return False
-    return observe(folder, boot, in_flight=False).phase is Phase.UNKNOWN
+    return observe(folder, boot, in_flight=False).phase is Phase.PREPARED
 
 
 def _alive(folder: JobFolder, started: float) -> Observation:
@@ -135,13 +133,18 @@ def _outcome_of_wrapper(folder: JobFolder) -> Outcome | None:
     reason = wanted_end(folder.job_fd) if code > 128 else None
     began = min(_mtime(folder, STARTED) or ended, ended)
     outcome = Outcome(code, reason, began, ended, None, None)
+    with suppress(OSError):  # a full disk: then the next poll finds out once more
+        _keep(folder, outcome)
+    return outcome
+
+
+def _keep(folder: JobFolder, outcome: Outcome) -> None:
     lock_fd = locks.acquire(folder.job_fd)
     if lock_fd is not None:
         try:
             write_outcome(folder.job_fd, outcome)
         finally:
             os.close(lock_fd)
-    return outcome
 
 
 def _mtime(folder: JobFolder, name: str) -> float | None:

@@ -40,7 +40,10 @@ def read_owned(folder_fd: int, name: str, owner: int, limit: int) -> bytes | Non
 
 
 def write_new(folder_fd: int, name: str, content: bytes, mode: int = 0o600) -> bool:
-    """Create ``name`` with ``content``; False when it exists already."""
+    """Create ``name`` with ``content``, or not at all; False when it exists already.
+
+    Raises OSError when the disk is full.
+    """
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         file_fd = os.open(name, flags, mode, dir_fd=folder_fd)
@@ -51,6 +54,9 @@ def write_new(folder_fd: int, name: str, content: bytes, mode: int = 0o600) -> b
         view = memoryview(content)
         while view:
             view = view[os.write(file_fd, view) :]
+    except OSError:
+        os.unlink(name, dir_fd=folder_fd)
+        raise
     finally:
         os.close(file_fd)
     return True

@@ -25,6 +25,7 @@ Records are renamed into place but not fsynced: a power cut may lose the last
 seconds, and then the boot id in ``plan`` tells that the run is gone.
 """
 
+import errno
 import json
 import os
 import signal
@@ -50,6 +51,7 @@ LOOK: Final = signal.SIGUSR1  # asks a supervisor to look for marks
 _PLAN_LIMIT: Final = 16 << 20  # bytes; a variable's value may be escaped sixfold
 _RECORD_LIMIT: Final = 4096  # bytes
 _EXIT_LIMIT: Final = 64  # bytes
+_DRAFT_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,8 +171,18 @@ def write_guard(lock_fd: int, guard: Guard) -> None:
 
 
 def reserve_outcome(job_fd: int) -> None:
-    """Keep room on the disk for the outcome, so that a full disk can't lose it."""
-    write_new(job_fd, OUTCOME_DRAFT, b" " * 512)
+    """Keep room on the disk for the outcome, so that a full disk can't lose it.
+
+    Raises OSError where there is none.
+    """
+    room = b" " * 512
+    draft_fd = os.open(OUTCOME_DRAFT, _DRAFT_FLAGS, 0o600, dir_fd=job_fd)
+    try:
+        # Over what an earlier try may have left that found no room.
+        if os.pwrite(draft_fd, room, 0) < len(room):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), OUTCOME_DRAFT)
+    finally:
+        os.close(draft_fd)
 
 
 def write_outcome(job_fd: int, outcome: Outcome) -> None:
@@ -179,8 +191,7 @@ def write_outcome(job_fd: int, outcome: Outcome) -> None:
 
 
 def _replace(job_fd: int, name: str, draft: str, content: bytes) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    draft_fd = os.open(draft, flags, 0o600, dir_fd=job_fd)
+    draft_fd = os.open(draft, _DRAFT_FLAGS, 0o600, dir_fd=job_fd)
     try:
         os.pwrite(draft_fd, content, 0)
         os.ftruncate(draft_fd, len(content))

@@ -4,6 +4,7 @@ It outlives the server. Killed itself, it takes nothing along: the wrapper holds
 the same lock and leaves an exit record.
 """
 
+import errno
 import os
 import signal
 import time
@@ -39,7 +40,8 @@ from queueapi.executors.local.child.standstill import Standstill
 from queueapi.executors.local.child.start import start_wrapper
 
 WAKE: Final = (signal.SIGCHLD, signal.SIGTERM, LOOK)  # must be blocked by the caller
-_STARTED_BEFORE: Final = 121  # exit status of the wrapper: it ran nothing
+_NO_ROOM: Final = 120  # exit status of the wrapper: the disk is full, and it ran nothing
+_STARTED_BEFORE: Final = 121  # likewise: it ran nothing
 _SANDBOX: Final = b"bwrap"  # dies of SIGTERM and takes the job along without any grace
 _FIRST_PAUSE: Final = 0.03  # seconds; doubles, so that short jobs are seen and long ones cheap
 _SAMPLE_PAUSE: Final = 0.25  # seconds, while we hold the limits ourselves
@@ -252,6 +254,8 @@ class _Supervisor:
         recorded = read_exit_code(self._run_fd, self._owner) is not None
         if code == _STARTED_BEFORE and not recorded:
             return
+        if code == _NO_ROOM and not exists(self._run_fd, STARTED):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), STARTED)  # to be tried again
         if code == CANNOT_ENTER and not exists(self._run_fd, STARTED):
             self._reason = self._reason or "LaunchFailed"
         elif self._cgroup.oom_kills():
