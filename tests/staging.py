@@ -21,6 +21,7 @@ from queueapi.db.session import Database
 from queueapi.executors.base import (
     Check,
     Ending,
+    Evidence,
     Executor,
     ExecutorUnavailable,
     LaunchRefused,
@@ -65,6 +66,7 @@ class Puppet:
         self.told: list[tuple[str, str]] = []  # ("suspend" or "resume", key)
         self.seen: dict[str, Observation] = {}
         self.logs: dict[tuple[str, Stream], bytes] = {}
+        self.kept: dict[str, Evidence] = {}
         self.refuses: str | None = None
         self.is_away = False
         self.forgets = False  # takes a run and knows nothing of it after
@@ -96,6 +98,10 @@ class Puppet:
     async def poll(self, keys: Collection[str]) -> Mapping[str, Observation]:
         self._answer()
         return {key: self.seen.get(key, Observation(Phase.UNKNOWN)) for key in keys}
+
+    async def evidence(self, key: str) -> Evidence:
+        self._answer()
+        return self.kept.get(key, Evidence())
 
     async def cancel(self, key: str) -> None:
         self._answer()
@@ -153,6 +159,10 @@ class Puppet:
         now = time.time()
         ending = Ending(code, reason, now - ran, now, 512 * 1024**2, ran / 2)
         self.show(key, Observation(Phase.ENDED, now - ran, ending))
+
+    def lose(self, key: str) -> None:
+        """It began, and is gone without a record."""
+        self.show(key, Observation(Phase.LOST, time.time()))
 
     def show(self, key: str, seen: Observation) -> None:
         self.seen[key] = seen

@@ -5,7 +5,7 @@ from pydantic import BaseModel
 
 from queueapi import problems
 from queueapi.auth import schemas as auth
-from queueapi.client import models, nodes
+from queueapi.client import models, nodes, proofs
 from queueapi.client import previews as shown
 from queueapi.clusters import reservation_schemas as reservations
 from queueapi.clusters import schemas as clusters
@@ -13,6 +13,7 @@ from queueapi.groups import schemas as groups
 from queueapi.jobs import array_schemas as arrays
 from queueapi.jobs import dependency_schemas as dependencies
 from queueapi.jobs import preview_schemas as previews
+from queueapi.jobs import proof_schemas as proof
 from queueapi.jobs import scheduler_status as scheduler
 from queueapi.jobs import schemas as jobs
 from queueapi.jobs import workflow_schemas as workflows
@@ -42,6 +43,12 @@ PAIRS: list[tuple[type[BaseModel], type[BaseModel]]] = [
     (shown.QuotaPreview, previews.QuotaPreview),
     (shown.DelayedJob, previews.DelayedJob),
     (shown.JobPreview, previews.JobPreview),
+    (proofs.LaunchProof, proof.LaunchProof),
+    (proofs.AttemptProof, proof.AttemptProof),
+    (proofs.SubmissionProof, proof.SubmissionProof),
+    (proofs.ProofStep, proof.ProofStep),
+    (proofs.StartLock, proof.StartLock),
+    (proofs.ExitRecord, proof.ExitRecord),
     (models.SchedulerStatus, scheduler.SchedulerStatus),
     (models.SchedulerPolicy, scheduler.SchedulerPolicy),
     (models.SchedulerCycle, scheduler.SchedulerCycle),

@@ -14,6 +14,7 @@ from dataclasses import replace
 import pytest
 
 from queueapi.executors.base import (
+    Evidence,
     Executor,
     LaunchRefused,
     Observation,
@@ -24,6 +25,7 @@ from queueapi.executors.base import (
 )
 
 _NUMBERS = itertools.count(1)
+CLOCK_STEP = 0.1  # seconds by which times of files may lie off
 PATIENCE = 20.0  # seconds until a condition counts as never met
 
 
@@ -124,6 +126,25 @@ class ExecutorContract:
         ended = await until_phase(executor, run.key)
         assert await executor.submit(run) == first
         assert (await executor.poll([run.key]))[run.key] == ended
+
+    async def test_evidence_of_an_unknown_key_is_none(self, executor: Executor) -> None:
+        found = await executor.evidence("qa-nobody-4711")
+        assert not found.is_alive
+        assert replace(found, is_alive=None) == Evidence()
+
+    async def test_evidence_of_a_run_tells_of_its_start_and_its_end(
+        self, executor: Executor
+    ) -> None:
+        run = make_run()
+        before = time.time() - CLOCK_STEP
+        await executor.submit(run)
+        seen = await until_phase(executor, run.key)
+        found = await executor.evidence(run.key)
+        assert seen.ending is not None
+        assert (found.exit_code, found.is_alive) == (seen.ending.exit_code, False)
+        assert found.prepared_at and found.started_at and found.ended_at
+        assert before <= found.prepared_at <= found.started_at <= found.ended_at
+        assert found.ended_at <= time.time() + CLOCK_STEP
 
     async def test_an_unknown_key(self, executor: Executor) -> None:
         key = make_run().key

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -44,6 +45,16 @@ def test_it_records_what_happened(shell: list[str], tmp_path: Path) -> None:
     assert (job / "stdout").read_text() == f"x\n y\\\n\n{job}/work\n"
     assert (job / "stderr").read_text() == "oh\n"
     assert (job / "started").stat().st_mtime <= (job / "exit").stat().st_mtime
+
+
+def test_its_start_lock_says_who_took_it(shell: list[str], tmp_path: Path) -> None:
+    job = _job(tmp_path, "env | grep -c -e BOOT -e HOST")
+    racer = subprocess.Popen([*shell, str(WRAPPER), str(job)])
+    assert racer.wait() == 1  # of grep: nothing of it reaches the job
+    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text()
+    host = socket.gethostname()
+    said = (job / "started").read_text()
+    assert said == f"pid={racer.pid}\nboot_id={boot_id}host={host}\n"
 
 
 def test_it_runs_once(shell: list[str], tmp_path: Path) -> None:

@@ -125,6 +125,9 @@ RESERVATION = {
     ),
     "delete": Lazy("queueapi.cli.reservations:delete", "Give the nodes back."),
 }
+DOCTOR = {
+    "job": Lazy("queueapi.cli.doctor:job", "Show what proves how often a job ran."),
+}
 USER = {
     "list": Lazy("queueapi.cli.admin:list_users", "List all accounts."),
     "set-role": Lazy("queueapi.cli.admin:set_role", "Make someone an administrator, or no longer."),
@@ -155,6 +158,7 @@ def _nothing() -> None:
 
 app = _group(COMMANDS, "Run jobs fairly on whatever you have.")
 app.add_typer(_group(WORKFLOW, "Graphs of jobs: submit, status, list, cancel."), name="workflow")
+app.add_typer(_group(DOCTOR, "What is on record of a job's launches: job."), name="doctor")
 admin = _group(ADMIN, "Administration: the first administrator, groups, nodes, queues, people.")
 admin.add_typer(_group(GROUP, "Groups: create, change, list, add members."), name="group")
 admin.add_typer(_group(NODE, "Nodes: drain, resume, features."), name="node")

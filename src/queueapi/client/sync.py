@@ -7,6 +7,7 @@ from typing import Any
 from queueapi.client import _flows, _requests
 from queueapi.client import nodes as _nodes
 from queueapi.client import previews as _previews
+from queueapi.client import proofs as _proofs
 from queueapi.client._follow import follow
 from queueapi.client._sync_driver import SyncDriver
 from queueapi.client.log_parts import LogChunk, LogPart
@@ -126,6 +127,10 @@ class Client(SyncDriver):
 
     def events(self, job_id: int) -> Sequence[Event]:
         return self._do(_requests.events(job_id))
+
+    def launch_proof(self, job_id: int) -> _proofs.LaunchProof:
+        """How often the job ran, and what shows it."""
+        return self._do(_proofs.launch_proof(job_id))
 
     def queue(
         self, *, limit: int = 50, cursor: str | None = None, queue: str | None = None

@@ -8,7 +8,9 @@ import structlog
 from sqlalchemy import Row
 
 from queueapi import metrics
+from queueapi.clock import utc_now
 from queueapi.executors.base import ArrayTask, Executor, ExecutorUnavailable, LaunchRefused, Run
+from queueapi.jobs.attempts import Launched
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +55,7 @@ class Launcher:
         self._done = done
         # All by launch key.
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self.launched: dict[str, str] = {}  # remote ids to be recorded
+        self.launched: dict[str, Launched] = {}  # to be recorded
         self.refused: dict[str, str] = {}  # why
 
     def launch(self, rows: Iterable[Row[Any]]) -> None:
@@ -76,7 +78,8 @@ class Launcher:
     async def _submit(self, row: Row[Any]) -> None:
         try:
             run = run_of(row)
-            self.launched[row.launch_key] = await self._executors[row.cluster].submit(run)
+            remote_id = await self._executors[row.cluster].submit(run)
+            self.launched[row.launch_key] = Launched(remote_id, utc_now())
             metrics.LAUNCHES.labels("launched").inc()
         except LaunchRefused as error:
             self.refused[row.launch_key] = str(error)

@@ -241,20 +241,20 @@ class _Turn:
         for placed, decision in await self._decisions(keys, now):
             news.take(placed, decision)
         news.closed += self._take_refusals(now)
-        remote_ids, self._launcher.launched = self._launcher.launched, {}
-        if news.changes_jobs() or remote_ids:
+        launches, self._launcher.launched = self._launcher.launched, {}
+        if news.changes_jobs() or launches:
             async with self._database.transaction() as session:
                 await self._lead.fence(session)
                 if news.is_of_several_kinds():
                     await lock(session, news.moves())
-                await attempts.record_remote_ids(session, remote_ids)
+                await attempts.record_launches(session, launches)
                 await attempts.record_running(session, news.running)
                 words = suspension.GIVES_BACK if news.gives_back else suspension.KEEPS
                 await suspension.record_suspended(session, news.suspended, words)
                 await suspension.record_released(session, news.released, now)
                 await suspension.record_resumed(session, news.resumed)
                 charges = await attempts.close_attempts(session, self._settings, news.closed)
-            self._mirror.remember_remote_ids(remote_ids)
+            self._mirror.remember_launches(launches)
             self._mirror.groups.charge(charges, time.time())
             self._mirror.learn(charges)
             news.tell()

@@ -20,6 +20,7 @@ from queueapi.controller.queues import KnownQueues
 from queueapi.controller.reservations import KnownReservations
 from queueapi.executors.base import NodeInventory
 from queueapi.groups.usage import Charge
+from queueapi.jobs.attempts import Launched
 from queueapi.jobs.foresight import Candidate
 from queueapi.jobs.models import PLACED_STATES, Intent, JobState
 from queueapi.jobs.shape import parse_constraint
@@ -216,10 +217,10 @@ class Mirror:
         """Whether the job has an open attempt."""
         return job_id in self._keys
 
-    def remember_remote_ids(self, remote_ids: Mapping[str, str]) -> None:
-        for key, remote_id in remote_ids.items():
+    def remember_launches(self, launches: Mapping[str, Launched]) -> None:
+        for key, launched in launches.items():
             if key in self.placed:
-                self.placed[key] = replace(self.placed[key], remote_id=remote_id)
+                self.placed[key] = replace(self.placed[key], remote_id=launched.remote_id)
 
     def _take(self, rows: Iterable[Row[Any]]) -> None:
         queued = []  # taken in together, which is quick for many

@@ -115,6 +115,24 @@ class Observation:
 
 
 @dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is kept of a run where it ran: proof for its user, not for the scheduler.
+
+    None: there is no such record, or none that can be read. Times are seconds since the epoch.
+    """
+
+    prepared_at: float | None = None  # when its place was made, which happens once for a key
+    started_at: float | None = None  # when the start lock was taken
+    host: str | None = None  # where that was
+    boot_id: str | None = None  # of the kernel there
+    pid: int | None = None  # of the process that took it
+    is_alive: bool | None = None  # whether it runs, or is about to
+    ended_at: float | None = None  # when the exit record was written
+    exit_code: int | None = None  # 0-255
+    reason: str | None = None  # as in :class:`Ending`
+
+
+@dataclass(frozen=True, slots=True)
 class NodeInventory:
     """What a node offers to jobs."""
 
@@ -196,6 +214,12 @@ class Executor(Protocol):
 
     async def poll(self, keys: Collection[str]) -> Mapping[str, Observation]:
         """What is known of each key; every key asked for is in the answer."""
+
+    async def evidence(self, key: str) -> Evidence:
+        """What is kept of the run of ``key``, whether it waits, runs, ended or was lost.
+
+        Changes nothing. Of an unknown key nothing is there.
+        """
 
     async def cancel(self, key: str) -> None:
         """End the whole process tree: SIGTERM, a grace time, SIGKILL.

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from queueapi.executors.base import (
     Check,
     Ending,
+    Evidence,
     NodeInventory,
     Observation,
     Phase,
@@ -64,6 +65,19 @@ class NullExecutor:
         """Ended, for every key that was submitted."""
         unknown = Observation(Phase.UNKNOWN)
         return {key: self._runs.get(key, unknown) for key in keys}
+
+    async def evidence(self, key: str) -> Evidence:
+        """As if each had been run by a process."""
+        ending = self._runs[key].ending if key in self._runs else None
+        if ending is None:
+            return Evidence()
+        return Evidence(
+            prepared_at=ending.started_at,
+            started_at=ending.started_at,
+            is_alive=False,
+            ended_at=ending.ended_at,
+            exit_code=ending.exit_code,
+        )
 
     async def cancel(self, key: str) -> None:
         """It has ended already."""

@@ -11,6 +11,7 @@ from typing import Final
 from queueapi.executors.base import (
     Check,
     ClusterConfig,
+    Evidence,
     Executor,
     ExecutorUnavailable,
     NodeInventory,
@@ -185,6 +186,9 @@ class _Absent:
         raise ExecutorUnavailable(self._why)
 
     async def poll(self, keys: Collection[str]) -> Mapping[str, Observation]:
+        raise ExecutorUnavailable(self._why)
+
+    async def evidence(self, key: str) -> Evidence:
         raise ExecutorUnavailable(self._why)
 
     async def cancel(self, key: str) -> None:

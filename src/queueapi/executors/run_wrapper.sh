@@ -9,7 +9,8 @@
 #   environment   NAME=value lines in printf %b's escapes, added to the environment
 #   work          the folder the script runs in
 # and receives what happened:
-#   started       made once, by O_EXCL: the start lock; its mtime is the start time
+#   started       made once, by O_EXCL: the start lock; its mtime is the start time, and it
+#                 says who took it
 #   stdout, stderr
 #   exit          "exit_code=N" and a newline; its mtime is the end time
 #
@@ -80,6 +81,13 @@ true 2>/dev/null >started || {
     exit 120
 }
 set +C
+# Who took it, for people who ask. The lock is as good without, where the disk is full.
+{
+    IFS= read -r QUEUEAPI_BOOT </proc/sys/kernel/random/boot_id
+    IFS= read -r QUEUEAPI_HOST </proc/sys/kernel/hostname
+    printf 'pid=%d\nboot_id=%s\nhost=%s\n' "$$" "$QUEUEAPI_BOOT" "$QUEUEAPI_HOST" >>started
+} 2>/dev/null
+unset QUEUEAPI_BOOT QUEUEAPI_HOST
 
 # Caught, not ignored: the job gets the default actions back, and this shell
 # outlives the signal to write the record.

@@ -40,6 +40,14 @@ class NewAttempt:
 
 
 @dataclass(frozen=True, slots=True)
+class Launched:
+    """What a cluster answered to a launch."""
+
+    remote_id: str
+    at: datetime  # when the answer came
+
+
+@dataclass(frozen=True, slots=True)
 class ClosedAttempt:
     """How an attempt ended, and what it held for how long. Times None: it never ran."""
 
@@ -111,8 +119,9 @@ FROM attempts a JOIN jobs j ON j.id = a.job_id {_JOIN_TEXTS}
 WHERE a.id = ANY(:ids) AND a.ended_at IS NULL
 """)  # noqa: S608
 _RECORD = text("""
-UPDATE attempts SET remote_id = r.remote_id
-FROM unnest(CAST(:keys AS text[]), CAST(:remote_ids AS text[])) AS r(key, remote_id)
+UPDATE attempts SET remote_id = r.remote_id, launched_at = r.launched_at, remote_id_at = now()
+FROM unnest(CAST(:keys AS text[]), CAST(:remote_ids AS text[]), CAST(:times AS timestamptz[]))
+    AS r(key, remote_id, launched_at)
 WHERE attempts.launch_key = r.key
 """)
 _STARTED = text("""
@@ -123,7 +132,7 @@ WHERE attempts.id = r.id
 _CLOSE = text("""
 UPDATE attempts SET
     started_at = coalesce(c.started_at, attempts.started_at),
-    ended_at = coalesce(c.ended_at, now()),
+    ended_at = coalesce(c.ended_at, now()), closed_at = now(),
     suspended_seconds = attempts.suspended_seconds + coalesce(greatest(0,
         extract(epoch FROM coalesce(c.ended_at, now()) - attempts.suspended_at)::float8), 0),
     suspended_at = NULL,
@@ -185,10 +194,14 @@ async def launchable(session: AsyncSession, attempt_ids: Sequence[int]) -> Seque
     return (await session.execute(_LAUNCHABLE, {"ids": list(attempt_ids)})).all()
 
 
-async def record_remote_ids(session: AsyncSession, remote_ids: Mapping[str, str]) -> None:
-    """`remote_ids`: by launch key."""
-    if remote_ids:
-        values = {"keys": list(remote_ids), "remote_ids": list(remote_ids.values())}
+async def record_launches(session: AsyncSession, launches: Mapping[str, Launched]) -> None:
+    """`launches`: by launch key."""
+    if launches:
+        values = {
+            "keys": list(launches),
+            "remote_ids": [launched.remote_id for launched in launches.values()],
+            "times": [launched.at for launched in launches.values()],
+        }
         await session.execute(_RECORD, values)
 
 

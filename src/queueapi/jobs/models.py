@@ -238,8 +238,11 @@ class Attempt(Base):
     launch_key: Mapped[str] = mapped_column(String(100), unique=True)
     remote_id: Mapped[str | None] = mapped_column(String(255))
     created_at: Mapped[CreatedAt]
+    launched_at: Mapped[Timestamp | None]  # the cluster answered the launch
+    remote_id_at: Mapped[Timestamp | None]  # the remote id was recorded
     started_at: Mapped[Timestamp | None]
-    ended_at: Mapped[Timestamp | None]
+    ended_at: Mapped[Timestamp | None]  # by the evidence
+    closed_at: Mapped[Timestamp | None]  # when that evidence was taken in
     suspended_at: Mapped[Timestamp | None]  # its processes stand still since then
     suspended_seconds: Mapped[float] = mapped_column(server_default=text("0"))  # and did before
     released_at: Mapped[Timestamp | None]  # its resources are given back since then

@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar
 
 from queueapi.executors.base import (
     Check,
+    Evidence,
     ExecutorUnavailable,
     LaunchRefused,
     NodeInventory,
@@ -25,7 +26,7 @@ from queueapi.executors.base import (
     Stream,
     check_key,
 )
-from queueapi.executors.local import checks, ending, logs, observe, prepare, suspending
+from queueapi.executors.local import checks, ending, evidence, logs, observe, prepare, suspending
 from queueapi.executors.local.child import cgroups, locks
 from queueapi.executors.local.child.records import RUN, CgroupRoots
 from queueapi.executors.local.config import LocalConfig
@@ -146,6 +147,15 @@ class LocalExecutor:
             with observe.opened(self._jobs, key) as folder:
                 seen[key] = observe.observe(folder, self._boot, in_flight=in_flight)
         return seen
+
+    async def evidence(self, key: str) -> Evidence:
+        """What is in the job's folder."""
+
+        def read() -> Evidence:
+            with observe.opened(self._jobs, check_key(key)) as folder:
+                return evidence.collect(folder)
+
+        return await asyncio.to_thread(read)
 
     async def cancel(self, key: str) -> None:
         """End the run's whole tree; returns before it is gone."""
