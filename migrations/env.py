@@ -10,7 +10,8 @@ import queueapi.clusters.models
 import queueapi.controller.models
 import queueapi.db.inbox
 import queueapi.groups.models
-import queueapi.jobs.models  # noqa: F401  (each registers their tables)
+import queueapi.jobs.models
+import queueapi.servers.models  # noqa: F401  (each registers their tables)
 from queueapi.config import ConfigurationError, Settings
 from queueapi.db.base import Base
 from queueapi.db.session import Database

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fastapi import FastAPI
+from starlette.types import Lifespan
 
 from queueapi import __version__
 from queueapi.access import Access
@@ -27,6 +28,7 @@ from queueapi.executors.registry import Registry
 from queueapi.jobs.changes import ChangeFeed
 from queueapi.jobs.group_commit import GroupCommit
 from queueapi.openapi import describe
+from queueapi.servers.identity import new_identity
 
 MEBIBYTES_PER_GIB = 1024
 
@@ -83,11 +85,14 @@ def create_app(settings: Settings) -> FastAPI:
     """
     if settings.database_url is None:
         raise ConfigurationError("DATABASE_URL is not set.")
-    database = Database(settings.database_url, pool_size=settings.database_pool_size)
+    me = new_identity()
+    database = Database(
+        settings.database_url, pool_size=settings.database_pool_size, name=me.application_name
+    )
     feed = ChangeFeed(database)
     executors = make_registry(settings)
     group_commit = GroupCommit(database, settings)
-    controller = Controller(settings, database, executors, feed)
+    controller = Controller(settings, database, executors, feed, me)
     vault = Vault(settings)
     clusters = ClusterWatch(settings, database, executors, feed, vault)
     principals = Principals(database, settings)
@@ -111,15 +116,7 @@ def create_app(settings: Settings) -> FastAPI:
             stack.push_async_callback(controller.close)
             yield
 
-    app = FastAPI(
-        title="queueapi",
-        version=__version__,
-        lifespan=lifespan,
-        docs_url="/docs",
-        openapi_url="/openapi.json",
-        redirect_slashes=False,
-        telemetry={"tracing": False, "metrics": False, "logs": False},  # ours is /metrics
-    )
+    app = _make_app(lifespan)
     app.state.settings = settings
     app.state.database = database
     app.state.principals = principals
@@ -135,3 +132,15 @@ def create_app(settings: Settings) -> FastAPI:
     describe(app)
     app.add_middleware(Access, max_body_bytes=settings.max_body_bytes)
     return app
+
+
+def _make_app(lifespan: Lifespan[FastAPI]) -> FastAPI:
+    return FastAPI(
+        title="queueapi",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url="/docs",
+        openapi_url="/openapi.json",
+        redirect_slashes=False,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # ours is /metrics
+    )

@@ -8,6 +8,7 @@ import pytest
 
 from queueapi.controller.leadership import LEADER_LOCK, Lead, LostLeadership, lead
 from queueapi.db.session import Database
+from queueapi.servers.identity import new_identity
 from tests.staging import NODE, Caller, Puppet, Stage, fetch, until
 
 Make = Callable[..., Any]
@@ -123,7 +124,7 @@ async def test_the_inbox_is_left_to_the_leader_that_is(
 
 async def test_a_fence_holds_back_the_next_leader_until_the_commit(database: Database) -> None:
     lost: list[bool] = []
-    async with lead(database, lambda: None, lambda: lost.append(True)) as leading:
+    async with lead(database, new_identity(), lambda: None, lambda: lost.append(True)) as leading:
         async with database.transaction() as session:
             await leading.fence(session)
             taking = asyncio.create_task(fetch(database, "UPDATE leadership SET epoch = epoch + 1"))
@@ -142,10 +143,10 @@ async def test_a_lead_is_waited_for_and_passed_on(database: Database) -> None:
     got: list[Lead] = []
 
     async def successor() -> None:
-        async with lead(database, waited.set, lambda: None) as leading:
+        async with lead(database, new_identity(), waited.set, lambda: None) as leading:
             got.append(leading)
 
-    async with lead(database, lambda: None, lambda: None) as first:
+    async with lead(database, new_identity(), lambda: None, lambda: None) as first:
         task = asyncio.create_task(successor())
         await waited.wait()
         assert got == []
@@ -155,7 +156,7 @@ async def test_a_lead_is_waited_for_and_passed_on(database: Database) -> None:
 
 async def test_a_lost_connection_is_noticed(database: Database) -> None:
     lost = asyncio.Event()
-    async with lead(database, lambda: None, lost.set) as leading:
+    async with lead(database, new_identity(), lambda: None, lost.set) as leading:
         await fetch(
             database,
             "SELECT pg_terminate_backend(pid) FROM pg_locks"

@@ -9,6 +9,7 @@ from sqlalchemy import Row
 
 from queueapi import metrics
 from queueapi.clock import utc_now
+from queueapi.controller.leadership import LostLeadership
 from queueapi.executors.base import ArrayTask, Executor, ExecutorUnavailable, LaunchRefused, Run
 from queueapi.jobs.attempts import Launched
 
@@ -48,11 +49,20 @@ def _array_task(row: Row[Any]) -> ArrayTask | None:
 
 
 class Launcher:
-    """`done` is called with the key after each launch. What came of it the loop collects."""
+    """`done` is called with the key after each launch. What came of it the loop collects.
 
-    def __init__(self, executors: Mapping[str, Executor], done: Callable[[str], None]) -> None:
+    `check` is asked before each, and raises where the lead may be lost.
+    """
+
+    def __init__(
+        self,
+        executors: Mapping[str, Executor],
+        done: Callable[[str], None],
+        check: Callable[[], None],
+    ) -> None:
         self._executors = executors
         self._done = done
+        self._check = check
         # All by launch key.
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self.launched: dict[str, Launched] = {}  # to be recorded
@@ -78,6 +88,7 @@ class Launcher:
     async def _submit(self, row: Row[Any]) -> None:
         try:
             run = run_of(row)
+            self._check()
             remote_id = await self._executors[row.cluster].submit(run)
             self.launched[row.launch_key] = Launched(remote_id, utc_now())
             metrics.LAUNCHES.labels("launched").inc()
@@ -90,6 +101,8 @@ class Launcher:
                 "executor_unavailable", job_id=row.job_id, cluster=row.cluster, error=str(error)
             )
             metrics.LAUNCHES.labels("unavailable").inc()
+        except LostLeadership:
+            log.warning("launch_left", job_id=row.job_id)  # to the server that leads now
         except Exception:
             log.exception("launch_failed", job_id=row.job_id, attempt=row.launch_key)
             metrics.LAUNCHES.labels("error").inc()

@@ -32,6 +32,7 @@ from queueapi.jobs.changes import ChangeFeed
 from queueapi.jobs.lifecycle import lock
 from queueapi.jobs.models import STOPPING
 from queueapi.scheduling import Plan, Start
+from queueapi.servers.identity import Identity
 
 log = structlog.get_logger(__name__)
 
@@ -49,10 +50,12 @@ class Controller:
         database: Database,
         executors: Mapping[str, Executor],
         feed: ChangeFeed,
+        me: Identity,
     ) -> None:
         self._settings = settings
         self._database = database
         self._executors = executors
+        self._me = me
         self._wake = asyncio.Event()
         self._hints: set[str] = set()  # launch keys that are worth a poll
         self._task: asyncio.Task[None] | None = None
@@ -86,7 +89,9 @@ class Controller:
     async def _run(self) -> None:
         while True:
             try:
-                async with lead(self._database, self.view.follow, self._wake.set) as leading:
+                async with lead(
+                    self._database, self._me, self.view.follow, self._wake.set
+                ) as leading:
                     await self._lead(leading)
             except LostLeadership as error:
                 log.warning("lead_lost", error=str(error))
@@ -101,7 +106,7 @@ class Controller:
 
     async def _lead(self, leading: Lead) -> None:
         mirror = Mirror(self._settings)
-        launcher = Launcher(self._executors, self.hint)
+        launcher = Launcher(self._executors, self.hint, leading.check)
         turn = _Turn(self._settings, self._database, self._executors, leading, mirror, launcher)
         forecasts: asyncio.Task[None] | None = None
         try:
@@ -185,10 +190,9 @@ class _Turn:
         self.next_eligible: float | None = None
 
     async def load(self) -> None:
-        async with self._database.transaction() as session:
+        async with self._lead.transaction() as session:
             self.estimates.learn(await estimates.recent(session))
-        async with self._database.transaction() as session:
-            await self._lead.fence(session)
+        async with self._database.reading() as session:
             await self._mirror.groups.load_usage(session, time.time())
             await self._load_settings(session)
             await self._mirror.load_run_times(session)
@@ -207,7 +211,7 @@ class _Turn:
                 self._mirror.set_nodes(cluster, await executor.nodes())
             except ExecutorUnavailable as error:
                 log.warning("executor_unavailable", cluster=cluster, error=str(error))
-        async with self._database.transaction() as session:
+        async with self._database.reading() as session:
             await self._mirror.groups.load_usage(session, time.time())
             concerned = await self._load_settings(session)
         await self._reload(sorted(concerned))
@@ -219,8 +223,8 @@ class _Turn:
     async def take_inbox(self) -> None:
         taken = INBOX_BATCH
         while taken == INBOX_BATCH:
-            async with self._database.transaction() as session:
-                await self._lead.fence(session)  # or it would take what the next leader needs
+            # Fenced, or it would take what the next leader needs.
+            async with self._lead.transaction() as session:
                 ids, others_changed, taken = await inbox.take(session, INBOX_BATCH)
                 if others_changed:
                     ids |= await self._load_settings(session)
@@ -232,7 +236,7 @@ class _Turn:
     async def _reload(self, job_ids: Sequence[int]) -> None:
         for start in range(0, len(job_ids), RELOAD_BATCH):
             await asyncio.sleep(0)
-            async with self._database.transaction() as session:
+            async with self._database.reading() as session:
                 await self._mirror.load_jobs(session, job_ids[start : start + RELOAD_BATCH])
 
     async def reconcile(self, keys: set[str]) -> None:
@@ -243,8 +247,7 @@ class _Turn:
         news.closed += self._take_refusals(now)
         launches, self._launcher.launched = self._launcher.launched, {}
         if news.changes_jobs() or launches:
-            async with self._database.transaction() as session:
-                await self._lead.fence(session)
+            async with self._lead.transaction() as session:
                 if news.is_of_several_kinds():
                     await lock(session, news.moves())
                 await attempts.record_launches(session, launches)
@@ -261,7 +264,7 @@ class _Turn:
         lost = [p for p in news.relaunch if not self._launcher.is_launching(p.key)]
         if lost:
             numbers = [placed.attempt_id for placed in lost]
-            async with self._database.transaction() as session:
+            async with self._database.reading() as session:
                 rows = await attempts.launchable(session, numbers)
             # A cancel of a run that nobody knew has reached nothing: pass it on anew.
             self._stopped.difference_update(numbers)
@@ -302,6 +305,7 @@ class _Turn:
             ready = not self._launcher.is_launching(placed.key)
             known = placed.cluster in self._executors
             if ready and known and placed.attempt_id not in self._stopped:
+                self._lead.check()
                 try:
                     await self._executors[placed.cluster].cancel(placed.key)
                     self._stopped.add(placed.attempt_id)
@@ -311,6 +315,7 @@ class _Turn:
 
     async def suspend_intended(self) -> None:
         """Have runs stand still or go on; that they do is seen by a poll."""
+        self._lead.check()
         await self._suspender.pass_on(self._mirror.placed.values())
 
     async def start_jobs(self) -> None:
@@ -324,8 +329,7 @@ class _Turn:
         self.next_eligible = min((at for at in edges if at is not None), default=None)
         if not plan.starts:
             return
-        async with self._database.transaction() as session:
-            await self._lead.fence(session)
+        async with self._lead.transaction() as session:
             places = {start.job_id: start for start in plan.starts}
             resumed = {job_id for job_id in places if self._mirror.is_placed(job_id)}
             await suspension.grant(session, resumed, utc_now())

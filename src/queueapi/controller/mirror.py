@@ -3,6 +3,7 @@
 Rows go in, scheduler events come of them. It is only ever fed what was committed.
 """
 
+import asyncio
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -43,6 +44,7 @@ from queueapi.scheduling import (
 from queueapi.scheduling.prediction import PATIENCE
 
 DAY = 86_400  # seconds
+LOAD_BATCH = 5000  # jobs at once
 LAST_ID = 2**63 - 1  # that the database has
 
 _COLUMNS = """
@@ -165,7 +167,11 @@ class Mirror:
         await self._expectations.load(session)
 
     async def load_active(self, session: AsyncSession) -> None:
-        self._take(await session.execute(_ACTIVE))
+        """By parts, so that requests are answered, and the lead is kept, in between."""
+        result = await session.stream(_ACTIVE, execution_options={"yield_per": LOAD_BATCH})
+        async for rows in result.partitions():
+            self._take(rows)
+            await asyncio.sleep(0)
 
     async def load_jobs(self, session: AsyncSession, ids: Collection[int]) -> None:
         """Take in what these jobs are like now; one that is gone is forgotten."""

@@ -15,4 +15,5 @@ class Leadership(Base):
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     epoch: Mapped[int] = mapped_column(BigInteger)
     holder: Mapped[str] = mapped_column(String(255))  # host:pid
+    server_id: Mapped[str | None] = mapped_column(String(32))  # among the servers
     since: Mapped[Timestamp]

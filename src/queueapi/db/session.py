@@ -6,7 +6,8 @@ from typing import Annotated
 
 import asyncpg
 from fastapi import Depends
-from sqlalchemy import URL, make_url
+from sqlalchemy import URL, event, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import (
@@ -15,11 +16,18 @@ from sqlalchemy.ext.asyncio import (
     async_sessionmaker,
     create_async_engine,
 )
+from sqlalchemy.pool import ConnectionPoolEntry
 from starlette.requests import HTTPConnection
 
 from queueapi.config import ConfigurationError
 
 MIN_POSTGRESQL = 150_000  # server_version_num
+# For every connection. A process that stands still in a transaction keeps nobody waiting for long;
+# a machine that is gone, or can't be reached, is noticed by the database's in as short a time.
+_SESSION = """
+SET idle_in_transaction_session_timeout = '10s'; SET tcp_keepalives_idle = 2;
+SET tcp_keepalives_interval = 1; SET tcp_keepalives_count = 3; SET tcp_user_timeout = '5s';
+"""
 
 
 def parse_url(database_url: str) -> URL:
@@ -37,8 +45,9 @@ def parse_url(database_url: str) -> URL:
     return url.set(drivername="postgresql+asyncpg")
 
 
-# Connection lost, shut down or starting, too many connections or no disk, none allowed.
-AWAY_STATES = ("08", "57P", "53", "55000")
+# Connection lost, shut down or starting, too many connections or no disk, none allowed, idle in a
+# transaction for too long.
+AWAY_STATES = ("08", "57P", "53", "55000", "25P03")
 
 
 def is_away(error: BaseException) -> bool:
@@ -58,11 +67,18 @@ def _sqlstate(error: BaseException | None) -> str:
 class Database:
     """The pool of connections, and transactions on it."""
 
-    def __init__(self, database_url: str, *, pool_size: int = 10) -> None:
+    def __init__(self, database_url: str, *, pool_size: int = 10, name: str = "queueapi") -> None:
+        """`name` is what the database calls all of these connections."""
         self.url = parse_url(database_url)
+        self._server_settings = {"application_name": name}
         self.engine: AsyncEngine = create_async_engine(
-            self.url, pool_size=pool_size, max_overflow=0, pool_timeout=30
+            self.url,
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=30,
+            connect_args={"server_settings": self._server_settings},
         )
+        event.listen(self.engine.sync_engine, "connect", _prepare)
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
 
     @asynccontextmanager
@@ -71,13 +87,26 @@ class Database:
         async with self._sessions() as session, session.begin():
             yield session
 
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncSession]:
+        """A transaction in which the database refuses to write."""
+        async with self._sessions() as session, session.begin():
+            await session.connection(execution_options={"postgresql_readonly": True})
+            yield session
+
     async def connect_raw(self) -> asyncpg.Connection:
         """A connection outside the pool, for LISTEN and for advisory locks that must last."""
         dsn = self.url.set(drivername="postgresql").render_as_string(hide_password=False)
-        return await asyncpg.connect(dsn)
+        connection = await asyncpg.connect(dsn, server_settings=self._server_settings)
+        await connection.execute(_SESSION)
+        return connection
 
     async def close(self) -> None:
         await self.engine.dispose()
+
+
+def _prepare(connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
+    connection.run_async(lambda driver: driver.execute(_SESSION))
 
 
 # Asynchronous, although it waits for nothing: FastAPI runs plain functions in a thread.
