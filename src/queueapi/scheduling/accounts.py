@@ -11,7 +11,7 @@ from queueapi.scheduling.fair_tree import Owner
 from queueapi.scheduling.formula import TICKS_PER_MINUTE, commitment
 from queueapi.scheduling.model import Config, Fairness, Group, Order, Queue, RunningJob, WaitingJob
 from queueapi.scheduling.plan import ReasonCode
-from queueapi.scheduling.usage import Shares, Usage
+from queueapi.scheduling.usage import GroupShares, Shares, Usage
 
 _Key = TypeVar("_Key", bound=Hashable)
 
@@ -92,9 +92,9 @@ class Accounts:
 
     def fair_share(self, group_id: int, user_id: int, now: float) -> float:
         """By the formula: the multiplier at `now` of a user's jobs for a group. O(1)."""
-        return self._by_formula(group_id, (user_id,), now)[0]
+        return self._by_formula(group_id, (user_id,), now).multipliers()[0]
 
-    def _by_formula(self, group_id: int, user_ids: Sequence[int], now: float) -> list[float]:
+    def _by_formula(self, group_id: int, user_ids: Sequence[int], now: float) -> GroupShares:
         group = self.groups.get(group_id)
         quota = group.quota_cpu_minutes if group else None
         if quota is None:
@@ -104,8 +104,8 @@ class Accounts:
     def shares(self, now: float, owners: Iterable[Owner]) -> Shares:
         """The multipliers at `now`, by the policy, as one plan or one page of the queue sees them.
 
-        By the formula they follow what starts meanwhile: ask anew for the group. Fair Tree ranks
-        its users once; it must know the `owners` of all jobs whose multiplier will be asked.
+        By the formula they follow what starts meanwhile. Fair Tree ranks its users once; it must
+        know the `owners` of all jobs whose multiplier will be asked.
         """
         if self.config.fairness is Fairness.FAIR_TREE:
             return self.usage.fair_tree(self.groups, owners, now)
@@ -133,10 +133,10 @@ class Accounts:
 
     def running_refusal(self, job: WaitingJob) -> ReasonCode | None:
         """The limit on running jobs that one more of this kind would pass."""
-        if self.running_by_user[job.user_id] >= self.user_limit(job.group_id):
+        if self.running_by_user.get(job.user_id, 0) >= self.user_limit(job.group_id):
             return ReasonCode.USER_RUNNING_LIMIT
         limit = self.group(job.group_id).max_running
-        if _reached(self.running_by_group[job.group_id], limit):
+        if limit is not None and self.running_by_group[job.group_id] >= limit:
             return ReasonCode.GROUP_RUNNING_LIMIT
         queue = self.queues.get(job.queue)
         if queue is not None:

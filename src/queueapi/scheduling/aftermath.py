@@ -28,7 +28,7 @@ class Aftermath:
         # What will end when, with the reservations and without.
         self.timeline = Timeline(self.board, self.windows, plan.now)
         self.without_reservations = Timeline(self.board, self.windows, plan.now)
-        self._promises = Promises()
+        self._promises = Promises(limits=state.config.limits)
         self._caution = Caution(state, self.board, plan.now)
         kept = [(jobs[each.job_id], each, self._spaces(each)) for each in plan.reservations]
         self.timeline.book_again(kept)

@@ -77,8 +77,10 @@ class Board:
 
     def most_cpus(self, placement: Placement) -> int:
         """The CPUs that are free on the freest of its nodes, which are known."""
-        cluster = placement.cluster
-        return max(self.spaces[cluster, share.node].cpus for share in placement.shares)
+        cluster, shares = placement
+        if len(shares) == 1:
+            return self.spaces[cluster, shares[0].node].cpus
+        return max(self.spaces[cluster, share.node].cpus for share in shares)
 
     def release(self, job_id: int) -> None:
         """Give back what the job holds."""
@@ -119,7 +121,7 @@ class Board:
     def possible(self, job: WaitingJob) -> Iterable[Space]:
         """The nodes that are up and would have room for the job if they were empty."""
         if job.resume_on is None:
-            return self._possible_for(job.request)
+            return self.possible_for(job.request)
         return self._named(job, job.resume_on)
 
     def could_ever_hold(self, job: WaitingJob) -> bool:
@@ -132,7 +134,7 @@ class Board:
         spaces = self.spaces.values()
         return enough((space for space in spaces if space.large_enough(request)), request)
 
-    def _possible_for(self, request: Request) -> list[Space]:
+    def possible_for(self, request: Request) -> list[Space]:
         known = self._possible.get(request)
         if known is None:
             self.scans += 1

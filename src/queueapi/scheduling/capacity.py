@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
-from queueapi.scheduling.model import Node, NodeState, Request
+from queueapi.scheduling.model import Node, NodeState, Placement, Request
 
 
 class NodeKey(NamedTuple):
@@ -41,6 +42,7 @@ class Kind(NamedTuple):
         return not constraint or any(self.features.issuperset(each) for each in constraint)
 
 
+@lru_cache(maxsize=1024)
 def indices(mask: int) -> tuple[int, ...]:
     """The positions of the set bits, lowest first."""
     return tuple(i for i in range(mask.bit_length()) if mask >> i & 1)
@@ -68,6 +70,7 @@ class Space:
     """A node with its holds. What is free is kept up to date as holds come and go."""
 
     __slots__ = (
+        "alone",
         "cpus",
         "gpu_types",
         "gpus",
@@ -82,6 +85,7 @@ class Space:
 
     def __init__(self, key: NodeKey, node: Node | None, holds: Iterable[Hold] = ()) -> None:
         self.key = key
+        self.alone = Placement.on(key.cluster, key.name)  # of a job without GPUs
         self.holds = sorted(holds)
         self.describe(node)
 
@@ -189,7 +193,7 @@ class Space:
         count = request.gpu_count
         if not count:
             return 0
-        if request.gpu_type is None:
+        if request.gpu_type is None and len(self.gpu_types) > 1:
             of_type = [(free & mask, name) for name, mask in self.gpu_types.items()]
             for mask, _ in sorted(of_type, key=lambda each: (each[0].bit_count(), each[1])):
                 if mask.bit_count() >= count:

@@ -53,6 +53,8 @@ class Caution:
 
     def allows(self, job: WaitingJob, space: Space, gpus: int) -> bool:
         """Whether the job may start there now on these GPUs (a mask)."""
+        if not self._profiles:
+            return True
         profile = self._profiles.get(space.key)
         if profile is None:
             return True

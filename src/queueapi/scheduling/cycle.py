@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from math import inf
 
-from queueapi.scheduling.board import enough
 from queueapi.scheduling.draft import Draft
 from queueapi.scheduling.formula import WaitBoost
-from queueapi.scheduling.lineup import ByPriority, Head, InOrder, Lineup, holds
-from queueapi.scheduling.model import Backfill, Order, Request, WaitingJob
+from queueapi.scheduling.lineup import ByPriority, InOrder, Lineup, holds
+from queueapi.scheduling.model import Backfill, Order, Placement, Request, WaitingJob
 from queueapi.scheduling.plan import Plan, ReasonCode
 from queueapi.scheduling.state import State
 
@@ -44,10 +43,22 @@ class Cycle:
 
     def run(self) -> Plan:
         """Look at heads, best first, until nothing more can start."""
-        while not self._finished() and (head := self._lineup.head()) is not None:
+        full, depth = self._accounts.system_full, self._config.backfill_depth
+        # 1. What fits starts, and what does not gets a reservation, while there are some to give.
+        while self._may_reserve() and self._looks_behind < depth and not full():
+            if (job := self._lineup.head()) is None:
+                break
             self._looks += 1
             self._looks_behind += bool(self._promised)
-            self._consider(head)
+            self._start_or_reserve(job)
+        # 2. What is left may overtake.
+        if self._config.backfill is not Backfill.NONE:
+            while self._draft.most_cpus and self._looks_behind < depth and not full():
+                if (job := self._lineup.head()) is None:
+                    break
+                self._looks += 1
+                self._looks_behind += 1
+                self._start_or_refuse(job)
         return self._draft.plan(self._looks, self._promised)
 
     def _first_lineup(self) -> Lineup:
@@ -57,39 +68,38 @@ class Cycle:
         boost = WaitBoost.at(self._now, self._config)
         return ByPriority(waiting, self._accounts, self._now, boost)
 
-    def _finished(self) -> bool:
-        if self._accounts.system_full():
-            return True
-        if not self._promised:
-            return False
-        if self._config.backfill is Backfill.NONE:
-            return True
-        if not self._draft.most_cpus and not self._may_reserve():
-            return True
-        return self._looks_behind >= self._config.backfill_depth
-
     def _may_reserve(self) -> bool:
         return len(self._promised) < self._most_promises
 
-    def _consider(self, head: Head) -> None:
-        job, may_reserve = head.job, self._may_reserve()
-        if not may_reserve and job.request.cpus > self._draft.most_cpus:
-            self._lineup.set_class_aside()
-        elif not may_reserve and holds(self._refused.get(job.request, inf), job):
-            self._pass_over(head)
-        elif (refusal := self._accounts.refusal(job)) is not None:
-            self._respect(refusal, head)
+    def _start_or_reserve(self, job: WaitingJob) -> None:
+        refusal = self._accounts.refusal(job)
+        if refusal is not None:
+            self._respect(refusal, job)
+            return
+        placement = None if self._breaks_promise(job) else self._draft.place(job)
+        if placement is None:
+            self._reserve(job)
         else:
-            breaks_promise = self._breaks_promise(job)
-            placement = None if breaks_promise else self._draft.place(job)
-            if placement is not None:
-                priority, backfilled = self._lineup.priority(), bool(self._promised)
-                self._draft.start(job, placement, priority, backfilled=backfilled)
-                self._lineup.started()
-            elif may_reserve:
-                self._reserve(job)
-            else:
-                self._refuse(head, breaks_promise=breaks_promise)
+            self._start(job, placement)
+
+    def _start_or_refuse(self, job: WaitingJob) -> None:
+        if job.request.cpus > self._draft.most_cpus:
+            self._lineup.set_class_aside()
+        elif self._refused and holds(self._refused.get(job.request, inf), job):
+            self._pass_over(job)
+        elif (refusal := self._accounts.refusal(job)) is not None:
+            self._respect(refusal, job)
+        elif self._breaks_promise(job):
+            self._pass_over(job)
+        elif (placement := self._draft.place(job)) is None:
+            self._refuse(job)
+        else:
+            self._start(job, placement)
+
+    def _start(self, job: WaitingJob, placement: Placement) -> None:
+        priority, backfilled = self._lineup.priority(), bool(self._promised)
+        self._draft.start(job, placement, priority, backfilled=backfilled)
+        self._lineup.started()
 
     def _breaks_promise(self, job: WaitingJob) -> bool:
         """Whether it would keep a reserved job from starting by a limit that both count for."""
@@ -98,22 +108,16 @@ class Cycle:
         ends_at = self._now + job.time_limit
         return not self._draft.promises.survive(job, ends_at, self._accounts)
 
-    def _refuse(self, head: Head, *, breaks_promise: bool) -> None:
+    def _refuse(self, job: WaitingJob) -> None:
         """It does not fit, or it would delay a reservation; remember for all that ask the same.
 
         Within a plan room only shrinks: what is refused for some time is refused for longer.
         """
-        job = head.job
-        if breaks_promise:
-            self._pass_over(head)
-            return
         has_room = self._draft.had_room
-        if has_room and job.request.nodes > 1:
-            has_room = enough(self._state.board.fitting(job), job.request)
         if job.reservation is None and job.resume_on is None and job.planned_time is None:
             self._refused[job.request] = job.time_limit if has_room else 0.0
         if has_room:
-            self._pass_over(head)
+            self._pass_over(job)
         else:
             self._lineup.set_class_aside()
 
@@ -145,24 +149,24 @@ class Cycle:
     def _rest(self) -> list[WaitingJob]:
         """The jobs that come next, as many as backfill looks at."""
         found: list[WaitingJob] = []
-        while len(found) < self._config.backfill_depth and (head := self._lineup.head()):
-            found.append(head.job)
+        while len(found) < self._config.backfill_depth and (job := self._lineup.head()):
+            found.append(job)
             self._lineup.next_in_class()
         return found
 
-    def _respect(self, refusal: ReasonCode, head: Head) -> None:
+    def _respect(self, refusal: ReasonCode, job: WaitingJob) -> None:
         """A job over a limit neither starts nor reserves, and blocks nobody else."""
         if refusal is ReasonCode.GROUP_QUOTA:
-            self._pass_over(head)
+            self._pass_over(job)
         elif refusal is ReasonCode.GROUP_RUNNING_LIMIT:
             self._lineup.set_group_aside()
         else:
             self._lineup.set_class_aside()
 
-    def _pass_over(self, head: Head) -> None:
+    def _pass_over(self, job: WaitingJob) -> None:
         """It would run too long; a shorter one of its class may do, within the depth."""
         self._passed_over += 1
-        hopeless = self._refused.get(head.job.request) == 0.0
+        hopeless = self._refused.get(job.request) == 0.0
         if hopeless or self._passed_over >= self._config.backfill_depth:
             self._lineup.set_class_aside()
         else:

@@ -25,41 +25,59 @@ class Draft:
         self.timeline = Timeline(
             state.board, state.windows, now, single=reserves_once(state.config)
         )
-        self.promises = Promises()
+        self.promises = Promises(limits=state.config.limits)
         self._caution = Caution(state, state.board, now)
         self.most_cpus = self._board.shelves.most_cpus()  # free on one node
-        self.had_room = False  # on any node, when a job was placed last
+        self.had_room = False  # for the job that could not be placed last, kept for others or not
 
     def place(self, job: WaitingJob) -> Placement | None:
         """Where it can start now and waste least, without taking what is kept for others."""
-        request = job.request
         self.had_room = False
-        if request.cpus > self.most_cpus:
+        if job.request.cpus > self.most_cpus:
             return None
-        shares: dict[str, list[Share]] = {}  # by cluster
+        if job.request.nodes > 1:
+            return self._place_on_several(job)
         for space in self._board.fitting(job):
             self.had_room = True
-            gpus = self.timeline.gpus_now(job, space)
-            if gpus is None or not self._caution.allows(job, space, gpus):
-                continue
-            share = _share(job, space, gpus)
-            if request.nodes == 1:
-                return Placement(space.key.cluster, (share,))
-            mine = shares.setdefault(space.key.cluster, [])
-            mine.append(share)
-            if len(mine) == request.nodes:
-                return Placement(space.key.cluster, tuple(sorted(mine, key=_name)))
+            gpus = self._allowed_gpus(job, space)
+            if gpus is not None:
+                if not gpus and job.resume_on is None:
+                    return space.alone
+                return Placement(space.key.cluster, (_share(job, space, gpus),))
         return None
+
+    def _place_on_several(self, job: WaitingJob) -> Placement | None:
+        count, shares = job.request.nodes, dict[str, list[Share]]()  # by cluster
+        with_room: dict[str, int] = {}  # nodes by cluster
+        for space in self._board.fitting(job):
+            cluster = space.key.cluster
+            with_room[cluster] = with_room.get(cluster, 0) + 1
+            gpus = self._allowed_gpus(job, space)
+            if gpus is None:
+                continue
+            mine = shares.setdefault(cluster, [])
+            mine.append(_share(job, space, gpus))
+            if len(mine) == count:
+                return Placement(cluster, tuple(sorted(mine, key=_name)))
+        self.had_room = max(with_room.values(), default=0) >= count
+        return None
+
+    def _allowed_gpus(self, job: WaitingJob, space: Space) -> int | None:
+        """The GPUs (a mask) with which it may start there now; None if it may not."""
+        gpus = self.timeline.gpus_now(job, space)
+        if gpus is None or not self._caution.allows(job, space, gpus):
+            return None
+        return gpus
 
     def start(
         self, job: WaitingJob, placement: Placement, priority: Priority, *, backfilled: bool
     ) -> None:
         self._starts.append(Start(job.job_id, placement, priority, backfilled))
-        is_largest = self._board.most_cpus(placement) >= self.most_cpus
+        freest = self._board.most_cpus(placement)
         self._state.try_start(job, placement, self._now + job.expected_time)
         self.timeline.started(job)
         self._caution.started(job)
-        if is_largest:
+        if freest >= self.most_cpus:
             self.most_cpus = self._board.shelves.most_cpus()
 
     def reserve(self, job: WaitingJob, opening: Opening) -> None:

@@ -117,7 +117,7 @@ def user_parts(
         return [1.0] * len(usages)
     mean, highest = group_usage / users, config.user_share_max
     lowest = 1 / highest
-    parts = (mean / usage if usage > 0 else highest for usage in usages)
+    parts = [mean / usage if usage > 0 else highest for usage in usages]
     return clamped(parts, lowest, highest)
 
 

@@ -6,24 +6,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from heapq import heapify, heappop, heapreplace
 from math import inf
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from queueapi.scheduling.accounts import Accounts
 from queueapi.scheduling.formula import WaitBoost
 from queueapi.scheduling.model import Request, WaitingJob
 from queueapi.scheduling.plan import Priority
+from queueapi.scheduling.usage import GroupShares
 from queueapi.scheduling.waiting import JobClass, WaitingJobs
 
-_Entry = tuple[float, float, int, int, JobClass]  # -urgency, queued_at, job id, index, class
-_Account = tuple[float, float, int, int]  # -final, queued_at, job id, user
-_Group = tuple[float, float, int, int]  # -final, queued_at, job id, group
-
-
-class Head(NamedTuple):
-    """The job to look at next."""
-
-    job: WaitingJob
-    job_class: JobClass | None  # None: nothing that is true of it is true of the next job
+# -urgency, queued_at, job id, index in the class, class, its base priority × queue factor
+_Entry = tuple[float, float, int, int, JobClass, float]
+_Account = tuple[float, float, int, int]  # -final, queued_at, job id, place of the user
 
 
 class Room(Protocol):
@@ -35,7 +29,7 @@ class Room(Protocol):
 class Lineup(Protocol):
     """Heads, best first. Every method but `head` is about the present head."""
 
-    def head(self) -> Head | None:
+    def head(self) -> WaitingJob | None:
         """The best job that is still in line."""
 
     def priority(self) -> Priority:
@@ -80,128 +74,142 @@ class ByPriority:
 
     def __init__(self, waiting: WaitingJobs, accounts: Accounts, now: float, boost: WaitBoost):
         self._jobs = waiting.jobs
-        self._shares = accounts.shares(now, waiting.classes)
         self._queue_factor = accounts.queue_factor
         self._boost = boost
-        self._classes: dict[int, dict[int, list[_Entry]]] = {}  # heaps by group and user
-        self._users: dict[int, list[_Account]] = {}  # heaps by group
-        self._share: dict[int, dict[int, float]] = {}  # multipliers by group and user
+        heaps: dict[int, dict[int, list[_Entry]]] = {}  # by group and user
         for (group_id, user_id), classes in waiting.classes.items():
-            heap = [self._entry(each, 0) for each in classes.values()]
+            heap = [self._entry(each) for each in classes.values()]
             heapify(heap)
-            self._classes.setdefault(group_id, {})[user_id] = heap
-        for group_id in self._classes:
-            self._rank_users(group_id)
-        self._groups: list[_Group] = [
-            (*users[0][:3], group_id) for group_id, users in self._users.items()
+            heaps.setdefault(group_id, {})[user_id] = heap
+        shares = accounts.shares(now, waiting.classes)
+        groups = [
+            _GroupInLine(list(of_users.values()), shares(group_id, list(of_users)))
+            for group_id, of_users in heaps.items()
         ]
+        self._groups = [(*group.head(), group) for group in groups]
         heapify(self._groups)
 
-    def head(self) -> Head | None:
-        if not self._groups:
-            return None
-        group_id = self._groups[0][3]
-        user_id = self._users[group_id][0][3]
-        _, _, job_id, _, job_class = self._classes[group_id][user_id][0]
-        return Head(self._jobs[job_id], job_class)
+    def head(self) -> WaitingJob | None:
+        return self._jobs[self._groups[0][2]] if self._groups else None
 
     def priority(self) -> Priority:
-        _, queued_at, _, _, job_class = self._head_heap()[0]
-        share = self._share[job_class.group_id][job_class.user_id]
+        _, queued_at, _, group = self._groups[0]
+        job_class = group.first()[0][4]
         factor = self._queue_factor(job_class.queue)
-        return Priority(job_class.base_priority, share, self._boost.of(queued_at), factor)
+        boost = self._boost.of(queued_at)
+        return Priority(job_class.base_priority, group.share(), boost, factor)
 
     def started(self) -> None:
-        group_id = self._groups[0][3]
-        heap = self._classes[group_id][self._users[group_id][0][3]]
-        self._step(heap)
-        self._rank_users(group_id)
-        self._renew_group()
+        group = self._groups[0][3]
+        self._step(group.first())
+        group.started()
+        self._renew(group)
 
     def next_in_class(self) -> None:
-        heap = self._head_heap()
-        self._step(heap)
-        self._renew_user(heap)
+        group = self._groups[0][3]
+        self._step(group.first())
+        group.renew_first()
+        self._renew(group)
 
     def set_class_aside(self) -> None:
-        heap = self._head_heap()
-        heappop(heap)
-        self._renew_user(heap)
+        group = self._groups[0][3]
+        heappop(group.first())
+        group.renew_first()
+        self._renew(group)
 
     def set_group_aside(self) -> None:
         heappop(self._groups)
 
     def narrow(self, room: Room, refused: Mapping[Request, float]) -> None:
         self.next_in_class()
-        in_line = [group_id for _, _, _, group_id in self._groups]
-        for group_id in in_line:
-            for user_id, heap in self._classes[group_id].items():
-                left = [entry for entry in heap if _may_fit(entry[4].request, room, refused)]
-                heapify(left)
-                self._classes[group_id][user_id] = left
-            self._rank(group_id)
-        users = ((self._users[group_id], group_id) for group_id in in_line)
-        self._groups = [(*heap[0][:3], group_id) for heap, group_id in users if heap]
+        in_line = [group for *_, group in self._groups]
+        for group in in_line:
+            for heap in group.users:
+                heap[:] = [each for each in heap if _may_fit(each[4].request, room, refused)]
+                heapify(heap)
+            group.rank()
+        self._groups = [(*group.head(), group) for group in in_line if group.order]
         heapify(self._groups)
 
-    def _head_heap(self) -> list[_Entry]:
-        group_id = self._groups[0][3]
-        return self._classes[group_id][self._users[group_id][0][3]]
-
-    def _step(self, heap: list[_Entry]) -> None:
-        _, _, _, index, job_class = heap[0]
-        if index + 1 < len(job_class.tickets):
-            heapreplace(heap, self._entry(job_class, index + 1))
-        else:
-            heappop(heap)
-
-    def _renew_user(self, heap: list[_Entry]) -> None:
-        group_id = self._groups[0][3]
-        users = self._users[group_id]
-        if heap:
-            user_id = users[0][3]
-            heapreplace(users, _account(user_id, heap[0], self._share[group_id][user_id]))
-        else:
-            heappop(users)
-        self._renew_group()
-
-    def _renew_group(self) -> None:
-        group_id = self._groups[0][3]
-        users = self._users[group_id]
-        if users:
-            heapreplace(self._groups, (*users[0][:3], group_id))
+    def _renew(self, group: _GroupInLine) -> None:
+        """The head of the first group is another now."""
+        if group.order:
+            first = group.order[0]
+            heapreplace(self._groups, (first[0], first[1], first[2], group))
         else:
             heappop(self._groups)
 
-    def _rank_users(self, group_id: int) -> None:
-        users = [user_id for user_id, heap in self._classes[group_id].items() if heap]
-        self._share[group_id] = dict(zip(users, self._shares(group_id, users), strict=True))
-        self._rank(group_id)
+    def _step(self, heap: list[_Entry]) -> None:
+        """Go on in the first class of the heap."""
+        _, _, _, index, job_class, weight = heap[0]
+        index += 1
+        if index < len(job_class.tickets):
+            queued_at, job_id = job_class.tickets[index]
+            urgency = weight * self._boost.of(queued_at)
+            heapreplace(heap, (-urgency, queued_at, job_id, index, job_class, weight))
+        else:
+            heappop(heap)
 
-    def _rank(self, group_id: int) -> None:
-        heaps = self._classes[group_id]
-        users: list[_Account] = []
-        for user_id, share in self._share[group_id].items():
-            heap = heaps[user_id]
-            if heap:  # as _account, which would cost as much as all of the rest
-                urgency, queued_at, job_id, _, _ = heap[0]
-                users.append((urgency * share, queued_at, job_id, user_id))
-        heapify(users)
-        self._users[group_id] = users
-
-    def _entry(self, job_class: JobClass, index: int) -> _Entry:
-        queued_at, job_id = job_class.tickets[index]
+    def _entry(self, job_class: JobClass) -> _Entry:
+        queued_at, job_id = job_class.tickets[0]
         weight = job_class.base_priority * self._queue_factor(job_class.queue)
-        urgency = weight * self._boost.of(queued_at)
-        return (-urgency, queued_at, job_id, index, job_class)
+        return (-(weight * self._boost.of(queued_at)), queued_at, job_id, 0, job_class, weight)
+
+
+class _GroupInLine:
+    """The users of one group, each with a heap of class heads."""
+
+    __slots__ = ("_multipliers", "_shares", "order", "users")
+
+    def __init__(self, users: list[list[_Entry]], shares: GroupShares) -> None:
+        self.users = users
+        self._shares = shares
+        self._multipliers = shares.multipliers()
+        self.order: list[_Account] = []  # heap
+        self.rank()
+
+    def head(self) -> tuple[float, float, int]:
+        return self.order[0][:3]
+
+    def first(self) -> list[_Entry]:
+        """The heap of the user whose turn it is."""
+        return self.users[self.order[0][3]]
+
+    def share(self) -> float:
+        """The multiplier of that user."""
+        return self._multipliers[self.order[0][3]]
+
+    def started(self) -> None:
+        """The first job was started; the first of its user's heap is another now."""
+        self._shares.started(self.order[0][3])
+        self._multipliers = self._shares.multipliers()
+        self.rank()
+
+    def rank(self) -> None:
+        """Put the users in order anew. Every start does."""
+        order = []
+        multipliers = self._multipliers
+        for place, heap in enumerate(self.users):
+            if heap:
+                head = heap[0]
+                order.append((head[0] * multipliers[place], head[1], head[2], place))
+        heapify(order)
+        self.order = order
+
+    def renew_first(self) -> None:
+        """The first of the heap of the user whose turn it is is another now."""
+        place = self.order[0][3]
+        heap = self.users[place]
+        if heap:
+            head = heap[0]
+            account = (head[0] * self._multipliers[place], head[1], head[2], place)
+            heapreplace(self.order, account)
+        else:
+            heappop(self.order)
 
 
 def _may_fit(request: Request, room: Room, refused: Mapping[Request, float]) -> bool:
     return request.cpus <= room.most_cpus and refused.get(request) != 0.0
-
-
-def _account(user_id: int, head: _Entry, share: float) -> _Account:
-    return (head[0] * share, head[1], head[2], user_id)
 
 
 class InOrder:
@@ -215,11 +223,8 @@ class InOrder:
         self._job: WaitingJob | None = None
         self.next_in_class()
 
-    def head(self) -> Head | None:
-        job = self._job
-        if job is None:
-            return None
-        return Head(job, None)
+    def head(self) -> WaitingJob | None:
+        return self._job
 
     def priority(self) -> Priority:
         assert self._job is not None

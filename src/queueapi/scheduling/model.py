@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 SECONDS_PER_DAY = 86_400.0
 
@@ -71,16 +72,15 @@ class Node:
     features: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
+# Made by the thousand in each plan: a NamedTuple takes a third of the time of a frozen dataclass.
+class Share(NamedTuple):
     """What a job gets of one node, beside its CPUs and memory."""
 
     node: str
     gpu_indices: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
+class Placement(NamedTuple):
     """Where a job goes: one or more nodes of one cluster."""
 
     cluster: str

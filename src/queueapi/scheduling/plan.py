@@ -9,8 +9,7 @@ from typing import NamedTuple
 from queueapi.scheduling.model import Placement
 
 
-@dataclass(frozen=True, slots=True)
-class Priority:
+class Priority(NamedTuple):
     """The factors of a job's priority at one instant."""
 
     base: int
@@ -24,8 +23,7 @@ class Priority:
         return self.base * self.queue_factor * self.fair_share * self.wait_boost
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
+class Start(NamedTuple):
     """A job to start now."""
 
     job_id: int
@@ -34,8 +32,7 @@ class Start:
     backfilled: bool  # it overtakes the job that holds the reservation, without delaying it
 
 
-@dataclass(frozen=True, slots=True)
-class Reservation:
+class Reservation(NamedTuple):
     """Future capacity held for a job that lacks resources now."""
 
     job_id: int
@@ -43,8 +40,7 @@ class Reservation:
     start: float  # epoch seconds
 
 
-@dataclass(frozen=True, slots=True)
-class Effort:
+class Effort(NamedTuple):
     """What one plan cost, in steps rather than seconds, so that it can be asserted."""
 
     jobs_looked_at: int = 0

@@ -17,13 +17,18 @@ class Promises:
     system: those can delay it just as well as a lack of nodes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, limits: bool) -> None:
+        """`limits`: whether there are any."""
+        self._limits = limits
         self.reservations: list[Reservation] = []
         self._jobs: list[tuple[WaitingJob, float]] = []
         self._slotless: list[float] = []  # starts for which no running job leaves a slot
 
     def add(self, job: WaitingJob, reservation: Reservation, spaces: Iterable[Space]) -> None:
         """`spaces`: its nodes."""
+        if not self._limits:
+            self.reservations.append(reservation)
+            return
         start = reservation.start
         if self.reservations or not any(s.holds and s.holds[0].ends_at <= start for s in spaces):
             self._slotless.append(start)
@@ -38,7 +43,7 @@ class Promises:
         The first reserved job needs no slot of its own under the system-wide limit if it waits for
         a running job to end: with that end comes a slot. Each further one does.
         """
-        if not (self._jobs and accounts.config.limits):
+        if not self._jobs:
             return True
         spare = accounts.config.max_running - accounts.running
         if spare <= sum(start < ends_at for start in self._slotless):

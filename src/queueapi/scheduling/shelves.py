@@ -11,7 +11,6 @@ from queueapi.scheduling.capacity import Kind, NodeKey, Space
 from queueapi.scheduling.model import Constraint, Request
 
 _Slot = tuple[int, NodeKey, Space]  # free memory (MB), key, node
-_Rank = tuple[int, int, NodeKey, Space]  # free CPUs, free memory (MB), key, node
 
 
 class _Shelf:
@@ -39,17 +38,6 @@ class _Shelf:
         else:
             del slots[bisect_left(slots, slot)]
 
-    def large_enough(self, request: Request) -> Iterator[_Rank]:
-        """Nodes with enough CPUs and memory free, the fewest left over first."""
-        mask = self.mask >> request.cpus << request.cpus
-        while mask:
-            low = mask & -mask
-            mask ^= low
-            cpus = low.bit_length() - 1
-            slots = self.slots[cpus]
-            for index in range(bisect_left(slots, (request.memory_mb,)), len(slots)):
-                yield (cpus, *slots[index])
-
 
 _MOST_REMEMBERED = 1_000  # bounds memory when every job names others
 _Where = tuple[tuple[str, ...], Constraint]  # clusters and features that a request names
@@ -67,10 +55,11 @@ class Shelves:
 
     def __init__(self) -> None:
         self._shelves: dict[Kind, dict[int, _Shelf]] = {}  # by kind, then by free GPUs
+        self._places: dict[Space, tuple[_Shelf, int, _Slot]] = {}  # where each node is
         self._levels: dict[_Where, list[_Level]] = {}  # the fewest GPUs first; until one is new
 
     def put(self, space: Space) -> None:
-        """Sort the node in, if it belongs here. It must not change until it is taken out."""
+        """Sort the node in, if it belongs here. To be done anew when it has changed."""
         if not space.up or space.whole or space.cpus <= 0:
             return
         levels = self._shelves.get(space.kind)
@@ -81,14 +70,16 @@ class Shelves:
         if shelf is None:
             shelf = levels[gpus] = _Shelf()
             self._levels.clear()
-        shelf.put(space.cpus, (space.memory_mb, space.key, space))
+        slot = (space.memory_mb, space.key, space)
+        self._places[space] = (shelf, space.cpus, slot)
+        shelf.put(space.cpus, slot)
 
     def take(self, space: Space) -> None:
         """Undo `put`."""
-        if not space.up or space.whole or space.cpus <= 0:
-            return
-        shelf = self._shelves[space.kind][space.gpus.bit_count()]
-        shelf.take(space.cpus, (space.memory_mb, space.key, space))
+        place = self._places.pop(space, None)
+        if place is not None:
+            shelf, cpus, slot = place
+            shelf.take(cpus, slot)
 
     def most_cpus(self) -> int:
         """The CPUs that are free on the node with the most of them."""
@@ -106,17 +97,24 @@ class Shelves:
         which keeps large holes whole; then memory; then the name, so that equal nodes give equal
         plans. Nothing may be put or taken while this is read.
         """
+        cpus, least = request.cpus, (request.memory_mb,)
+        # That so many GPUs of any type are free is known from the level.
+        unsure = request.exclusive or request.gpu_type is not None
         for gpus, shelves in self._levels_for(request):
             if gpus < request.gpu_count:
                 continue
-            if len(shelves) == 1:
-                ranked = shelves[0].large_enough(request)
-            else:
-                large = [shelf for shelf in shelves if shelf.mask >> request.cpus]
-                ranked = merge(*(shelf.large_enough(request) for shelf in large))
-            for _, _, _, space in ranked:
-                if not (request.gpu_count or request.exclusive) or space.fits(request):
-                    yield space
+            mask = 0
+            for shelf in shelves:
+                mask |= shelf.mask
+            mask = mask >> cpus << cpus
+            while mask:
+                low = mask & -mask
+                mask ^= low
+                alike = [shelf.slots[low.bit_length() - 1] for shelf in shelves if shelf.mask & low]
+                large = [slots[bisect_left(slots, least) :] for slots in alike]
+                for _, _, space in large[0] if len(large) == 1 else merge(*large):
+                    if not unsure or space.fits(request):
+                        yield space
 
     def _levels_for(self, request: Request) -> list[_Level]:
         where = (request.clusters, request.constraint)

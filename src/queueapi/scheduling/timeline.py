@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from queueapi.scheduling.board import Board, bound_gpus
 from queueapi.scheduling.capacity import Hold, NodeKey, Space, indices, mask_of
-from queueapi.scheduling.model import Placement, Share, WaitingJob
+from queueapi.scheduling.model import Placement, Request, Share, WaitingJob
 from queueapi.scheduling.plan import Reservation
 from queueapi.scheduling.profile import Profile
 from queueapi.scheduling.shadow import Shadow
@@ -21,6 +21,9 @@ class Opening(NamedTuple):
 
     start: float  # epoch seconds
     spaces: tuple[Space, ...]  # by name
+
+
+_Room = tuple[float, NodeKey, Space]  # from when on (epoch seconds), and where
 
 
 class _Booking(NamedTuple):
@@ -41,7 +44,7 @@ class Timeline:
         self._board = board
         self._windows = windows
         self._now = now
-        self._profiles: dict[NodeKey, Profile | Shadow] = {}
+        self._profiles: dict[Space, Profile | Shadow] = {}
         self._booked: dict[int, _Booking] = {}  # by job
 
     def gpus_now(self, job: WaitingJob, space: Space) -> int | None:
@@ -50,8 +53,7 @@ class Timeline:
         None when it would take what is kept for others.
         """
         request, free = job.request, space.gpus
-        profile = self._profiles.get(space.key)
-        if profile is not None:
+        if self._profiles and (profile := self._profiles.get(space)) is not None:
             end = self._now + job.expected_time
             if request.gpu_count:
                 free &= profile.gpus_between(self._now, end)
@@ -63,7 +65,7 @@ class Timeline:
             job, space.key, self._now, self._now
         ):
             return None
-        if bound := bound_gpus(job, space):
+        if job.resume_on is not None and (bound := bound_gpus(job, space)):
             return None if bound & ~free else bound
         return space.choose_gpus(request, free) if request.gpu_count else 0
 
@@ -71,7 +73,7 @@ class Timeline:
         """The job starts now. The board knows it already."""
         if self._profiles:
             for space, hold in self._board.held(job.job_id):
-                profile = self._profiles.get(space.key)
+                profile = self._profiles.get(space)
                 if profile is not None:
                     profile.book(self._now, hold)
 
@@ -80,6 +82,8 @@ class Timeline:
 
         None when no nodes that are up could ever hold it.
         """
+        if not self._profiles and job.resume_on is None and not self._windows.concern(job):
+            return self._earliest_of_ends(job.request)
         if job.request.nodes > 1:
             return self._earliest_meeting(job)
         best: tuple[float, NodeKey, Space] | None = None
@@ -91,17 +95,30 @@ class Timeline:
                 break
         return Opening(best[0], (best[2],)) if best else None
 
+    def _earliest_of_ends(self, request: Request) -> Opening | None:
+        """The same where nothing is kept for anybody: each node, once it has room, keeps it."""
+        rooms: list[_Room] = []
+        horizon = inf
+        for space in self._board.possible_for(request):
+            start = space.fits_when(request, horizon)
+            if start is not None:
+                start = max(start, self._now)
+                rooms.append((start, space.key, space))
+                if request.nodes == 1:
+                    horizon = start
+        return _first_to_have(rooms, request.nodes)
+
     def book(self, job: WaitingJob, opening: Opening) -> Reservation:
         """Keep the opening for the job."""
         request, end = job.request, opening.start + job.expected_time
         holds, shares = [], []
         for space in opening.spaces:
-            gpus = bound_gpus(job, space)
+            gpus = bound_gpus(job, space) if job.resume_on is not None else 0
             if request.gpu_count and not gpus:
                 gpus = space.choose_gpus(request, self._free_gpus(space, opening.start, end))
             hold = Hold(end, job.job_id, request.cpus, request.memory_mb, gpus, request.exclusive)
             if self._single:
-                self._profiles[space.key] = Shadow(space, opening.start, hold)
+                self._profiles[space] = Shadow(space, opening.start, hold)
             else:
                 profile = self._profile(space)
                 profile.book(opening.start, hold)
@@ -109,12 +126,13 @@ class Timeline:
             shares.append(Share(space.key.name, indices(gpus) if gpus else ()))
         placement = Placement(opening.spaces[0].key.cluster, tuple(shares))
         reservation = Reservation(job.job_id, placement, opening.start)
-        self._booked[job.job_id] = _Booking(reservation, holds)
+        if not self._single:
+            self._booked[job.job_id] = _Booking(reservation, holds)
         return reservation
 
     def book_again(self, kept: Iterable[tuple[WaitingJob, Reservation, Sequence[Space]]]) -> None:
         """Keep what was reserved before, all at once. To be done before anything else."""
-        by_space: dict[NodeKey, list[tuple[float, Hold]]] = {}
+        by_space: dict[Space, list[tuple[float, Hold]]] = {}
         holds: list[tuple[Reservation, Space, Hold]] = []
         for job, reservation, spaces in kept:
             request, end = job.request, reservation.start + job.expected_time
@@ -123,13 +141,12 @@ class Timeline:
                 hold = Hold(
                     end, job.job_id, request.cpus, request.memory_mb, gpus, request.exclusive
                 )
-                by_space.setdefault(space.key, []).append((reservation.start, hold))
+                by_space.setdefault(space, []).append((reservation.start, hold))
                 holds.append((reservation, space, hold))
         for reservation, space, hold in holds:
-            profile = self._profiles.get(space.key)
+            profile = self._profiles.get(space)
             if not isinstance(profile, Profile):
-                profile = Profile(space, self._now, by_space[space.key])
-                self._profiles[space.key] = profile
+                profile = self._profiles[space] = Profile(space, self._now, by_space[space])
             booking = self._booked.setdefault(reservation.job_id, _Booking(reservation, []))
             booking.holds.append((profile, hold))
 
@@ -147,9 +164,9 @@ class Timeline:
         self._booked[booking.reservation.job_id] = booking
 
     def _profile(self, space: Space) -> Profile:
-        profile = self._profiles.get(space.key)
+        profile = self._profiles.get(space)
         if not isinstance(profile, Profile):
-            profile = self._profiles[space.key] = Profile(space, self._now)
+            profile = self._profiles[space] = Profile(space, self._now)
         return profile
 
     def _free_gpus(self, space: Space, start: float, end: float) -> int:
@@ -183,7 +200,7 @@ class Timeline:
                 yield first, last
 
     def _free_stretches(self, space: Space, job: WaitingJob, horizon: float) -> Iterator[Stretch]:
-        profile = self._profiles.get(space.key)
+        profile = self._profiles.get(space)
         bound = bound_gpus(job, space)
         if bound and profile is None:
             profile = Profile(space, self._now)
@@ -200,6 +217,25 @@ class Timeline:
                 if end - duration > last:
                     yield max(first, nextafter(last, inf)), end - duration
                 last = end - duration
+
+
+def _first_to_have(rooms: list[_Room], count: int) -> Opening | None:
+    """The cluster that first has so many nodes with room, and the first of them."""
+    if count == 1:
+        best = min(rooms, default=None)
+        return Opening(best[0], (best[2],)) if best else None
+    by_cluster: dict[str, list[_Room]] = {}
+    for room in sorted(rooms):
+        by_cluster.setdefault(room[1].cluster, []).append(room)
+    met = [first[:count] for _, first in sorted(by_cluster.items()) if len(first) >= count]
+    if not met:
+        return None
+    first = min(met, key=lambda each: each[-1][0])
+    return Opening(first[-1][0], tuple(sorted((room[2] for room in first), key=_key)))
+
+
+def _key(space: Space) -> NodeKey:
+    return space.key
 
 
 def _meeting(

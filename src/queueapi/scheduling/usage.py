@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import inf
+from typing import Protocol
 
 from queueapi.scheduling import fair_tree
 from queueapi.scheduling.fair_tree import Owner
@@ -30,10 +31,8 @@ from queueapi.scheduling.model import (
     Request,
     RunningJob,
     UserUsage,
+    Weights,
 )
-
-# From the id of a group and those of some of its users to the multipliers of their jobs for it.
-Shares = Callable[[int, Sequence[int]], list[float]]
 
 
 class Tally:
@@ -91,11 +90,26 @@ class GroupTally(Tally):
 _NOTHING = GroupTally()  # never written to
 
 
+class GroupShares(Protocol):
+    """The multipliers of some users' jobs for one group, at one instant."""
+
+    def started(self, place: int) -> None:
+        """A job of the user in this place was counted as started."""
+
+    def multipliers(self) -> list[float]:
+        """One for each user, in the order in which they were named."""
+
+
+# From the id of a group and those of some of its users to the multipliers of their jobs for it.
+Shares = Callable[[int, Sequence[int]], GroupShares]
+
+
 class Usage:
     """What each group and user has used and is committed to."""
 
     def __init__(self, config: Config) -> None:
-        self._config = config
+        self.config = config
+        self._bills_cpus_alone = config.weights == Weights()
         self.members: dict[int, Mapping[int, int | None]] = {}  # shares by user id, by group id
         self._groups: dict[int, GroupTally] = {}
         self._users: dict[Owner, Tally] = {}
@@ -103,7 +117,7 @@ class Usage:
         self._settled_by_user: dict[Owner, UserUsage] = {}
 
     def copy(self) -> Usage:
-        twin = Usage(self._config)
+        twin = Usage(self.config)
         twin.members = dict(self.members)
         twin._groups = {group_id: tally.copy() for group_id, tally in self._groups.items()}
         for owner, tally in self._users.items():
@@ -117,11 +131,13 @@ class Usage:
         self, group_id: int, user_id: int, request: Request, time_limit: float, sign: int
     ) -> None:
         """Count a job with all of its time limit (seconds) as use; with sign -1 undo that."""
-        ticks = sign * billed(request, time_limit, self._config.weights)
+        of_cpus = ticks = sign * commitment(request, time_limit)
+        if not self._bills_cpus_alone:
+            ticks = sign * billed(request, time_limit, self.config.weights)
         group = self._group(group_id)
         group.running += sign
         group.committed += ticks
-        group.cpu_committed += sign * commitment(request, time_limit)
+        group.cpu_committed += of_cpus
         user = self._user((group_id, user_id))
         counted = user.counts
         user.running += sign
@@ -132,7 +148,7 @@ class Usage:
         """The group's settled use is so."""
         self._settled[usage.group_id] = usage
         group = self._group(usage.group_id)
-        group.settle(weighted(usage, self._config.weights), usage.as_of)
+        group.settle(weighted(usage, self.config.weights), usage.as_of)
         group.window = usage.window_cpu_minutes
 
     def set_user(self, usage: UserUsage) -> None:
@@ -141,7 +157,7 @@ class Usage:
         self._settled_by_user[owner] = usage
         user = self._user(owner)
         counted = user.counts
-        user.settle(weighted(usage, self._config.weights), usage.as_of)
+        user.settle(weighted(usage, self.config.weights), usage.as_of)
         self._group(usage.group_id).users += user.counts - counted
 
     def settled(self, job: RunningJob, now: float) -> tuple[GroupUsage, UserUsage]:
@@ -149,46 +165,33 @@ class Usage:
         owner = (job.group_id, job.user_id)
         group = self._settled.get(job.group_id) or GroupUsage(job.group_id, 0.0, now, 0.0)
         user = self._settled_by_user.get(owner) or UserUsage(*owner, 0.0, now)
-        more, half_life = spent(job.request, job.time_limit), self._config.half_life
+        more, half_life = spent(job.request, job.time_limit), self.config.half_life
         return after(group, more, now, half_life), after(user, more, now, half_life)
 
     def of_group(self, group_id: int) -> GroupTally:
         """What is known of the group's use; read only."""
         return self._groups.get(group_id, _NOTHING)
 
+    def of_user(self, group_id: int, user_id: int) -> Tally:
+        """Likewise of the user's use for the group."""
+        return self._users.get((group_id, user_id), _NOTHING)
+
     def by_formula(
         self, group_id: int, user_ids: Sequence[int], quota: float, now: float
-    ) -> list[float]:
-        """By the formula: the group's multiplier at `now` times each user's part, clamped again.
-
-        Valid until one of the group's jobs starts or ends.
-        """
-        config, users, half_life = self._config, self._users, self._config.half_life
-        group = self._groups.get(group_id)
-        if group is None:
-            return [config.fair_share_max] * len(user_ids)
-        of_group, count = group.recent(now, half_life), group.users
-        of_all = fair_share(quota, of_group, config)
-        tallies = [users.get((group_id, user_id)) for user_id in user_ids]
-        if count < 2:
-            of_newcomer = user_part(of_group, count + 1, 0.0, config)
-            parts = [1.0 if tally and tally.counts else of_newcomer for tally in tallies]
-        else:
-            recent = [tally.recent(now, half_life) if tally else 0.0 for tally in tallies]
-            parts = user_parts(of_group, count, recent, config)
-        products = [of_all * part for part in parts]
-        return clamped(products, config.fair_share_min, config.fair_share_max)
+    ) -> GroupShares:
+        """By the formula. Valid until something changes but by a start that it is told of."""
+        return _ByFormula(self, group_id, user_ids, quota, now)
 
     def fair_tree(self, groups: Mapping[int, Group], owners: Iterable[Owner], now: float) -> Shares:
         """By Fair Tree: the rank of each member, each user with recent use, and these owners."""
         recent = dict.fromkeys(owners, 0.0)
         for owner, tally in self._users.items():
             if tally.counts:
-                recent[owner] = tally.recent(now, self._config.half_life)
+                recent[owner] = tally.recent(now, self.config.half_life)
         factors = fair_tree.factors(fair_tree.grow(groups, self.members, recent))
-        return lambda group_id, user_ids: [
-            factors.get((group_id, user_id), 1.0) for user_id in user_ids
-        ]
+        return lambda group_id, user_ids: _Fixed(
+            [factors.get((group_id, user_id), 1.0) for user_id in user_ids]
+        )
 
     def _group(self, group_id: int) -> GroupTally:
         tally = self._groups.get(group_id)
@@ -201,3 +204,45 @@ class Usage:
         if tally is None:
             tally = self._users[owner] = Tally()
         return tally
+
+
+class _ByFormula:
+    """The group's multiplier times each user's part, clamped again. A start changes them all."""
+
+    def __init__(
+        self, usage: Usage, group_id: int, user_ids: Sequence[int], quota: float, now: float
+    ) -> None:
+        self._usage, self._group_id, self._user_ids = usage, group_id, user_ids
+        self._quota, self._now, self._config = quota, now, usage.config
+        self._users = [usage.of_user(group_id, user_id) for user_id in user_ids]
+        self._recent = [user.recent(now, self._config.half_life) for user in self._users]
+
+    def started(self, place: int) -> None:
+        user = self._usage.of_user(self._group_id, self._user_ids[place])
+        self._users[place] = user
+        self._recent[place] = user.recent(self._now, self._config.half_life)
+
+    def multipliers(self) -> list[float]:
+        config, group = self._config, self._usage.of_group(self._group_id)
+        of_group, count = group.recent(self._now, config.half_life), group.users
+        of_all = fair_share(self._quota, of_group, config)
+        if count < 2:
+            of_newcomer = user_part(of_group, count + 1, 0.0, config)
+            parts = [1.0 if user.counts else of_newcomer for user in self._users]
+        else:
+            parts = user_parts(of_group, count, self._recent, config)
+        products = [of_all * part for part in parts]
+        return clamped(products, config.fair_share_min, config.fair_share_max)
+
+
+class _Fixed:
+    """By Fair Tree: what starts changes nothing before the next plan."""
+
+    def __init__(self, multipliers: list[float]) -> None:
+        self._multipliers = multipliers
+
+    def started(self, place: int) -> None:
+        pass
+
+    def multipliers(self) -> list[float]:
+        return self._multipliers
