@@ -106,7 +106,7 @@ class Lab:
 
     def _write_files(self) -> None:
         run, folder = self.machine.run, self.folder
-        loopback = socket.gethostbyname(self.plan.host).startswith("127.") or bool(self.plan.root)
+        loopback = self.machine.is_loopback
         texts = {
             "etc/slurm.conf": files.slurm_conf(self.plan, loopback=loopback),
             "etc/slurmdbd.conf": files.slurmdbd_conf(self.plan, loopback=loopback),
@@ -245,9 +245,9 @@ class Lab:
     # ---- its nodes and jobs ----
 
     def node_state(self, node: str) -> str:
-        """The long state, such as `idle`, without what may stand behind it."""
+        """The long state, such as `idle`; with an asterisk while the node does not answer."""
         done = self.machine.run("sinfo", "-h", "-N", "-n", node, "-o", "%T", check=False)
-        return done.stdout.strip().split("\n")[0].rstrip("*~#!%$@^-")
+        return done.stdout.strip().split("\n")[0].rstrip("~#!%$@^-")
 
     def wait_for_nodes(self, names: Iterable[str] = ()) -> None:
         """Until they take jobs; one that is down or drained is resumed."""

@@ -58,6 +58,11 @@ class Machine:
     def host(self) -> str:
         return "slurmlab" if self.root else socket.gethostname().split(".")[0]
 
+    @property
+    def is_loopback(self) -> bool:
+        """Whether the host's name means 127.0.0.1, so that Slurm can be told to listen there."""
+        return bool(self.root) or socket.gethostbyname(self.host).startswith("127.")
+
     def open(self) -> None:
         """Make the mounts of a chroot."""
         if self.root is None:
@@ -96,7 +101,7 @@ class Machine:
             pid = processes.pid_of(_HOLDER, self._folder)
             if pid is None:
                 raise Unavailable("the chroot's namespace is gone")
-            flags = ("--mount", "--uts", "--root", "--wd=/")
+            flags = ("--mount", "--uts", "--root", "--wd")
             self._prefix = ("nsenter", "--target", str(pid), *flags, "--")
         return self._prefix
 

@@ -48,6 +48,7 @@ _TEXTS: Final = (
     (Kind.NO_JOB, "job/step already completing or completed"),
     (Kind.NO_JOB, "job has already finished"),
     (Kind.DENIED, "access/permission denied"),
+    (Kind.DENIED, "invalid user id"),
     (Kind.LATER, "temporarily unable to accept job"),
     (Kind.LATER, "resource temporarily unavailable"),
     (Kind.LATER, "job violates accounting/qos policy"),

@@ -48,8 +48,10 @@ def exit_status(state: State, own: Exit | None, batch: Exit | None, recorded: in
     """The exit code of a run that ended, 0-255.
 
     ``own`` is the job's, ``batch`` its batch step's, ``recorded`` what the run wrapper wrote.
-    The wrapper was nearest to the script. The job's own code is 0 where Slurm ended it in the
-    middle, and the batch step has the signal. An end that is no success is never 0.
+    The wrapper was nearest to the script. Accounting tells of a code of 128 and more as if it were
+    128 less, so without the wrapper's word that of `squeue` is the better one. The job's own code
+    is 0 where Slurm ended it in the middle, and the batch step has the signal. An end that is no
+    success is never 0.
     """
     least = MEANING[state].least_code
     candidates = [

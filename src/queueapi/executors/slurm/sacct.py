@@ -21,6 +21,7 @@ _FIELDS: Final = (
 )
 _STEP: Final = re.compile(r"(\d+)\.([A-Za-z0-9_+]+)", re.ASCII)
 _BATCH: Final = "batch"
+_2000: Final = 946_684_800  # seconds since the epoch; earlier times are an error to sacct
 _Found = TypeVar("_Found")
 _Rest = TypeVar("_Rest")
 
@@ -80,7 +81,7 @@ def runs_argv(mark: str, ids: Sequence[int]) -> tuple[str, ...]:
 def named_argv(mark: str, name: str, user: str, since: float) -> tuple[str, ...]:
     """Ask for jobs of this name which were alive after ``since`` (seconds since the epoch)."""
     argv = ("sacct", "--noheader", "--parsable", "--duplicates", "--user", user, "--name", name)
-    return _question(mark, *argv, "--starttime", f"uts{max(int(since), 1)}")
+    return _question(mark, *argv, "--starttime", f"uts{max(int(since), _2000)}")
 
 
 def _question(mark: str, *argv: str) -> tuple[str, ...]:
