@@ -200,19 +200,23 @@ def test_a_lost_run_that_was_to_be_stopped_needs_no_retry() -> None:
     assert (cancelled.to, cancelled.reason) == ("cancelled", "Cancelled")
 
 
-def test_unknown_is_launched_again_only_while_no_remote_id_is_known() -> None:
-    assert of(replace(PLACED, remote_id=None), SEEN["unknown"]) == Relaunch()
-    assert of(PLACED, SEEN["unknown"]) is None
+def test_unknown_is_launched_again_only_while_nothing_is_known_of_a_launch() -> None:
+    starting = replace(PLACED, state=JobState.STARTING, started_at=None)
+    assert of(replace(starting, remote_id=None), SEEN["unknown"]) == Relaunch()
+    assert of(starting, SEEN["unknown"]) is None
+    # Nor when its id was lost, and it was seen running since.
+    assert of(replace(PLACED, remote_id=None), SEEN["unknown"]) is None
 
 
 @pytest.mark.parametrize("state", sorted(PLACED_STATES))
 @pytest.mark.parametrize("intent", [None, *Intent])
-def test_what_has_not_begun_is_launched_again_whatever_is_known(
+def test_what_has_not_begun_is_launched_again_unless_it_was_seen_running(
     intent: Intent | None, state: JobState
 ) -> None:
     seen = Observation(Phase.PREPARED)
-    assert of(replace(PLACED, state=state, intent=intent), seen) == Relaunch()
-    assert of(replace(PLACED, state=state, remote_id=None), seen) == Relaunch()
+    expected = Relaunch() if state is JobState.STARTING else None
+    assert of(replace(PLACED, state=state, intent=intent), seen) == expected
+    assert of(replace(PLACED, state=state, remote_id=None), seen) == expected
 
 
 def test_unknown_is_never_failed_before_its_time_is_long_past() -> None:
@@ -221,7 +225,8 @@ def test_unknown_is_never_failed_before_its_time_is_long_past() -> None:
     assert of(just, SEEN["unknown"]) is None
     past = replace(PLACED, started_at=NOW - limit - timedelta(seconds=1))
     assert closed(past, SEEN["unknown"]).transition.reason == "NodeFail"
-    never = replace(PLACED, started_at=None, created_at=NOW - limit - timedelta(seconds=1))
+    starting = replace(PLACED, state=JobState.STARTING, started_at=None)
+    never = replace(starting, created_at=NOW - limit - timedelta(seconds=1))
     assert closed(never, SEEN["unknown"]).transition.to == "queued"
     # What was never launched is launched, however long ago it was meant to be.
     assert of(replace(never, remote_id=None), SEEN["unknown"]) == Relaunch()

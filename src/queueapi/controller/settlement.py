@@ -63,10 +63,10 @@ def decide(placed: Placed, seen: Observation, now: datetime, requeue_delay: floa
         return _lost(placed, now, requeue_delay)
     if seen.phase in (Phase.RUNNING, Phase.SUSPENDED):
         return _alive(placed, seen, now)
-    if seen.phase is Phase.PREPARED:
-        return Relaunch()
-    if seen.phase is Phase.UNKNOWN:
-        if placed.remote_id is None:
+    if seen.phase in (Phase.UNKNOWN, Phase.PREPARED):
+        # Not one that was seen running: it may have taken away the evidence of its start itself.
+        unbegun = seen.phase is Phase.PREPARED or placed.remote_id is None
+        if unbegun and placed.state is JobState.STARTING:
             return Relaunch()
         # Unknown is not failed. But nothing runs past its limit, whoever watches it.
         if now > placed.due(now) + UNKNOWN_MARGIN:

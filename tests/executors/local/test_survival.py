@@ -122,6 +122,26 @@ async def test_a_prepared_folder_is_launched_by_the_next_submit(
     assert await executor.read_log(run.key, Stream.STDOUT, 0, 100) == b"once\n"
 
 
+async def test_a_supervisor_that_died_before_it_began_is_followed_by_another(
+    new_executor: type_of_factory, data_dir: Path
+) -> None:
+    """The submit was answered; without evidence that nothing began, nobody would submit again."""
+    executor = await new_executor()
+    first, second = make_run(), make_run("echo once\n")
+    await executor.submit(first)
+    await until_phase(executor, first.key)
+    await until(lambda: first.key not in executor._forked, "its supervisor is idle")
+    idle = supervisor_pid(data_dir, first.key)
+    os.kill(idle, signal.SIGSTOP)
+    assert await executor.submit(second) == second.key
+    assert (await executor.poll([second.key]))[second.key].phase is Phase.PENDING
+    os.kill(idle, signal.SIGKILL)
+    await until_phase(executor, second.key, [Phase.PREPARED])
+    await executor.submit(second)
+    await until_phase(executor, second.key)
+    assert await executor.read_log(second.key, Stream.STDOUT, 0, 100) == b"once\n"
+
+
 async def test_a_folder_from_before_a_reboot_never_runs(
     new_executor: type_of_factory, data_dir: Path
 ) -> None:
