@@ -251,17 +251,22 @@ class _Supervisor:
         assert self._wrapper_status is not None
         code = os.waitstatus_to_exitcode(self._wrapper_status)
         code = code if code >= 0 else 128 - code
-        recorded = read_exit_code(self._run_fd, self._owner) is not None
-        if code == _STARTED_BEFORE and not recorded:
+        recorded = read_exit_code(self._run_fd, self._owner)
+        if code == _STARTED_BEFORE and recorded is None:
             return
-        if code == _NO_ROOM and not exists(self._run_fd, STARTED):
+        started = exists(self._run_fd, STARTED)
+        if code == _NO_ROOM and not started:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), STARTED)  # to be tried again
-        if code == CANNOT_ENTER and not exists(self._run_fd, STARTED):
+        if code == CANNOT_ENTER and not started:
             self._reason = self._reason or "LaunchFailed"
         elif self._cgroup.oom_kills():
             self._reason = self._reason or "OutOfMemory"
         elif code == 128 + signal.SIGXFSZ and self._plan.max_file_bytes:
             self._reason = self._reason or "OutputLimit"
+        if os.WIFSIGNALED(self._wrapper_status):  # it was killed, by none of its own
+            if not started and self._reason is None:
+                return  # nothing was run: it may be launched again
+            code = code if recorded is None else recorded
         self._logs.finish()
         outcome = Outcome(
             exit_code=code,
