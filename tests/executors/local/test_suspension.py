@@ -50,6 +50,29 @@ async def goes_on(executor: LocalExecutor, key: str, size: int) -> None:
 
 
 @needs_freezer
+async def test_a_supervisor_that_dies_as_it_freezes_leaves_nothing_frozen_for_ever(
+    new_executor: type_of_factory, data_dir: Path
+) -> None:
+    """It names the group before it freezes anything, so that others can thaw it."""
+    executor = await new_executor()
+    key = await counting(executor)
+    size = await suspended(executor, key)
+    supervisor = supervisor_pid(data_dir, key)
+    os.kill(supervisor, signal.SIGKILL)
+    await until(lambda: tree.starttime(supervisor) is None, "the supervisor is gone")
+    record = data_dir / "jobs" / key / "suspension"
+    known = json.loads(record.read_text()) | {"since": None}  # as it was before the standstill
+    record.write_text(json.dumps(known))
+    await executor.suspend(key)
+    await until_phase(executor, key, [Phase.SUSPENDED])
+    record.write_text(json.dumps(known))
+    (data_dir / "jobs" / key / "suspend").unlink()  # and one that died as it resumed
+    await goes_on(executor, key, size)
+    await executor.cancel(key)
+    await until_phase(executor, key)
+
+
+@needs_freezer
 async def test_a_frozen_job_can_not_be_thawed_by_a_signal_and_its_group_goes_with_it(
     new_executor: type_of_factory, data_dir: Path
 ) -> None:

@@ -11,7 +11,12 @@ from queueapi.executors.local.child.records import (
     wanted_end,
 )
 from queueapi.executors.local.ending import ask
-from queueapi.executors.local.observe import GONE_SECONDS, JobFolder, standstill_of
+from queueapi.executors.local.observe import (
+    GONE_SECONDS,
+    JobFolder,
+    guarded,
+    standstill_of,
+)
 
 
 def suspend(folder: JobFolder) -> None:
@@ -30,6 +35,8 @@ def suspend(folder: JobFolder) -> None:
 def resume(folder: JobFolder) -> None:
     """Let a run go on."""
     standstill = standstill_of(folder)  # while the mark still tells what was wanted
+    if not guarded(folder):
+        standstill.release()  # before the mark goes, so that who comes after us sees to it
     want_no_suspension(folder.job_fd)
     if _unsupervised(folder):
         standstill.release()

@@ -47,21 +47,27 @@ class Standstill:
 
     def press(self) -> bool:
         """One step towards the standstill; True when it is reached and recorded."""
+        # Named before anything is frozen in it: whoever comes after us could not thaw it.
+        if self._freezer.group != self._record.freezer and not self._write(None):
+            return False
         # A process may have forked between our list and its own stop. So only a list that
         # was made when all that we knew stood still already is complete.
         if not (self._freezer.press(self._tree()) and self._freezer.press(self._tree())):
             return False
-        stopped = Suspension(time.time(), self._record.seconds, self._freezer.group)
+        return self._write(time.time())
+
+    def _write(self, since: float | None) -> bool:
+        record = Suspension(since, self._record.seconds, self._freezer.group)
         try:
-            write_suspension(self._job_fd, stopped)
+            write_suspension(self._job_fd, record)
         except OSError:  # no space left: nobody would know of it, so try again later
             return False
-        self._record = stopped
+        self._record = record
         return True
 
     def release(self) -> bool:
         """Let the job go on; True when it was stopped."""
-        if not self.wanted:
+        if not (self.wanted or self._record.freezer):
             return False
         self.wanted, was_stopped = False, self.reached
         self._freezer.thaw(self._tree())
