@@ -155,6 +155,21 @@ async def test_event_and_inbox_come_with_the_change(database: Database, make_per
                                   (ids[0], "starting", "starting", None)]  # fmt: skip
 
 
+async def test_events_do_not_go_back_in_time_where_transactions_overlap(
+    database: Database, make_person: Make
+) -> None:
+    job_id = await add_job(database, await make_person())
+    async with database.transaction() as early:
+        await early.execute(text("SELECT 1"))  # it has begun
+        await move(database, Transition(job_id, JobState.STARTING, "starting"))
+        await amend(early, [job_id], "cancel_requested")
+    events = await fetch(
+        database, "SELECT kind, at FROM job_events WHERE job_id = :id ORDER BY id", id=job_id
+    )
+    assert [event.kind for event in events] == ["starting", "cancel_requested"]
+    assert events[0].at < events[1].at
+
+
 async def test_a_start_and_an_end_set_what_they_say(database: Database, make_person: Make) -> None:
     job_id = await add_job(database, await make_person())
     at = datetime(2026, 1, 2, tzinfo=UTC)

@@ -113,8 +113,9 @@ WITH marked AS (
         version = version + (n.event IS NOT NULL)::int
     FROM news n WHERE jobs.id = n.job_id
 ), logged AS (
-    INSERT INTO job_events (job_id, kind, state, reason, message)
-    SELECT job_id, event, 'queued', reason, message FROM news WHERE event IS NOT NULL
+    INSERT INTO job_events (job_id, at, kind, state, reason, message)
+    SELECT job_id, clock_timestamp(), event, 'queued', reason, message
+    FROM news WHERE event IS NOT NULL
     ORDER BY job_id
 )
 INSERT INTO inbox (job_ids)

@@ -109,6 +109,9 @@ FROM jobs WHERE id = ANY(CAST(:all AS bigint[]) || ARRAY(SELECT id FROM reached)
 ORDER BY id FOR UPDATE
 """
 )
+# An event has the time of the clock, not of the transaction's begin: that may have waited for
+# another one, which changed the same job, and would seem to have come before it.
+
 # Of arrays that are cancelled before their first task has started.
 _CANCEL_TASKS = text("""
 WITH gone AS (
@@ -118,8 +121,9 @@ WITH gone AS (
     FROM jobs r WHERE t.array_id = r.id AND r.id = ANY(:ids) AND t.state = 'queued'
     RETURNING t.id, t.reason, t.reason_message, t.has_dependents OR r.has_dependents AS awaited
 ), logged AS (
-    INSERT INTO job_events (job_id, kind, state, reason, message)
-    SELECT id, 'cancelled', 'cancelled', reason, reason_message FROM gone ORDER BY id
+    INSERT INTO job_events (job_id, at, kind, state, reason, message)
+    SELECT id, clock_timestamp(), 'cancelled', 'cancelled', reason, reason_message
+    FROM gone ORDER BY id
 ), counted AS (
     UPDATE arrays SET cancelled = cancelled + queued, queued = 0 WHERE id = ANY(:ids)
 ), posted AS (
@@ -153,8 +157,9 @@ WITH change AS (
                            ELSE coalesce(jobs.actual_cost, 0) + c.cost END
     FROM change c WHERE jobs.id = c.job_id
 ), logged AS (
-    INSERT INTO job_events (job_id, kind, state, reason, message, attempt_id)
-    SELECT job_id, kind, "to", reason, message, attempt_id FROM change ORDER BY job_id
+    INSERT INTO job_events (job_id, at, kind, state, reason, message, attempt_id)
+    SELECT job_id, clock_timestamp(), kind, "to", reason, message, attempt_id
+    FROM change ORDER BY job_id
 ), owners AS MATERIALIZED (
     SELECT user_id FROM submitted_counts
     WHERE user_id IN (SELECT user_id FROM change WHERE active <> 0)
@@ -171,8 +176,8 @@ SELECT count(*) FROM change
 """)
 
 _LOG = text("""
-INSERT INTO job_events (job_id, kind, state, message)
-SELECT id, :kind, state, :message FROM jobs WHERE id = ANY(:ids)
+INSERT INTO job_events (job_id, at, kind, state, message)
+SELECT id, clock_timestamp(), :kind, state, :message FROM jobs WHERE id = ANY(:ids)
 """)
 
 
