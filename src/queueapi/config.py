@@ -64,6 +64,8 @@ class Settings(BaseSettings):
     port: int = Field(8080, ge=0, le=65_535, validation_alias="PORT")
     data_dir: Path = Field(default_factory=default_data_dir)
     database_pool_size: Count = 10
+    peer_host: str = "127.0.0.1"
+    peer_port: int = Field(0, ge=0, le=65_535)
     max_body_bytes: Count = 64 * 1024**2
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -17,6 +17,7 @@ from queueapi.auth.throttle import Throttle
 from queueapi.clusters.models import BUILT_IN
 from queueapi.clusters.secrets import Vault
 from queueapi.config import ConfigurationError, Settings
+from queueapi.controller.asking import LeaderView
 from queueapi.controller.clusters import ClusterWatch
 from queueapi.controller.loop import Controller
 from queueapi.db.migrate import migrate
@@ -28,7 +29,9 @@ from queueapi.executors.registry import Registry
 from queueapi.jobs.changes import ChangeFeed
 from queueapi.jobs.group_commit import GroupCommit
 from queueapi.openapi import describe
+from queueapi.servers.answers import Answers
 from queueapi.servers.identity import new_identity
+from queueapi.servers.peers import Peers
 
 MEBIBYTES_PER_GIB = 1024
 
@@ -92,9 +95,11 @@ def create_app(settings: Settings) -> FastAPI:
     feed = ChangeFeed(database)
     executors = make_registry(settings)
     group_commit = GroupCommit(database, settings)
-    controller = Controller(settings, database, executors, feed, me)
+    controller = Controller(settings, database, executors, feed)
     vault = Vault(settings)
     clusters = ClusterWatch(settings, database, executors, feed, vault)
+    answers, peers = Answers(settings, me.id), Peers(settings)
+    view = LeaderView(controller.view, peers, answers)
     principals = Principals(database, settings)
     throttle = Throttle(settings)
 
@@ -103,6 +108,7 @@ def create_app(settings: Settings) -> FastAPI:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(database.close)
             stack.push_async_callback(throttle.close)
+            stack.push_async_callback(peers.close)
             await migrate(database)
             stack.push_async_callback(executors.close)
             await executors.start(controller.hint)
@@ -112,7 +118,9 @@ def create_app(settings: Settings) -> FastAPI:
             stack.push_async_callback(clusters.close)
             await group_commit.start()
             stack.push_async_callback(group_commit.close)
-            await controller.start()
+            address = await answers.start()
+            stack.push_async_callback(answers.close)
+            await controller.start(replace(me, address=address))
             stack.push_async_callback(controller.close)
             yield
 
@@ -125,7 +133,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.executors = executors
     app.state.vault = vault
     app.state.group_commit = group_commit
-    app.state.queue = controller.view
+    app.state.queue = view
     app.state.controller = controller
     mount_routers(app)
     install_error_handlers(app)

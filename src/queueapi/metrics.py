@@ -19,6 +19,9 @@ JOBS = Gauge("queueapi_jobs", "Jobs that wait to start or hold resources", ["sta
 LEADS = Gauge("queueapi_scheduler_leads", "1 on the server that has the lead")
 LEADS_TAKEN = Counter("queueapi_scheduler_leads_taken", "Times that this server took the lead")
 EPOCH = Gauge("queueapi_scheduler_epoch", "Of the lead that this server took last")
+PEER_QUESTIONS = Counter(
+    "queueapi_peer_questions", "Questions to other servers", ["question", "result"]
+)
 SUBMITTED = Counter("queueapi_jobs_submitted", "Jobs accepted")
 LAUNCHES = Counter("queueapi_launches", "Launches handed to executors", ["result"])
 ENDED = Counter("queueapi_attempts_ended", "Attempts that ended", ["state", "reason"])

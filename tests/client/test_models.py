@@ -50,6 +50,7 @@ PAIRS: list[tuple[type[BaseModel], type[BaseModel]]] = [
     (proofs.StartLock, proof.StartLock),
     (proofs.ExitRecord, proof.ExitRecord),
     (models.SchedulerStatus, scheduler.SchedulerStatus),
+    (models.SchedulerLeader, scheduler.SchedulerLeader),
     (models.SchedulerPolicy, scheduler.SchedulerPolicy),
     (models.SchedulerCycle, scheduler.SchedulerCycle),
     (models.EstimateQuality, scheduler.EstimateQuality),

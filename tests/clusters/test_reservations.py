@@ -331,14 +331,14 @@ async def test_others_addresses_are_for_administrators(stage: Stage, make_person
 
 
 @pytest.mark.parametrize("leads", [True, False])
-async def test_nodes_are_checked_by_the_server_that_knows_them(
+async def test_nodes_are_checked_where_a_server_knows_them(
     stage: Stage, make_person: Make, leads: bool
 ) -> None:
     async with stage(puppet_with("n1")) as (app, client):
         boss = Caller(client, await make_person(role=Role.ADMIN))
         await make(boss, "one", 1, 2)
         if not leads:
-            app.state.queue.follow()
+            app.state.controller.view.end()
         answer = await boss.post("/api/reservations", json={"name": "two"} | hours(1, 2))
         assert answer.status_code == (201 if leads else 503)
         assert (await boss.get("/api/reservations/one")).status_code == 200

@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from queueapi.controller.leadership import Lead
 from queueapi.controller.loop import Controller
 from queueapi.db.session import Database
+from queueapi.servers.identity import Identity
 from tests.staging import NODE, Caller, Puppet, Stage, fetch, until
 
 Make = Callable[..., Any]
@@ -49,12 +50,12 @@ class Watched:
 def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
     found, run = Watched(), Controller._run
 
-    async def marked(controller: Controller) -> None:
+    async def marked(controller: Controller, me: Identity) -> None:
         is_controller.set(True)
         engine = controller._database.engine.sync_engine
         event.listen(engine, "begin", found.began)
         event.listen(engine, "before_cursor_execute", found.sent)
-        await run(controller)
+        await run(controller, me)
 
     monkeypatch.setattr(Controller, "_run", marked)
     return found

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from queueapi.controller.leadership import LEADER_LOCK, Lead, LostLeadership, lead
+from queueapi.controller.leadership import Lead, LostLeadership, lead
 from queueapi.db.session import Database
 from queueapi.servers.identity import new_identity
 from tests.staging import NODE, Caller, Puppet, Stage, fetch, until
@@ -47,26 +47,6 @@ async def test_one_leads_and_the_other_serves_until_the_leader_ends(
         after = await caller.submit()
         other.end(await other.launched(after))
         await caller.until(after, "completed")
-
-
-async def test_a_server_that_does_not_lead_says_who_knows_the_queue(
-    stage: Stage, make_person: Make, database: Database
-) -> None:
-    async with database.engine.connect() as connection:
-        await connection.exec_driver_sql(f"SELECT pg_advisory_lock({LEADER_LOCK})")
-        async with stage(Puppet(NODE)) as (app, client):
-            caller = Caller(client, await make_person())
-            await until(lambda: app.state.queue.follows, "a follower")
-            assert (await client.get("/health/ready")).status_code == 200
-            answer = await caller.get("/api/queue")
-            assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
-            assert answer.json()["type"] == "/problems/unavailable"
-            job_id = await caller.submit()
-            waits = await caller.job(job_id)
-            assert (waits["status"], waits["position"]) == ("queued", None)
-            assert waits["reason"] and waits["reason_message"]
-            assert (await caller.ask("DELETE", f"/api/jobs/{job_id}")).status_code == 200
-        await connection.exec_driver_sql("SELECT pg_advisory_unlock_all()")
 
 
 async def test_a_leader_whose_epoch_is_over_can_commit_nothing(
@@ -124,7 +104,7 @@ async def test_the_inbox_is_left_to_the_leader_that_is(
 
 async def test_a_fence_holds_back_the_next_leader_until_the_commit(database: Database) -> None:
     lost: list[bool] = []
-    async with lead(database, new_identity(), lambda: None, lambda: lost.append(True)) as leading:
+    async with lead(database, new_identity(), lambda _: None, lambda: lost.append(True)) as leading:
         async with database.transaction() as session:
             await leading.fence(session)
             taking = asyncio.create_task(fetch(database, "UPDATE leadership SET epoch = epoch + 1"))
@@ -143,10 +123,10 @@ async def test_a_lead_is_waited_for_and_passed_on(database: Database) -> None:
     got: list[Lead] = []
 
     async def successor() -> None:
-        async with lead(database, new_identity(), waited.set, lambda: None) as leading:
+        async with lead(database, new_identity(), lambda _: waited.set(), lambda: None) as leading:
             got.append(leading)
 
-    async with lead(database, new_identity(), lambda: None, lambda: None) as first:
+    async with lead(database, new_identity(), lambda _: None, lambda: None) as first:
         task = asyncio.create_task(successor())
         await waited.wait()
         assert got == []
@@ -156,7 +136,7 @@ async def test_a_lead_is_waited_for_and_passed_on(database: Database) -> None:
 
 async def test_a_lost_connection_is_noticed(database: Database) -> None:
     lost = asyncio.Event()
-    async with lead(database, new_identity(), lambda: None, lost.set) as leading:
+    async with lead(database, new_identity(), lambda _: None, lost.set) as leading:
         await fetch(
             database,
             "SELECT pg_terminate_backend(pid) FROM pg_locks"

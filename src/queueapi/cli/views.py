@@ -248,7 +248,9 @@ def nodes(found: Iterable[Node]) -> Table:
 def scheduler(found: SchedulerStatus) -> Table:
     policy, cycle, quality = found.policy, found.last_cycle, found.estimates
     weights = ", ".join(f"{name} {weight:g}" for name, weight in policy.weights.items())
+    leader = found.leader
     rows = [
+        ("leader", f"{leader.server}, since {local_time(leader.since)} (epoch {leader.epoch})"),
         ("waiting", str(found.waiting)),
         ("running", f"{found.running} of {policy.max_running}"),
         ("fairness", f"{policy.fairness}, {policy.fair_share_min:g} to {policy.fair_share_max:g}"),

@@ -289,7 +289,16 @@ class EstimateQuality(Document):
     p90_hit_rate: float | None
 
 
+class SchedulerLeader(Document):
+    """The server process that schedules."""
+
+    server: str  # host:pid
+    since: datetime
+    epoch: int  # grows by one each time that a server takes the lead
+
+
 class SchedulerStatus(Document):
+    leader: SchedulerLeader
     policy: SchedulerPolicy
     waiting: int
     running: int  # jobs that hold resources

@@ -46,7 +46,7 @@ View = Annotated[nodes.NodeView, Depends(get_view)]
 async def list_nodes(
     principal: Reader, session: Session, view: View, query: Annotated[NodeQuery, Query()]
 ) -> NodePage:
-    """For everybody who may submit. Only the leading server can answer; others say 503."""
+    """For everybody who may submit."""
     return await nodes.list_nodes(session, view, principal, query)
 
 

@@ -14,7 +14,7 @@ from queueapi.clock import utc_now
 from queueapi.clusters import schemas
 from queueapi.clusters.models import NodeSetting
 from queueapi.db import inbox
-from queueapi.errors import FieldError, Invalid, NotFound, Unavailable
+from queueapi.errors import FieldError, Invalid, NotFound
 from queueapi.executors.base import NodeInventory
 from queueapi.paging import decode_cursor, encode_cursor
 from queueapi.scheduling import FreeCapacity, NodeState
@@ -31,15 +31,10 @@ class NodeStatus:
 
 
 class NodeView(Protocol):
-    """What the API may ask of the leading controller."""
+    """What the API may ask of the leading controller, in whichever server it is."""
 
-    @property
-    def leads(self) -> bool:
-        """Whether this server has the lead, and so can answer."""
-        ...
-
-    def nodes(self) -> Mapping[NodeKey, NodeStatus]:
-        """All nodes that executors have reported."""
+    async def nodes(self) -> Mapping[NodeKey, NodeStatus]:
+        """All nodes that executors have reported. Raises Unavailable while no server leads."""
         ...
 
 
@@ -47,7 +42,7 @@ async def list_nodes(
     session: AsyncSession, view: NodeView, principal: Principal, query: schemas.NodeQuery
 ) -> schemas.NodePage:
     """By cluster and name, a page at a time."""
-    known = _known(view)
+    known = await view.nodes()
     after: list[Any] = decode_cursor(query.cursor, str, str) if query.cursor else ["", ""]
     keys = sorted(k for k in known if query.cluster in (None, k[0]) and k > tuple(after))
     page = keys[: query.limit]
@@ -61,7 +56,7 @@ async def list_nodes(
 async def get_node(
     session: AsyncSession, view: NodeView, principal: Principal, key: NodeKey
 ) -> schemas.NodeDocument:
-    status = _known(view).get(key)
+    status = (await view.nodes()).get(key)
     if status is None:
         raise _not_found(key)
     return _document(key, status, (await _settings(session)).get(key), principal)
@@ -76,7 +71,7 @@ async def change_node(
 ) -> schemas.NodeDocument:
     """Keep what an operator wants; the scheduler hears of it when this is committed."""
     cluster, name = key
-    if key not in _known(view):
+    if key not in await view.nodes():
         raise _not_found(key)
     nothing = {"cluster": cluster, "name": name, "state": NodeState.UP, "features": []}
     changed = {"changed_at": utc_now(), "changed_by": principal.user_id}
@@ -110,12 +105,6 @@ def _check_reason(setting: NodeSetting, change: schemas.NodeChange) -> None:
             errors=[FieldError("/reason", "only with the states drain and down")],
         )
     setting.reason = None
-
-
-def _known(view: NodeView) -> Mapping[NodeKey, NodeStatus]:
-    if not view.leads:
-        raise Unavailable("Another server has the lead and knows the nodes.", retry_after=5)
-    return view.nodes()
 
 
 def _not_found(key: NodeKey) -> NotFound:

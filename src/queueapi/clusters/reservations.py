@@ -12,7 +12,7 @@ from queueapi.clusters import reservation_schemas as schemas
 from queueapi.clusters.models import NodeReservation
 from queueapi.clusters.nodes import NodeView
 from queueapi.db import inbox
-from queueapi.errors import Conflict, FieldError, Invalid, NotFound, Unavailable
+from queueapi.errors import Conflict, FieldError, Invalid, NotFound
 from queueapi.groups.models import Group, Membership
 from queueapi.paging import decode_cursor, encode_cursor
 
@@ -96,7 +96,7 @@ async def _accept(
     row.note = row.note or None
     row.nodes = sorted(set(row.nodes))
     _check_times(row)
-    _check_nodes(view, row)
+    await _check_nodes(view, row)
     with session.no_autoflush:
         await _check_overlaps(session, row)
     session.add(row)
@@ -119,11 +119,9 @@ def _check_times(row: NodeReservation) -> None:
         )
 
 
-def _check_nodes(view: NodeView, row: NodeReservation) -> None:
+async def _check_nodes(view: NodeView, row: NodeReservation) -> None:
     """A name that is misspelt would keep nothing free."""
-    if not view.leads:
-        raise Unavailable("Another server has the lead and knows the nodes.", retry_after=5)
-    known = {name for cluster, name in view.nodes() if cluster == row.cluster}
+    known = {name for cluster, name in await view.nodes() if cluster == row.cluster}
     if not known:
         raise NotFound(
             f"There is no cluster {row.cluster!r} with nodes. GET /api/nodes lists them.",

@@ -11,6 +11,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import datetime
 
 import asyncpg
 import structlog
@@ -20,6 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from queueapi import metrics
 from queueapi.db.session import Database
 from queueapi.servers.identity import Identity, application_name
+from queueapi.servers.questions import Peer
 
 log = structlog.get_logger(__name__)
 
@@ -29,8 +31,8 @@ LEASE_SECONDS = 8.0  # without a sign of life, after which a leader counts as fr
 
 # Not waiting for the disk: a sign of life need not outlive a crash of the database.
 _BEAT = """
-INSERT INTO servers (id, process, version, started_at, seen_at)
-SELECT $1, $2, $3, clock_timestamp(), clock_timestamp()
+INSERT INTO servers (id, process, version, address, started_at, seen_at)
+SELECT $1, $2, $3, $4, clock_timestamp(), clock_timestamp()
 FROM set_config('synchronous_commit', 'off', true)
 ON CONFLICT (id) DO UPDATE SET seen_at = clock_timestamp()
 """
@@ -40,7 +42,14 @@ _TAKE = """
 INSERT INTO leadership (id, epoch, holder, server_id, since) VALUES (1, 1, $1, $2, now())
 ON CONFLICT (id) DO UPDATE
 SET epoch = leadership.epoch + 1, holder = $1, server_id = $2, since = now()
-RETURNING epoch
+RETURNING epoch, since
+"""
+# Who leads and can be asked: seen a moment ago. By its name, too: a server of an older version
+# takes the lead without its id.
+_LEADER = """
+SELECT s.id, s.address FROM leadership l
+JOIN servers s ON s.id = l.server_id AND s.process = l.holder
+WHERE s.address <> '' AND s.seen_at > clock_timestamp() - interval '4 s'
 """
 _EPOCH = "SELECT epoch FROM leadership WHERE id = 1"
 _FENCE = text("SELECT epoch FROM leadership WHERE id = 1 FOR SHARE")
@@ -68,8 +77,10 @@ class LostLeadership(Exception):  # noqa: N818 - it is what happened
 class Lead:
     """The lead, while it lasts."""
 
-    def __init__(self, database: Database, epoch: int) -> None:
+    def __init__(self, database: Database, holder: str, epoch: int, since: datetime) -> None:
+        self.holder = holder
         self.epoch = epoch
+        self.since = since  # by the database's clock
         self.lost = asyncio.Event()
         self._database = database
         self._renewed_at = time.monotonic()
@@ -117,17 +128,22 @@ class Lead:
 
 @asynccontextmanager
 async def lead(
-    database: Database, me: Identity, waiting: Callable[[], None], lost: Callable[[], None]
+    database: Database,
+    me: Identity,
+    waiting: Callable[[Peer | None], None],
+    lost: Callable[[], None],
 ) -> AsyncIterator[Lead]:
     """Wait for the lead, then keep it until the block ends or it is lost.
 
-    `waiting` is called each time that another server is seen to have it, `lost` when it is lost.
+    `waiting` is called each time that another server is seen to have it, with that server where it
+    can be asked; `lost` when the lead is lost.
     """
     connection = await database.connect_raw()
     try:
         await connection.execute(_FORGET_DEAD)
         await _wait(connection, me, waiting)
-        found = Lead(database, await connection.fetchval(_TAKE, me.process, me.id))
+        [taken] = await connection.fetch(_TAKE, me.process, me.id)
+        found = Lead(database, me.process, taken["epoch"], taken["since"])
 
         def ended(_: object) -> None:
             found.lost.set()
@@ -149,14 +165,17 @@ async def lead(
         connection.terminate()
 
 
-async def _wait(connection: asyncpg.Connection, me: Identity, waiting: Callable[[], None]) -> None:
+async def _wait(
+    connection: asyncpg.Connection, me: Identity, waiting: Callable[[Peer | None], None]
+) -> None:
     """Show that this server lives, until it has the lock."""
     while True:
         async with asyncio.timeout(LEASE_SECONDS):
             await _beat(connection, me)
             if await connection.fetchval(_TRY, LEADER_LOCK):
                 return
-            waiting()
+            leader = await connection.fetchrow(_LEADER)
+            waiting(Peer(leader["id"], leader["address"]) if leader is not None else None)
             frozen = await connection.fetchrow(_FROZEN, LEADER_LOCK, LEASE_SECONDS)
             if frozen is not None:
                 log.warning("leader_frozen", leader=frozen["process"])
@@ -165,4 +184,4 @@ async def _wait(connection: asyncpg.Connection, me: Identity, waiting: Callable[
 
 
 async def _beat(connection: asyncpg.Connection, me: Identity) -> None:
-    await connection.execute(_BEAT, me.id, me.process, me.version)
+    await connection.execute(_BEAT, me.id, me.process, me.version, me.address)

@@ -50,12 +50,10 @@ class Controller:
         database: Database,
         executors: Mapping[str, Executor],
         feed: ChangeFeed,
-        me: Identity,
     ) -> None:
         self._settings = settings
         self._database = database
         self._executors = executors
-        self._me = me
         self._wake = asyncio.Event()
         self._hints: set[str] = set()  # launch keys that are worth a poll
         self._task: asyncio.Task[None] | None = None
@@ -68,8 +66,9 @@ class Controller:
         self._hints.add(key)
         self._wake.set()
 
-    async def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name="controller")
+    async def start(self, me: Identity) -> None:
+        """`me`: as whom it leads."""
+        self._task = asyncio.create_task(self._run(me), name="controller")
 
     async def close(self) -> None:
         if self._task is not None:
@@ -86,12 +85,10 @@ class Controller:
         since = time.monotonic() - self._last_cycle
         return since < 3 * self._settings.scheduler_interval_seconds
 
-    async def _run(self) -> None:
+    async def _run(self, me: Identity) -> None:
         while True:
             try:
-                async with lead(
-                    self._database, self._me, self.view.follow, self._wake.set
-                ) as leading:
+                async with lead(self._database, me, self.view.follow, self._wake.set) as leading:
                     await self._lead(leading)
             except LostLeadership as error:
                 log.warning("lead_lost", error=str(error))
@@ -111,7 +108,7 @@ class Controller:
         forecasts: asyncio.Task[None] | None = None
         try:
             await turn.load()
-            self.view.lead(mirror, turn.estimates)
+            self.view.lead(mirror, turn.estimates, leading)
             forecasts = asyncio.create_task(turn.estimates.run(mirror.scheduler))
             sweep_at = poll_at = 0.0
             while not leading.lost.is_set():

@@ -2,27 +2,32 @@
 
 import time
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Iterable
 
 from queueapi import metrics
 from queueapi.clock import from_epoch
 from queueapi.clusters.nodes import NodeKey, NodeStatus
 from queueapi.controller import preview, status
 from queueapi.controller.estimates import Estimate, Estimates
+from queueapi.controller.leadership import LEASE_SECONDS, Lead
 from queueapi.controller.mirror import Mirror
 from queueapi.errors import Unavailable
 from queueapi.jobs import schemas
 from queueapi.jobs.foresight import Candidate, Foresight
 from queueapi.jobs.models import JobState
-from queueapi.jobs.queue import Outlook, QueueKey
-from queueapi.jobs.scheduler_status import SchedulerCycle, SchedulerStatus
+from queueapi.jobs.queue import Outlook, QueueQuery, QueueSlice
+from queueapi.jobs.scheduler_status import SchedulerCycle, SchedulerLeader, SchedulerStatus
 from queueapi.scheduling import Plan, QueueEntry, RankKey
+from queueapi.servers.questions import Peer
 
 FRESH_SECONDS = 1.0  # an analysis of the queue is used for so long
 
 
 class SchedulerView:
-    """Implements jobs.queue.QueueView and clusters.nodes.NodeView on the leader's mirror."""
+    """Implements jobs.queue.QueueView and clusters.nodes.NodeView on the leader's mirror.
+
+    All raise Unavailable where this server does not lead (any more).
+    """
 
     def __init__(self) -> None:
         self._mirror: Mirror | None = None
@@ -30,20 +35,33 @@ class SchedulerView:
         self._estimates: Estimates | None = None
         self._cycle: SchedulerCycle | None = None
         self._previews = preview.Turns()
-        self.follows = False  # another server leads
+        self._leader: SchedulerLeader | None = None
+        self._followed_at: float | None = None  # monotonic seconds
+        self.leader: Peer | None = None  # another server, that can be asked
 
-    def lead(self, mirror: Mirror, estimates: Estimates) -> None:
-        self._mirror, self._estimates, self.follows = mirror, estimates, False
+    def lead(self, mirror: Mirror, estimates: Estimates, leading: Lead) -> None:
+        self.end()
+        self._mirror, self._estimates = mirror, estimates
+        self._leader = SchedulerLeader(
+            server=leading.holder, since=leading.since, epoch=leading.epoch
+        )
         self._cycle = None
         metrics.LEADS.set(1)
 
-    def follow(self) -> None:
+    def follow(self, leader: Peer | None) -> None:
+        """Another server has the lead; None where it can't be asked (yet)."""
         self.end()
-        self.follows = True
+        self._followed_at, self.leader = time.monotonic(), leader
+
+    @property
+    def follows(self) -> bool:
+        """Whether another server was seen to lead a moment ago."""
+        at = self._followed_at
+        return at is not None and time.monotonic() - at < LEASE_SECONDS
 
     def end(self) -> None:
         """This server does not lead (any more); whether another does is not known."""
-        self._mirror, self._estimates, self.follows = None, None, False
+        self._mirror, self._estimates, self._followed_at, self.leader = None, None, None, None
         metrics.LEADS.set(0)
         metrics.set_jobs({})
 
@@ -51,74 +69,70 @@ class SchedulerView:
     def leads(self) -> bool:
         return self._mirror is not None
 
-    def now(self) -> float:
+    def _known(self) -> tuple[Mirror, Estimates]:
+        if self._mirror is None or self._estimates is None:
+            raise no_leader()
+        return self._mirror, self._estimates
+
+    def _now(self) -> float:
         """The same instant for a second, so that many questions cost one analysis."""
         now = time.time()
         if not self._at <= now < self._at + FRESH_SECONDS:
             self._at = now
         return self._at
 
-    def totals(self) -> tuple[int, int]:
-        if self._mirror is None:
-            return 0, 0
-        scheduler = self._mirror.scheduler
-        return sum(scheduler.waiting_by_group.values()), sum(scheduler.running_by_group.values())
-
     def cycle_ended(self, plan: Plan, seconds: float) -> None:
         """Remember a cycle that took so long."""
         self._cycle = status.cycle(plan, seconds)
 
-    def status(self) -> SchedulerStatus:
-        assert self._mirror is not None
-        assert self._estimates is not None
-        waiting, running = self.totals()
+    async def status(self) -> SchedulerStatus:
+        mirror, estimates = self._known()
+        assert self._leader is not None
+        waiting, running = _totals(mirror)
         return SchedulerStatus(
-            policy=status.policy(self._mirror.scheduler.config),
+            leader=self._leader,
+            policy=status.policy(mirror.scheduler.config),
             waiting=waiting,
             running=running,
             last_cycle=self._cycle,
-            estimates=status.quality(self._estimates.calibration.hit_rates()),
+            estimates=status.quality(estimates.calibration.hit_rates()),
         )
 
     async def foresee(self, candidate: Candidate) -> Foresight:
         async with self._previews.take():
-            if self._mirror is None or self._estimates is None:  # the lead may be lost by now
-                raise Unavailable("Another server has the lead and knows this.", retry_after=5)
-            return await preview.foresee(self._mirror, self._estimates, candidate)
+            return await preview.foresee(*self._known(), candidate)
 
-    def nodes(self) -> dict[NodeKey, NodeStatus]:
-        if self._mirror is None:
-            return {}
-        free = self._mirror.scheduler.free
-        reported = self._mirror.nodes.reported
+    async def nodes(self) -> dict[NodeKey, NodeStatus]:
+        mirror, _ = self._known()
+        free = mirror.scheduler.free
+        reported = mirror.nodes.reported
         return {key: NodeStatus(has, free[key]) for key, has in reported.items() if key in free}
 
-    def outlook(self, job_id: int) -> Outlook | None:
-        if self._mirror is None:
-            return None
-        now = self.now()
-        return self._outlook(
-            self._mirror, job_id, self._mirror.scheduler.position(job_id, now), now
-        )
+    async def outlook(self, job_id: int) -> Outlook | None:
+        mirror, _ = self._known()
+        now = self._now()
+        return self._outlook(mirror, job_id, mirror.scheduler.position(job_id, now), now)
 
-    def page(
-        self,
-        as_of: float,
-        limit: int,
-        after: QueueKey | None,
-        users: Collection[int] | None,
-        groups: Collection[int] | None,
-        queue: str | None = None,
-    ) -> list[Outlook]:
-        if self._mirror is None:
-            return []
-        key = RankKey(*after) if after is not None else None
-        entries = self._mirror.scheduler.ranking(
-            as_of, limit=limit, after=key, groups=groups, users=users, queue=queue
+    async def page(self, query: QueueQuery) -> QueueSlice:
+        mirror, _ = self._known()
+        now = self._now()
+        as_of = query.as_of if query.as_of is not None else now
+        key = RankKey(*query.after) if query.after is not None else None
+        entries = mirror.scheduler.ranking(
+            as_of,
+            limit=query.limit,
+            after=key,
+            groups=query.groups,
+            users=query.users,
+            queue=query.queue,
         )
-        now = self.now()
-        outlooks = (self._outlook(self._mirror, e.job_id, e, now) for e in entries)
-        return [outlook for outlook in outlooks if outlook is not None]
+        return QueueSlice(as_of, tuple(self._outlooks(mirror, entries, now)), *_totals(mirror))
+
+    def _outlooks(
+        self, mirror: Mirror, entries: Iterable[QueueEntry], now: float
+    ) -> Iterable[Outlook]:
+        outlooks = (self._outlook(mirror, e.job_id, e, now) for e in entries)
+        return (outlook for outlook in outlooks if outlook is not None)
 
     def _outlook(
         self, mirror: Mirror, job_id: int, entry: QueueEntry | None, now: float
@@ -151,6 +165,16 @@ class SchedulerView:
         for group_id, count in waiting.items():
             counts[str(JobState.QUEUED), names.get(group_id, str(group_id))] = count
         metrics.set_jobs(counts)
+
+
+def no_leader() -> Unavailable:
+    return Unavailable("No server has the lead at this moment. Try again.", retry_after=1)
+
+
+def _totals(mirror: Mirror) -> tuple[int, int]:
+    """Waiting jobs, and jobs that hold resources."""
+    scheduler = mirror.scheduler
+    return sum(scheduler.waiting_by_group.values()), sum(scheduler.running_by_group.values())
 
 
 def _sooner(estimate: Estimate | None, latest: float | None) -> schemas.StartRange | None:

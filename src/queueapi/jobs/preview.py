@@ -11,7 +11,7 @@ from queueapi.auth.principal import Principal
 from queueapi.clock import from_epoch, utc_now
 from queueapi.config import Settings
 from queueapi.db.session import Database
-from queueapi.errors import Problem, Unavailable
+from queueapi.errors import Problem
 from queueapi.jobs import dependencies
 from queueapi.jobs.admission import (
     Grounds,
@@ -48,9 +48,7 @@ async def preview(
     principal: Principal,
     job: JobSubmission,
 ) -> JobPreview:
-    """Decided as a submit is, on what is committed now. Raises Unavailable where others lead."""
-    if not view.leads:
-        raise Unavailable("Another server has the lead and knows the queue.", retry_after=5)
+    """Decided as a submit is, on what is committed now. Raises Unavailable while nobody leads."""
     submission = Submission(principal, [job])
     async with database.transaction() as session:
         grounds = await load_grounds(session, settings, [submission], lock=False)

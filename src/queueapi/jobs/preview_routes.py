@@ -31,6 +31,6 @@ async def preview_job(
     view: Queue,
 ) -> JobPreview:
     """Takes the body of a submit, and stores nothing: whether it would be accepted, when it would
-    start or why it would wait, what it would cost, and whom it would delay. The server that has
-    the lead answers; another, and one that is asked too much at once, answers 503."""
+    start or why it would wait, what it would cost, and whom it would delay. 503 while
+    no server leads, or too many ask at once."""
     return await preview.preview(database, settings, view, principal, body)

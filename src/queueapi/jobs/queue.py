@@ -1,6 +1,6 @@
 """The queue as the scheduler sees it. The leading controller answers through QueueView."""
 
-from collections.abc import Collection
+import time
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -8,14 +8,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from queueapi.auth.principal import Principal
 from queueapi.clock import from_epoch
-from queueapi.errors import FieldError, Invalid, Unavailable
+from queueapi.errors import FieldError, Invalid
 from queueapi.jobs import schemas
 from queueapi.jobs.foresight import Candidate, Foresight
 from queueapi.jobs.query import documents_by_id
 from queueapi.jobs.scheduler_status import SchedulerStatus
 from queueapi.paging import decode_cursor, encode_cursor
 
-FUTURE_SECONDS = 60.0  # by which another server's clock may be ahead
+FUTURE_SECONDS = 3600.0  # by which another server's clock may be ahead
 
 QueueKey = tuple[float, float, int]  # final priority, queued_at (epoch seconds), job id
 
@@ -38,45 +38,44 @@ class Outlook:
         return final, self.queued_at, self.job_id
 
 
+@dataclass(frozen=True, slots=True)
+class QueueQuery:
+    """A job is shown whose user is in `users` or whose group in `groups`; both None shows all;
+    with `queue`, only those of this queue."""
+
+    limit: int
+    as_of: float | None  # the instant whose order it is (epoch seconds); None = now
+    after: QueueKey | None  # of the entry where the last page ended
+    users: frozenset[int] | None
+    groups: frozenset[int] | None
+    queue: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class QueueSlice:
+    as_of: float  # epoch seconds
+    outlooks: tuple[Outlook, ...]  # in final order
+    waiting: int  # jobs in the whole queue, at the same moment
+    running: int  # jobs that hold resources
+
+
 class QueueView(Protocol):
-    """What the API may ask of the scheduler. Times are seconds since the epoch."""
+    """What the API may ask of the scheduler, in whichever server it is.
 
-    @property
-    def leads(self) -> bool:
-        """Whether this server has the lead, and so can answer."""
-        ...
+    All raise Unavailable while no server leads, or the one that does can't be reached.
+    """
 
-    def now(self) -> float: ...
+    async def status(self) -> SchedulerStatus: ...
 
-    def totals(self) -> tuple[int, int]:
-        """Waiting jobs, and jobs that hold resources."""
-        ...
+    async def outlook(self, job_id: int) -> Outlook | None: ...
 
-    def status(self) -> SchedulerStatus:
-        """Only of the server that leads."""
-        ...
-
-    def outlook(self, job_id: int) -> Outlook | None: ...
+    async def page(self, query: QueueQuery) -> QueueSlice: ...
 
     async def foresee(self, candidate: Candidate) -> Foresight:
         """What would come of a job that nobody submits. Takes seconds, at other requests' leisure.
 
-        Raises Unavailable where another server leads, or too many ask at once.
+        Raises Unavailable where too many ask at once, too.
         """
-        ...
-
-    def page(
-        self,
-        as_of: float,
-        limit: int,
-        after: QueueKey | None,
-        users: Collection[int] | None,
-        groups: Collection[int] | None,
-        queue: str | None = None,
-    ) -> list[Outlook]:
-        """In final order. A job is shown whose user is in `users` or whose group in `groups`;
-        both None shows all; with `queue`, only those of this queue. `after` is the key of the
-        entry where the last page ended."""
         ...
 
 
@@ -89,34 +88,34 @@ async def queue_page(
     queue: str | None,
 ) -> schemas.QueuePage:
     """One page. The cursor keeps the instant of the first page, so that the order holds still."""
-    if not view.leads:
-        raise Unavailable("Another server has the lead and knows the queue.", retry_after=5)
-    as_of, after = view.now(), None
+    as_of, after = None, None
     if cursor is not None:
         as_of, final, queued_at, job_id = decode_cursor(cursor, float, float, float, int)
-        if not 0 <= as_of <= view.now() + FUTURE_SECONDS:
+        if not 0 <= as_of <= time.time() + FUTURE_SECONDS:
             raise Invalid(
                 "The cursor is of another time. Leave it out to begin anew.",
                 errors=[FieldError("cursor", "not one of ours")],
             )
         after = (final, queued_at, job_id)
     everything = principal.is_admin
-    outlooks = view.page(
-        as_of,
-        limit + 1,
-        after,
-        None if everything else {principal.user_id},
-        None if everything else principal.managed_groups,
-        queue,
+    seen = await view.page(
+        QueueQuery(
+            limit + 1,
+            as_of,
+            after,
+            users=None if everything else frozenset({principal.user_id}),
+            groups=None if everything else frozenset(principal.managed_groups),
+            queue=queue,
+        )
     )
-    waiting, running = view.totals()  # at once, so that they speak of the same queue
+    outlooks, as_of = seen.outlooks, seen.as_of
     more = len(outlooks) > limit
     outlooks = outlooks[:limit]
     jobs = await documents_by_id(session, [o.job_id for o in outlooks])
     return schemas.QueuePage(
         as_of=from_epoch(as_of),
-        waiting=waiting,
-        running=running,
+        waiting=seen.waiting,
+        running=seen.running,
         entries=[_entry(o, jobs[o.job_id]) for o in outlooks if o.job_id in jobs],
         next=encode_cursor(as_of, *outlooks[-1].key) if more else None,
     )

@@ -255,7 +255,10 @@ async def _detail(
     waits = queued and not record.fields["held"] and not record.waits_for_jobs
     waits = waits or record.goes_on
     first = record.next_task or fields["id"]  # an array waits as its first task does
-    outlook = view.outlook(first) if waits and view.leads else None
+    outlook = None
+    if waits:
+        with contextlib.suppress(Unavailable):  # nobody leads: all else is known
+            outlook = await view.outlook(first)
     if outlook is not None and outlook.reason == WAITS:
         outlook = None  # what it waited for has just come, and the scheduler did not hear of it yet
     if outlook is not None:

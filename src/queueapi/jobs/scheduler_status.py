@@ -23,6 +23,14 @@ class SchedulerPolicy(BaseModel):
     max_running_per_user: int
 
 
+class SchedulerLeader(BaseModel):
+    """The server process that schedules; all others ask it."""
+
+    server: str = Field(description="host:pid")
+    since: datetime
+    epoch: int = Field(description="Grows by one each time that a server takes the lead")
+
+
 class SchedulerCycle(BaseModel):
     """The last cycle that was finished."""
 
@@ -42,6 +50,7 @@ class EstimateQuality(BaseModel):
 
 
 class SchedulerStatus(BaseModel):
+    leader: SchedulerLeader
     policy: SchedulerPolicy
     waiting: int
     running: int = Field(description="Jobs that hold resources")

@@ -13,6 +13,7 @@ class Identity:
     id: str  # 16 hexadecimal digits, new at each start
     process: str  # host:pid
     version: str
+    address: str = ""  # host:port where other servers ask it, once it listens
 
     @property
     def application_name(self) -> str:

@@ -14,5 +14,8 @@ class Server(Base):
     id: Mapped[str] = mapped_column(String(32), primary_key=True)  # of this start of it
     process: Mapped[str] = mapped_column(String(255))  # host:pid
     version: Mapped[str] = mapped_column(String(50))
+    address: Mapped[str] = mapped_column(
+        String(255), server_default=""
+    )  # host:port, for other servers
     started_at: Mapped[Timestamp]
     seen_at: Mapped[Timestamp]
