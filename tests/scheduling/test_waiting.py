@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from hypothesis import given
@@ -30,6 +31,10 @@ def many_jobs(draw: st.DrawFn) -> list[WaitingJob]:
     return [replace(job, depends_on=draw(st.sampled_from(((), (), (7,))))) for job in jobs]
 
 
+def by_id(jobs: Iterable[WaitingJob]) -> dict[int, WaitingJob]:
+    return {job.job_id: job for job in jobs}
+
+
 @given(many_jobs(), st.integers(0, 30), st.sampled_from((None, NOON, NOON + 2 * HOUR)))
 def test_jobs_added_at_once_are_indexed_as_if_added_one_by_one(
     jobs: list[WaitingJob], before: int, line: float | None
@@ -42,7 +47,7 @@ def test_jobs_added_at_once_are_indexed_as_if_added_one_by_one(
             waiting.advance(line)
     for job in jobs[before:]:
         one_by_one.add(job)
-    at_once.add_all(jobs[before:])
+    at_once.add_all(by_id(jobs[before:]))
     assert contents(at_once) == contents(one_by_one)
     for now in (NOON + 3 * HOUR, NOON - 3 * HOUR):
         one_by_one.advance(now)
@@ -54,12 +59,12 @@ def test_jobs_added_at_once_are_indexed_as_if_added_one_by_one(
 def test_what_is_removed_leaves_no_trace(jobs: list[WaitingJob], data: st.DataObject) -> None:
     gone = data.draw(st.sets(st.sampled_from(jobs) if jobs else st.nothing()))
     waiting, expected = WaitingJobs(), WaitingJobs()
-    waiting.add_all(jobs)
+    waiting.add_all(by_id(jobs))
     waiting.advance(NOON)
     for job in gone:
         waiting.remove(job.job_id)
     expected.advance(NOON)
-    expected.add_all(job for job in jobs if job not in gone)
+    expected.add_all(by_id(job for job in jobs if job not in gone))
     assert contents(waiting) == contents(expected)
     for job in jobs:
         waiting.remove(job.job_id)

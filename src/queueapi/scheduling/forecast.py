@@ -35,7 +35,7 @@ class Forecast:
     def __init__(self, state: State, jobs: Iterable[WaitingJob], now: float) -> None:
         self.starts: dict[int, float] = {}  # estimated starts so far (epoch seconds) by job id
         self._state = state.copy()
-        self._state.waiting.add_all(jobs)
+        self._state.waiting.add_all({job.job_id: job for job in jobs})
         self._now = now
         self._ends = [(max(job.ends_at, now), job.job_id) for job in state.running.values()]
         heapify(self._ends)

@@ -161,12 +161,11 @@ class State:
     def queue_all(self, jobs: Iterable[WaitingJob]) -> None:
         """As JobQueued for each of them, whose ids differ."""
         self.take_back()
-        fresh = []
-        for job in jobs:
-            if job.job_id in self.waiting.jobs or job.job_id in self.running:
-                self._queue(job)
-            else:
-                fresh.append(job)
+        fresh = {job.job_id: job for job in jobs}
+        for known in (self.waiting.jobs, self.running):
+            if not fresh.keys().isdisjoint(known):
+                for job_id in [job_id for job_id in fresh if job_id in known]:
+                    self._queue(fresh.pop(job_id))
         self.waiting.add_all(fresh)
 
     def _start(self, job: RunningJob) -> None:

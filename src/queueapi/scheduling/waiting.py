@@ -9,8 +9,8 @@ any job in the whole queue is then a few bisects, one for each lane.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -66,21 +66,6 @@ class Run:
     def owner(self) -> Owner:
         return self.group_id, self.user_id
 
-    def add(self, ticket: Ticket) -> None:
-        insort(self.tickets, ticket)
-
-    def add_all(self, tickets: list[Ticket]) -> None:
-        """As `add` for each of these, which are sorted."""
-        if not tickets:
-            return
-        if len(tickets) == 1:
-            insort(self.tickets, tickets[0])
-            return
-        in_order = not self.tickets or self.tickets[-1] < tickets[0]
-        self.tickets += tickets
-        if not in_order:
-            self.tickets.sort()  # two sorted runs: a merge
-
     def remove(self, ticket: Ticket) -> None:
         del self.tickets[bisect_left(self.tickets, ticket)]
 
@@ -128,16 +113,18 @@ class WaitingJobs:
         if self._takes_part(job):
             self._index([job])
 
-    def add_all(self, jobs: Iterable[WaitingJob]) -> None:
-        """As `add` for each of these: many at once, sorted together."""
-        many = list(jobs)
-        self.jobs.update((job.job_id, job) for job in many)
-        self.count_by_group.update(map(attrgetter("group_id"), many))
-        self._blocked.update(job.job_id for job in many if job.depends_on)
-        timed = [(j.eligible_at, j.job_id) for j in many if j.eligible_at > 0 and not j.depends_on]
-        if timed:
-            self._timed = sorted(self._timed + timed)
-        self._index([job for job in many if self._takes_part(job)])
+    def add_all(self, jobs: Mapping[int, WaitingJob]) -> None:
+        """As `add` for each of these, by id: many at once, sorted together."""
+        self.jobs.update(jobs)
+        self.count_by_group.update(map(attrgetter("group_id"), jobs.values()))
+        special = [job for job in jobs.values() if job.depends_on or job.eligible_at > 0]
+        if not special:  # as nearly always; then one pass is enough
+            self._index(jobs.values())
+            return
+        self._blocked.update(job.job_id for job in special if job.depends_on)
+        timed = [(job.eligible_at, job.job_id) for job in special if not job.depends_on]
+        self._timed = sorted(self._timed + timed)
+        self._index([job for job in jobs.values() if self._takes_part(job)])
 
     def remove(self, job_id: int) -> None:
         """Forget a job; one that is not known is forgotten already."""
@@ -186,23 +173,28 @@ class WaitingJobs:
     def _takes_part(self, job: WaitingJob) -> bool:
         return not job.depends_on and (job.eligible_at <= 0 or job.eligible_at <= self._line)
 
-    def _index(self, jobs: list[WaitingJob]) -> None:
+    def _index(self, jobs: Collection[WaitingJob]) -> None:
         if self._in_order:
-            for job in jobs:
-                insort(self.arrivals, (job.queued_at, job.job_id))
+            _merge(self.arrivals, sorted([(job.queued_at, job.job_id) for job in jobs]))
             return
-        alike: dict[tuple[object, ...], list[Ticket]] = {}
-        for job in jobs:
-            shared = _shared(job)
-            tickets = alike.get(shared)
-            if tickets is None:
-                tickets = alike[shared] = []
-            tickets.append((job.queued_at, job.job_id))
+        alike: defaultdict[tuple[object, ...], list[Ticket]] = defaultdict(list)
+        for job in jobs:  # a load spends its time here; `_shared` would double it
+            alike[
+                job.group_id,
+                job.user_id,
+                job.queue,
+                job.base_priority,
+                job.request,
+                job.array_id,
+                job.array_limit,
+                job.reservation,
+                job.resume_on,
+            ].append((job.queued_at, job.job_id))
         for shared, tickets in alike.items():
             tickets.sort()
             key = _class_key(ClassKey._make(shared))
-            self._class(key).add_all(tickets)
-            self._lane(key).add_all(tickets)
+            _merge(self._class(key).tickets, tickets)
+            _merge(self._lane(key).tickets, tickets)
 
     def _unindex(self, job: WaitingJob) -> None:
         ticket = (job.queued_at, job.job_id)
@@ -236,6 +228,19 @@ class WaitingJobs:
         if lane is None:
             lane = self.lanes[lane_key] = Run(*lane_key)
         return lane
+
+
+def _merge(known: list[Ticket], more: list[Ticket]) -> None:
+    """Add the tickets, which are sorted, to those that are."""
+    if not more:
+        return
+    if len(more) == 1:
+        insort(known, more[0])
+        return
+    in_order = not known or known[-1] < more[0]
+    known += more
+    if not in_order:
+        known.sort()  # two sorted runs
 
 
 def _class_key(key: ClassKey) -> ClassKey:
