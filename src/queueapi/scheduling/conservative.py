@@ -92,6 +92,8 @@ class Conservative:
 
     def _move_up(self, job: WaitingJob) -> None:
         timeline = self._draft.timeline
+        if not timeline.may_move_up(job):
+            return
         booking = timeline.unbook(job.job_id)
         opening = timeline.earliest(job)
         if opening is not None and opening.start < booking.reservation.start:
@@ -110,22 +112,23 @@ class Conservative:
     def _book(self, job: WaitingJob, opening: Opening) -> None:
         """Keep the opening; for a job that starts now, the nodes that waste least."""
         if opening.start <= self._now and (placement := self._draft.place(job)) is not None:
-            job = replace(job, resume_on=placement)
+            if job.request.gpu_count:
+                job = replace(job, resume_on=placement)
             keys = ((placement.cluster, name) for name in placement.nodes)
             opening = Opening(opening.start, tuple(self._state.board.spaces[key] for key in keys))
         self._kept[job.job_id] = self._draft.timeline.book(job, opening)
 
     def _start_due(self) -> None:
-        accounts, timeline = self._state.accounts, self._draft.timeline
+        timeline = self._draft.timeline
         overtakes = False
         for job in self._jobs:
             kept = self._kept.get(job.job_id)
-            if kept is None or accounts.system_full():
+            if kept is None:
                 continue
-            if kept.start <= self._now and accounts.refusal(job) is None:
+            if kept.start <= self._now and self._may_start(job):
                 booking = timeline.unbook(job.job_id)
                 # Elsewhere it would leave a hole, into which others might or might not move up.
-                placement = self._draft.place(replace(job, resume_on=kept.placement))
+                placement = self._draft.place_there(job, kept.placement)
                 if placement is None:
                     placement = self._draft.place(job)
                 if placement is not None:
@@ -136,3 +139,7 @@ class Conservative:
                     continue
                 timeline.rebook(booking)
             overtakes = True
+
+    def _may_start(self, job: WaitingJob) -> bool:
+        accounts = self._state.accounts
+        return not accounts.system_full() and accounts.refusal(job) is None

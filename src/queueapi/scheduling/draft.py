@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from queueapi.scheduling.capacity import Space, indices
 from queueapi.scheduling.caution import Caution
@@ -45,6 +46,18 @@ class Draft:
                     return space.alone
                 return Placement(space.key.cluster, (_share(job, space, gpus),))
         return None
+
+    def place_there(self, job: WaitingJob, placement: Placement) -> Placement | None:
+        """The same, on these nodes and GPUs only."""
+        request = job.request
+        if request.gpu_count or request.nodes > 1 or job.resume_on is not None:
+            return self.place(replace(job, resume_on=placement))
+        space = self._board.spaces.get((placement.cluster, placement.shares[0].node))
+        if space is None or not space.up or not space.has_amounts(request):
+            return None
+        if not space.fits(request) or self._allowed_gpus(job, space) is None:
+            return None
+        return placement
 
     def _place_on_several(self, job: WaitingJob) -> Placement | None:
         count, shares = job.request.nodes, dict[str, list[Share]]()  # by cluster

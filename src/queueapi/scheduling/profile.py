@@ -122,6 +122,28 @@ class Profile:
         if first is not None:
             yield max(times[first], since), inf
 
+    def earliest(
+        self, request: Request, since: float, duration: float, until: float = inf
+    ) -> float | None:
+        """When (epoch seconds) CPUs and memory first suffice for so long (s), or for as long as
+        until a moment from which on they are known to. None = not by then."""
+        times, cpus, memory = self._times, self._cpus, self._memory
+        need, need_memory = request.cpus, request.memory_mb
+        first: float | None = None
+        last = len(times) - 1
+        for step in range(max(bisect_right(times, since) - 1, 0), last + 1):
+            when = times[step]
+            if when >= until:
+                return first
+            if cpus[step] < need or memory[step] < need_memory:
+                first = None
+                continue
+            if first is None:
+                first = when if when > since else since
+            if step == last or times[step + 1] - first >= duration:
+                return first
+        return None
+
     def _fits_specially(self, request: Request, step: int, bound: int) -> bool:
         if request.exclusive and self._jobs[step]:
             return False
