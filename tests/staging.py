@@ -30,6 +30,7 @@ from queueapi.executors.base import (
     Phase,
     Run,
     Stream,
+    SuspendRefused,
 )
 from queueapi.main import create_app
 from tests.conftest import TEMPLATE, new_database
@@ -69,6 +70,7 @@ class Puppet:
         self.logs: dict[tuple[str, Stream], bytes] = {}
         self.kept: dict[str, Evidence] = {}
         self.refuses: str | None = None
+        self.refuses_to_suspend: str | None = None
         self.is_away = False
         self.forgets = False  # takes a run and knows nothing of it after
         self.obeys = True  # a cancel ends the run, a suspend stops it, a resume continues it
@@ -113,6 +115,8 @@ class Puppet:
     async def suspend(self, key: str) -> None:
         self._answer()
         self.told.append(("suspend", key))
+        if self.refuses_to_suspend is not None:
+            raise SuspendRefused(self.refuses_to_suspend)
         if self.obeys and self.seen[key].phase is Phase.RUNNING:
             self.stop(key)
 

@@ -26,6 +26,7 @@ from queueapi.executors.base import ClusterConfig, Executor, NodeInventory
 from queueapi.executors.local import LocalConfig, LocalExecutor
 from queueapi.executors.null import NullExecutor
 from queueapi.executors.registry import Registry
+from queueapi.executors.slurm.executor import SlurmExecutor
 from queueapi.jobs.changes import ChangeFeed
 from queueapi.jobs.group_commit import GroupCommit
 from queueapi.openapi import describe
@@ -67,7 +68,9 @@ def make_registry(settings: Settings) -> Registry:
         own = Path(cluster.root) if cluster.root else settings.data_dir / "clusters" / cluster.name
         return LocalExecutor(replace(local_config(settings), data_dir=own))
 
-    registry = Registry({"local": local, "null": lambda cluster: NullExecutor()})
+    registry = Registry(
+        {"local": local, "null": lambda cluster: NullExecutor(), "slurm": SlurmExecutor}
+    )
     registry.build_in(BUILT_IN, this_machine(settings))
     return registry
 

@@ -210,3 +210,32 @@ async def test_what_runs_in_the_place_of_a_suspended_job_is_not_disturbed_by_its
         done = await caller.until(first, "completed")
     assert len(done["attempts"]) == 1
     assert done["usage"]["cpu_minutes"] < 3 * done["actual_hours"] * 60
+
+
+async def test_a_cluster_that_never_suspends_says_so_and_is_not_asked_for_ever(
+    stage: Stage, make_person: Make
+) -> None:
+    puppet = Puppet(NODE)
+    puppet.refuses_to_suspend = "only its operators may"
+    async with stage(puppet, scheduler_interval_seconds=0.1) as (_, client):
+        caller = Caller(client, await make_person())
+        job_id = await caller.submit()
+        key = await puppet.begun(job_id)
+        await caller.until(job_id, "running")
+        await caller.post(f"/api/jobs/{job_id}/suspend")
+
+        async def refused() -> bool:
+            return "suspend_refused" in await caller.events(job_id)
+
+        await until(refused, "the answer")
+        events = (await caller.get(f"/api/jobs/{job_id}/events")).json()["events"]
+        assert events[-1]["message"] == "only its operators may"
+        await asyncio.sleep(0.1)
+        told = len(puppet.told)
+        await asyncio.sleep(0.3)  # several sweeps, that would tell again
+        assert puppet.told == [("suspend", key)] * told
+        assert (await caller.get(f"/api/jobs/{job_id}")).json()["status"] == "running"
+        puppet.refuses_to_suspend = None  # the account became one of them
+        await caller.post(f"/api/jobs/{job_id}/suspend")
+        await caller.until(job_id, "suspended")
+        puppet.go_on(key)

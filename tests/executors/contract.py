@@ -26,7 +26,7 @@ from queueapi.executors.base import (
 
 _NUMBERS = itertools.count(1)
 CLOCK_STEP = 0.1  # seconds by which times of files may lie off
-PATIENCE = 20.0  # seconds until a condition counts as never met
+PATIENCE = 60.0  # seconds until a condition counts as never met
 
 
 def make_run(script: str = "true\n", **changes: object) -> Run:

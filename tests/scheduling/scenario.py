@@ -5,7 +5,8 @@ A scenario that was never checked fails: a test that forgets to expect proves no
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from queueapi.scheduling import (
@@ -61,9 +62,16 @@ class Scenario:
         *,
         features: str = "",
         cluster: str = "local",
+        taken: Mapping[str, Any] | None = None,
     ) -> Scenario:
-        """A node; `features` are words."""
+        """A node; `features` are words. `taken`: cpus, memory_mb, gpus that others hold, and
+        `until` (hours from noon)."""
         node = Node(name, cpus, memory_mb, tuple(gpus), state, cluster, frozenset(features.split()))
+        if taken is not None:
+            others = dict(taken)
+            until = NOON + others.pop("until", 1.0) * HOUR
+            amounts = {f"taken_{what}": amount for what, amount in others.items()}
+            node = replace(node, taken_until=until, **amounts)
         self.scheduler.apply(NodeChanged(node))
         return self
 

@@ -205,7 +205,7 @@ class _Turn:
         """What no event tells: use that ages, nodes that change, jobs that a fault left out."""
         for cluster, executor in self._executors.items():
             try:
-                self._mirror.set_nodes(cluster, await executor.nodes())
+                self._mirror.set_nodes(cluster, await executor.nodes(), time.time())
             except ExecutorUnavailable as error:
                 log.warning("executor_unavailable", cluster=cluster, error=str(error))
         async with self._database.reading() as session:
@@ -313,7 +313,11 @@ class _Turn:
     async def suspend_intended(self) -> None:
         """Have runs stand still or go on; that they do is seen by a poll."""
         self._lead.check()
-        await self._suspender.pass_on(self._mirror.placed.values())
+        refused = await self._suspender.pass_on(self._mirror.placed.values())
+        if refused:
+            async with self._database.transaction() as session:
+                await self._lead.fence(session)
+                await suspension.record_refused(session, refused)
 
     async def start_jobs(self) -> None:
         now = time.time()

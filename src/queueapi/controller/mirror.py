@@ -200,8 +200,8 @@ class Mirror:
         for job in self._expectations.overdue(now):
             self.scheduler.apply(JobStarted(job))
 
-    def set_nodes(self, cluster: str, inventory: Iterable[NodeInventory]) -> None:
-        for event in self.nodes.report(cluster, inventory):
+    def set_nodes(self, cluster: str, inventory: Iterable[NodeInventory], now: float) -> None:
+        for event in self.nodes.report(cluster, inventory, now):
             self.scheduler.apply(event)
 
     async def load_nodes(self, session: AsyncSession, now: float) -> set[int]:

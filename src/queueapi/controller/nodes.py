@@ -1,5 +1,6 @@
 """The nodes as the leader knows them: what executors report, as operators want it."""
 
+import math
 from collections.abc import Iterable, Mapping
 
 from sqlalchemy import select
@@ -12,6 +13,10 @@ from queueapi.scheduling import Node, NodeChanged, NodeRemoved, NodeState, Place
 NodeKey = tuple[str, str]  # cluster, name
 _Wish = tuple[NodeState, frozenset[str]]  # state, features beside the reported ones
 _NONE: _Wish = (NodeState.UP, frozenset())
+# What others hold is planned to be free in 45 to 60 minutes: nobody tells when their jobs end, and
+# so a job that needs the place does not wait without a reservation, nor keep all small ones off.
+_STEP = 900.0  # seconds; the instant moves in steps, so that nodes do not change with each report
+_STEPS = 4
 
 
 class KnownNodes:
@@ -19,11 +24,13 @@ class KnownNodes:
         self.reported: dict[NodeKey, NodeInventory] = {}
         self._wishes: dict[NodeKey, _Wish] = {}
         self._nodes: dict[NodeKey, Node] = {}  # as the scheduler was told
+        self._taken_until = 0.0  # epoch seconds
 
     def report(
-        self, cluster: str, inventory: Iterable[NodeInventory]
+        self, cluster: str, inventory: Iterable[NodeInventory], now: float
     ) -> list[NodeChanged | NodeRemoved]:
-        """Take in what a cluster has now. Returns the events that follow from it."""
+        """Take in what a cluster has now (epoch seconds). Returns the events that follow."""
+        self._taken_until = (now // _STEP + _STEPS) * _STEP
         others = {key: node for key, node in self.reported.items() if key[0] != cluster}
         self.reported = others | {(cluster, node.name): node for node in inventory}
         return self._events()
@@ -41,7 +48,7 @@ class KnownNodes:
         return [self._nodes[placement.cluster, name] for name in placement.nodes]
 
     def _events(self) -> list[NodeChanged | NodeRemoved]:
-        now = _joined(self.reported, self._wishes)
+        now = _joined(self.reported, self._wishes, self._taken_until)
         gone = [NodeRemoved(*key) for key in self._nodes if key not in now]
         changed = [NodeChanged(n) for key, n in now.items() if self._nodes.get(key) != n]
         self._nodes = now
@@ -49,11 +56,12 @@ class KnownNodes:
 
 
 def _joined(
-    reported: Mapping[NodeKey, NodeInventory], wishes: Mapping[NodeKey, _Wish]
+    reported: Mapping[NodeKey, NodeInventory], wishes: Mapping[NodeKey, _Wish], until: float
 ) -> dict[NodeKey, Node]:
     found = {}
     for (cluster, name), has in reported.items():
         state, features = wishes.get((cluster, name), _NONE)
+        is_taken = has.taken_cpus or has.taken_memory_mb or has.taken_gpus
         found[cluster, name] = Node(
             name,
             has.cpus,
@@ -62,5 +70,9 @@ def _joined(
             state=state,
             cluster=cluster,
             features=features.union(has.features),
+            taken_cpus=has.taken_cpus,
+            taken_memory_mb=has.taken_memory_mb,
+            taken_gpus=has.taken_gpus,
+            taken_until=until if is_taken else math.inf,
         )
     return found

@@ -10,7 +10,7 @@ from enum import StrEnum
 import structlog
 
 from queueapi.controller.mirror import Placed
-from queueapi.executors.base import Executor, ExecutorUnavailable
+from queueapi.executors.base import Executor, ExecutorUnavailable, SuspendRefused
 from queueapi.jobs.models import Intent, JobState
 
 log = structlog.get_logger(__name__)
@@ -30,8 +30,12 @@ class Suspender:
         """Tell anew where it is still not as it is wanted."""
         self._told.clear()
 
-    async def pass_on(self, placed: Iterable[Placed]) -> None:
-        """Tell the executors of what is wanted otherwise than it is, or was told."""
+    async def pass_on(self, placed: Iterable[Placed]) -> dict[int, str]:
+        """Tell the executors of what is wanted otherwise than it is, or was told.
+
+        Returns the jobs whose suspension will never come about, with the reason.
+        """
+        refused: dict[int, str] = {}
         jobs = {job.attempt_id: job for job in placed}
         self._told = {number: verb for number, verb in self._told.items() if number in jobs}
         for number, job in jobs.items():
@@ -41,8 +45,16 @@ class Suspender:
             try:
                 await self._tell(self._executors[job.cluster], job.key, verb)
                 self._told[number] = verb
+            except SuspendRefused as error:
+                if verb is Verb.SUSPEND:
+                    self._told.pop(number, None)
+                    refused[job.job_id] = str(error)
+                else:  # somebody else suspended it, and may resume it
+                    self._told[number] = verb
+                log.warning("suspend_refused", job_id=job.job_id, verb=verb, error=str(error))
             except ExecutorUnavailable as error:
                 log.warning("executor_unavailable", cluster=job.cluster, error=str(error))
+        return refused
 
     async def _tell(self, executor: Executor, key: str, verb: Verb) -> None:
         if verb is Verb.SUSPEND:

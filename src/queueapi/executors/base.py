@@ -22,6 +22,10 @@ class ExecutorUnavailable(Exception):  # noqa: N818 - likewise
     """The executor can't answer now; the same call may succeed later."""
 
 
+class SuspendRefused(Exception):  # noqa: N818 - likewise
+    """Runs can't be suspended here, or not by us; the message may be shown to the user."""
+
+
 class Phase(StrEnum):
     """What is known of a run.
 
@@ -141,6 +145,10 @@ class NodeInventory:
     memory_mb: int  # MiB
     gpus: tuple[str, ...]  # a type per device, such as "a100", in the order of their indices
     features: tuple[str, ...] = ()  # words that a job's constraint may ask for
+    # Of all that, what people hold there who are no users of ours.
+    taken_cpus: int = 0
+    taken_memory_mb: int = 0
+    taken_gpus: tuple[str, ...] = ()  # a type per device
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +242,7 @@ class Executor(Protocol):
         Returns at once; that it is stopped is seen by :meth:`poll`. A run that has not
         started yet stops when it does. Its time limit stands still. It can be cancelled.
         Harmless when repeated and for a key that is unknown or has ended.
+        Raises :class:`SuspendRefused` where that will never be done.
         """
 
     async def resume(self, key: str) -> None:

@@ -30,9 +30,17 @@ _TOTAL_LIMIT: Final = 1 << 20  # bytes; exec takes about 2 MiB with the argument
 
 
 def build_environment(
-    run: Run, *, home: str, tmpdir: str, user: str, input_path: str | None
+    run: Run,
+    *,
+    home: str,
+    tmpdir: str,
+    user: str,
+    input_path: str | None,
+    by_slurm: bool = False,
 ) -> dict[str, str]:
     """All variables of ``run``: defaults, then the user's, then ours.
+
+    ``by_slurm``: it runs in Slurm, which knows best what it gets and where.
 
     Raises :class:`LaunchRefused` for a variable that can't be passed.
     """
@@ -47,19 +55,20 @@ def build_environment(
         "USER": user,
         "LOGNAME": user,
         "OMP_NUM_THREADS": cpus,
-        **_slurm_words(run),
+        **({} if by_slurm else _slurm_words(run)),
         **_plain_names(run.array_task),
     }
     for name, value in run.environment.items():
         if not name.startswith(RESERVED_PREFIX):
             environment[name] = value
+    if not by_slurm:
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, run.gpu_indices))
+        environment["QUEUEAPI_NODES"] = ",".join(run.nodes)
     environment |= {
-        "CUDA_VISIBLE_DEVICES": ",".join(map(str, run.gpu_indices)),
         "QUEUEAPI_JOB_ID": str(run.job_id),
         "QUEUEAPI_ATTEMPT_KEY": run.key,
         "QUEUEAPI_CPUS": cpus,
         "QUEUEAPI_MEMORY_MB": str(run.memory_mb),
-        "QUEUEAPI_NODES": ",".join(run.nodes),
         "QUEUEAPI_NODE_COUNT": str(max(len(run.nodes), 1)),
         "QUEUEAPI_TASKS": str(run.tasks),
         **_array_names(run.array_task),

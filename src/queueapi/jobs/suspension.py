@@ -47,6 +47,11 @@ FROM resuming
 WHERE job_id = resuming.id AND released_at IS NOT NULL AND ended_at IS NULL
 RETURNING job_id
 """)
+_TAKE_BACK = text("""
+UPDATE jobs SET intent = NULL, version = version + 1
+WHERE id = :id AND intent = 'suspend' AND state = 'running'
+RETURNING id
+""")
 
 
 async def suspend(session: AsyncSession, principal: Principal, job_id: int) -> bool:
@@ -107,6 +112,14 @@ async def record_suspended(
     await transition(session, changes)
     values = {"ids": list(stopped), "times": [at for _, at in stopped.values()]}
     await session.execute(_STOPPED, values)
+
+
+async def record_refused(session: AsyncSession, reasons: Mapping[int, str]) -> None:
+    """These jobs can't be suspended where they run, so that is not wanted any more."""
+    for job_id, why in reasons.items():
+        taken_back = await session.scalar(_TAKE_BACK, {"id": job_id})
+        if taken_back is not None:
+            await amend(session, [job_id], "suspend_refused", why)
 
 
 async def record_resumed(session: AsyncSession, continued: Mapping[int, tuple[int, float]]) -> None:

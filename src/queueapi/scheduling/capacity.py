@@ -28,6 +28,9 @@ class Hold(NamedTuple):
     whole: bool  # nobody else may use the node
 
 
+OTHERS = -1  # the job id of what people hold who are no users of ours
+
+
 class Kind(NamedTuple):
     """What nodes must share to be alike to every request, but for amounts."""
 
@@ -92,15 +95,27 @@ class Space:
     def describe(self, node: Node | None) -> None:
         """The node is so now; None = jobs run here, but the node is not known (any more)."""
         self.node = node
+        self.holds = [hold for hold in self.holds if hold.job_id != OTHERS]
+        self.gpu_types: dict[str, int] = {}  # type -> mask of all indices of that type
+        for index, gpu_type in enumerate(node.gpus if node else ()):
+            self.gpu_types[gpu_type] = self.gpu_types.get(gpu_type, 0) | 1 << index
+        if node is not None and (node.taken_cpus or node.taken_memory_mb or node.taken_gpus):
+            insort(self.holds, self._of_others(node))
         self.up = node is not None and node.state is NodeState.UP
         self.kind = Kind(self.key.cluster, node.features if node else frozenset())
         self.cpus = (node.cpus if node else 0) - sum(hold.cpus for hold in self.holds)
         self.memory_mb = (node.memory_mb if node else 0) - sum(h.memory_mb for h in self.holds)
         self.whole = sum(hold.whole for hold in self.holds)  # holds that take all of it
-        self.gpu_types: dict[str, int] = {}  # type -> mask of all indices of that type
-        for index, gpu_type in enumerate(node.gpus if node else ()):
-            self.gpu_types[gpu_type] = self.gpu_types.get(gpu_type, 0) | 1 << index
         self.gpus = self._free_gpus()  # mask of free indices
+
+    def _of_others(self, node: Node) -> Hold:
+        """Which GPUs they have nobody tells: of each type, the last that no job of ours has."""
+        free, taken = self._free_gpus(), 0
+        for gpu_type in node.taken_gpus:
+            left = self.gpu_types.get(gpu_type, 0) & free & ~taken
+            if left:
+                taken |= 1 << (left.bit_length() - 1)
+        return Hold(node.taken_until, OTHERS, node.taken_cpus, node.taken_memory_mb, taken, False)
 
     def copy(self) -> Space:
         return Space(self.key, self.node, self.holds)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from math import inf
 
 from queueapi.scheduling.board import Board, bound_gpus
-from queueapi.scheduling.capacity import Hold, NodeKey, Space
+from queueapi.scheduling.capacity import OTHERS, Hold, NodeKey, Space
 from queueapi.scheduling.model import WaitingJob
 from queueapi.scheduling.profile import Profile
 from queueapi.scheduling.state import State
@@ -81,6 +81,8 @@ class Caution:
 
     def _limit(self, hold: Hold) -> float:
         """When the job reaches its time limit (epoch seconds)."""
+        if hold.job_id == OTHERS:
+            return hold.ends_at
         running = self._running.get(hold.job_id)
         if running is None:  # this plan starts it
             return self._now + self._waiting[hold.job_id].time_limit

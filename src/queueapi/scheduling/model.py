@@ -70,6 +70,12 @@ class Node:
     state: NodeState = NodeState.UP
     cluster: str = "local"
     features: frozenset[str] = frozenset()
+    # What people hold there who are no users of ours, and until when (epoch seconds) it is planned
+    # to be so.
+    taken_cpus: int = 0
+    taken_memory_mb: int = 0
+    taken_gpus: tuple[str, ...] = ()  # type of each
+    taken_until: float = math.inf
 
 
 # Made by the thousand in each plan: a NamedTuple takes a third of the time of a frozen dataclass.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from queueapi.scheduling.accounts import Accounts
-from queueapi.scheduling.capacity import Space
+from queueapi.scheduling.capacity import OTHERS, Space
 from queueapi.scheduling.model import WaitingJob
 from queueapi.scheduling.plan import Reservation
 
@@ -30,7 +30,8 @@ class Promises:
             self.reservations.append(reservation)
             return
         start = reservation.start
-        if self.reservations or not any(s.holds and s.holds[0].ends_at <= start for s in spaces):
+        ours = (hold for s in spaces for hold in s.holds if hold.job_id != OTHERS)
+        if self.reservations or not any(hold.ends_at <= start for hold in ours):
             self._slotless.append(start)
         self.reservations.append(reservation)
         self._jobs.append((job, start))

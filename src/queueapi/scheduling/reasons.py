@@ -7,6 +7,7 @@ from dataclasses import replace
 from queueapi.scheduling.aftermath import Aftermath
 from queueapi.scheduling.arrival import ArrivalRanking
 from queueapi.scheduling.board import enough
+from queueapi.scheduling.capacity import OTHERS
 from queueapi.scheduling.limits import limit_message
 from queueapi.scheduling.model import AdvanceReservation, Request, WaitingJob
 from queueapi.scheduling.plan import Plan, Reason, ReasonCode, Reservation
@@ -136,7 +137,7 @@ class Explanation:
             hold.job_id
             for space in opening.spaces
             for hold in space.holds
-            if hold.ends_at == opening.start
+            if hold.ends_at == opening.start and hold.job_id != OTHERS
         ]
         if not ending:
             return f"{text}; first free at {when}"

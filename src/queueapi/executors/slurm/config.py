@@ -1,0 +1,109 @@
+"""What an operator says of a Slurm cluster, checked once."""
+
+import getpass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from queueapi.executors.base import ClusterConfig, ExecutorUnavailable, LaunchRefused
+from queueapi.executors.remote.base import Remote
+from queueapi.executors.remote.host import HostRemote
+from queueapi.executors.slurm.request import check_path
+
+try:
+    from queueapi.executors.remote.ssh import SshRemote
+    from queueapi.executors.remote.target import SshTarget
+except ImportError as error:  # the extra is not installed; clusters on this host need none
+    if error.name not in ("asyncssh", "bcrypt"):
+        raise
+    SshRemote = None  # type: ignore[assignment,misc]  # told apart where it is used
+
+KIND: Final = "slurm"
+SITE_WORDS: Final = ("partition", "account", "qos", "gres", "reservation")
+_FOR_SSH: Final = "install queueapi[slurm] to reach clusters by SSH"
+
+
+@dataclass(frozen=True, slots=True)
+class SlurmConfig:
+    """Settings of one Slurm cluster. The last five are the options that its kind has."""
+
+    name: str
+    root: str  # absolute path of the folder for jobs there; login and compute nodes share it
+    user: str  # the account there
+    partitions: tuple[str, ...] = ()  # that jobs may use; () = all
+    defaults: Mapping[str, str] = field(default_factory=dict)  # for what a job leaves out
+    max_waiting: int = 100  # of our jobs in Slurm's queue; the rest waits in ours, in our order
+    poll_seconds: float = 2.0  # between questions while things change
+    poll_seconds_most: float = 15.0  # and while nothing does
+    path: str | None = None  # folders of Slurm's programs, if the account's PATH lacks them
+    command_seconds: float = 60.0  # that one of Slurm's programs may take
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """For all commands on the cluster."""
+        if self.path is None:
+            return {}
+        return {"PATH": f"{self.path}:/usr/local/bin:/usr/bin:/bin"}
+
+
+_OPTIONS: Final = ("max_waiting", "poll_seconds", "poll_seconds_most", "path", "command_seconds")
+
+
+def read_config(cluster: ClusterConfig) -> SlurmConfig:
+    """Raises :class:`ExecutorUnavailable` with what is wrong with it."""
+    if cluster.root is None:
+        raise ExecutorUnavailable(f"the cluster {cluster.name} needs a root: its folder for jobs")
+    unknown = sorted(set(cluster.options) - set(_OPTIONS))
+    if unknown:
+        raise ExecutorUnavailable(
+            f"unknown option {unknown[0]!r} of a Slurm cluster; it has {', '.join(_OPTIONS)}"
+        )
+    words = sorted(set(cluster.defaults) - set(SITE_WORDS))
+    if words:
+        raise ExecutorUnavailable(
+            f"no default of a Slurm cluster: {words[0]!r}; there are {', '.join(SITE_WORDS)}"
+        )
+    try:
+        root = check_path(cluster.root.rstrip("/"))
+    except LaunchRefused as error:
+        raise ExecutorUnavailable(f"the root of the cluster {cluster.name}: {error}") from error
+    return SlurmConfig(
+        cluster.name,
+        root,
+        cluster.login or getpass.getuser(),
+        cluster.partitions,
+        cluster.defaults,
+        **{name: _checked(name, value) for name, value in cluster.options.items()},
+    )
+
+
+def _checked(name: str, value: Any) -> Any:
+    if name == "path":
+        if isinstance(value, str) and all(part.startswith("/") for part in value.split(":")):
+            return value
+        raise ExecutorUnavailable(f"path must be absolute folders with colons between: {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise ExecutorUnavailable(f"{name} must be a number above 0: {value!r}")
+    return int(value) if name == "max_waiting" else float(value)
+
+
+def make_remote(cluster: ClusterConfig) -> Remote:
+    """How its commands and files are reached. Raises :class:`ExecutorUnavailable`."""
+    if cluster.host is None:
+        return HostRemote()
+    if SshRemote is None:
+        raise ExecutorUnavailable(_FOR_SSH)
+    if cluster.private_key is not None:
+        key: bytes | Path | None = cluster.private_key.encode()
+    else:
+        key = Path(cluster.key_path) if cluster.key_path is not None else None
+    target = SshTarget(
+        cluster.host,
+        cluster.host_keys,
+        cluster.login,
+        key,
+        port=cluster.port,
+        passphrase=cluster.passphrase,
+    )
+    return SshRemote(target)

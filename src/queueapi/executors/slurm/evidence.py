@@ -1,0 +1,189 @@
+"""What is known of a run, from all that speaks of it: pure, and slow to believe in an end.
+
+Three witnesses tell: Slurm's controller (`squeue`), accounting (`sacct`), and the run's folder.
+The controller forgets, accounting comes late, a folder may lie on a file system that comes later
+still. None of them alone proves that a run is over when the others may yet say otherwise.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from queueapi.executors.base import Ending, Observation, Phase
+from queueapi.executors.slurm.exits import exit_status
+from queueapi.executors.slurm.folders import Folder
+from queueapi.executors.slurm.sacct import Accounted
+from queueapi.executors.slurm.squeue import QueuedJob
+from queueapi.executors.slurm.states import CANCELLED, MEANING, TIME_LIMIT, State
+
+ALIVE: Final = (Phase.PENDING, Phase.RUNNING, Phase.SUSPENDED)
+OVER: Final = (Phase.ENDED, Phase.LOST)
+LAUNCH_FAILED: Final = "LaunchFailed"
+_SIGNALLED: Final = 128  # an exit code above it: ended by a signal
+_NOT_RUN: Final = 121  # batch_script.sh and run_wrapper.sh: another start has this run
+_NOISE: Final = 3.0  # seconds; Slurm's times are whole seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """The cluster's clock, as we see it."""
+
+    now: float  # seconds since the epoch, by the cluster's clock
+    ahead: float = 0.0  # seconds by which it is before ours
+
+    def ours(self, instant: float) -> float:
+        """The instant by our clock."""
+        return instant - self.ahead
+
+
+def alive(jobs: Sequence[QueuedJob]) -> QueuedJob | None:
+    """Of the jobs of one name, the one that lives; one that runs before one that waits."""
+    living = [job for job in jobs if MEANING[job.state].phase in ALIVE]
+    living.sort(key=lambda job: (MEANING[job.state].phase is Phase.PENDING, job.job_id))
+    return living[0] if living else None
+
+
+def of_alive(job: QueuedJob, clock: Clock) -> Observation:
+    """A run that waits, runs or stands still in Slurm."""
+    phase = MEANING[job.state].phase
+    if phase is Phase.PENDING or job.started_at is None:
+        return Observation(Phase.PENDING)
+    started = clock.ours(job.started_at)
+    # Slurm counts what it ran, so the rest of the time it stood still.
+    still = max(0.0, clock.now - job.started_at - job.run_seconds)
+    if phase is Phase.RUNNING:
+        return Observation(
+            Phase.RUNNING, started, suspended_seconds=still if still > _NOISE else 0.0
+        )
+    return Observation(Phase.SUSPENDED, started, suspended_at=started + job.run_seconds)
+
+
+def resumed(before: Observation, now: Observation) -> Observation:
+    """``now``, with what is known from ``before`` of the seconds in which it stood still."""
+    if now.phase is not Phase.SUSPENDED:
+        return now
+    if before.phase is Phase.SUSPENDED:  # it has stood still since then
+        return Observation(
+            Phase.SUSPENDED,
+            now.started_at,
+            suspended_at=before.suspended_at,
+            suspended_seconds=before.suspended_seconds,
+        )
+    since = (now.suspended_at or 0.0) + before.suspended_seconds
+    return Observation(
+        Phase.SUSPENDED,
+        now.started_at,
+        suspended_at=since,
+        suspended_seconds=before.suspended_seconds,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Witnesses:
+    """What is said of a run that the controller does not count as alive."""
+
+    folder: Folder
+    jobs: Sequence[QueuedJob] = ()  # of its name, that ended lately
+    runs: Sequence[Accounted] = ()  # of the job ids that it had
+    patient: bool = True  # accounting may have more to say soon
+
+
+def of_gone(seen: Witnesses, clock: Clock) -> Observation | None:
+    """A run that is not alive. None = wait for more evidence."""
+    job_id = _owner(seen)
+    job = next((job for job in seen.jobs if job.job_id == job_id), None)
+    run = next((run for run in reversed(seen.runs) if run.job_id == job_id), None)
+    if run is not None and MEANING[run.state].phase not in OVER:
+        run = None  # accounting has not heard yet
+    if run is None and seen.patient and (job is not None or seen.folder.job_ids):
+        return None
+    if run is not None:
+        return _judged(seen.folder, clock, run.state, _of_run(run, seen.folder))
+    if job is not None:
+        return _judged(seen.folder, clock, job.state, _of_job(job, seen.folder))
+    return _by_folder(seen.folder, clock)
+
+
+def _owner(seen: Witnesses) -> int | None:
+    """The submission that ran, if there should be two; else the last one."""
+    if seen.folder.job_ids:
+        return seen.folder.job_ids[0]
+    return max((job.job_id for job in seen.jobs), default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Account:
+    """What Slurm says of one run, wherever it says so. Times by the cluster's clock."""
+
+    exit_code: int
+    started_at: float | None
+    ended_at: float | None
+    peak_memory_bytes: int | None = None
+    cpu_seconds: float | None = None
+
+
+def _of_run(run: Accounted, folder: Folder) -> _Account:
+    batch = run.batch.exit if run.batch else None
+    code = exit_status(run.state, run.exit, batch, folder.exit_code)
+    return _Account(code, run.started_at, run.ended_at, run.peak_memory_bytes, run.cpu_seconds)
+
+
+def _of_job(job: QueuedJob, folder: Folder) -> _Account:
+    code = exit_status(job.state, job.exit, None, folder.exit_code)
+    return _Account(code, job.started_at, job.ends_at)
+
+
+def _judged(folder: Folder, clock: Clock, state: State, said: _Account) -> Observation:
+    meaning = MEANING[state]
+    began = said.started_at or folder.started_at
+    if folder.exit_code is None and (
+        meaning.phase is Phase.LOST or (said.exit_code == _NOT_RUN and folder.started_at)
+    ):
+        # Its node failed, or Slurm began it a second time: the first time left no record.
+        return Observation(Phase.LOST, clock.ours(began) if began else None)
+    ended = said.ended_at or folder.ended_at or began or clock.now
+    started = min(began or ended, ended)
+    reason = meaning.reason if meaning.phase is Phase.ENDED else None
+    if folder.wanted is not None and reason == CANCELLED:
+        reason = folder.wanted
+    elif reason is None and _overran(folder, said.exit_code):
+        reason = TIME_LIMIT
+    elif state is State.FAILED and not folder.claimed and folder.started_at is None:
+        reason = LAUNCH_FAILED  # the node could not even read the folder
+    return Observation(
+        Phase.ENDED,
+        clock.ours(started),
+        Ending(
+            said.exit_code,
+            reason,
+            clock.ours(started),
+            clock.ours(ended),
+            said.peak_memory_bytes,
+            said.cpu_seconds,
+        ),
+    )
+
+
+def _overran(folder: Folder, code: int) -> bool:
+    """Whether we ended it for its time, and it ended by that before Slurm called it cancelled."""
+    return folder.wanted == TIME_LIMIT and code > _SIGNALLED
+
+
+def _by_folder(folder: Folder, clock: Clock) -> Observation:
+    """Slurm has forgotten it, or nobody can ask accounting: its own record is proof enough."""
+    if folder.exit_code is None or folder.ended_at is None:
+        return Observation(Phase.UNKNOWN)
+    started = min(folder.started_at or folder.ended_at, folder.ended_at)
+    reason = folder.wanted if folder.exit_code > _SIGNALLED else None
+    return Observation(
+        Phase.ENDED,
+        clock.ours(started),
+        Ending(
+            folder.exit_code,
+            reason,
+            clock.ours(started),
+            clock.ours(folder.ended_at),
+            None,
+            None,
+        ),
+    )

@@ -1,0 +1,230 @@
+"""The Slurm executor: jobs of ours as jobs of a cluster's Slurm, over SSH or on its own host.
+
+All that is known of a run is on the cluster: in Slurm, in its accounting, and in the run's
+folder there. So any server that reaches the cluster can take over, and a restart forgets nothing.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Final
+
+from queueapi.executors.base import (
+    Check,
+    ClusterConfig,
+    Evidence,
+    ExecutorUnavailable,
+    LaunchRefused,
+    NodeInventory,
+    Observation,
+    Phase,
+    Run,
+    Stream,
+    SuspendRefused,
+    check_key,
+)
+from queueapi.executors.remote.base import CommandFailed
+from queueapi.executors.slurm import capacity, checks, scontrol
+from queueapi.executors.slurm.complaints import Kind
+from queueapi.executors.slurm.config import KIND, make_remote, read_config
+from queueapi.executors.slurm.folders import WANTED, Programs
+from queueapi.executors.slurm.launching import Launches
+from queueapi.executors.slurm.preparing import prepare, request_of
+from queueapi.executors.slurm.site import Refused, Site
+from queueapi.executors.slurm.states import MEANING, TIME_LIMIT
+from queueapi.executors.slurm.watch import Watch, is_alive
+
+_log = logging.getLogger(__name__)
+
+_MOST_LOG: Final = 16 << 20  # bytes that one call returns at most
+
+
+class SlurmExecutor:
+    """See :class:`queueapi.executors.base.Executor`.
+
+    Raises :class:`ExecutorUnavailable` for a cluster that is not described well enough.
+    """
+
+    kind = KIND
+
+    def __init__(self, cluster: ClusterConfig) -> None:
+        self._config = read_config(cluster)
+        self._remote = make_remote(cluster)
+        self._site = Site(self._config, self._remote)
+        self._programs = Programs.of(self._config.root)
+        self._watch = Watch(self._site, self._end_overdue)
+        self._launches = Launches(self._site, self._programs, self._room)
+        self._unseen: set[str] = set()  # submitted, and not in the watch's last round yet
+        self._ending: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self, changed: Callable[[str], None]) -> None:
+        """Connect. Raises :class:`ExecutorUnavailable` when that fails."""
+        await self._remote.connect(self._config.environment)
+        self._watch.changed = changed
+        if not self._tasks:
+            self._spawn(self._watch.run())
+            self._spawn(self._launches.run())
+
+    async def close(self) -> None:
+        """Stop to serve; jobs go on running."""
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._remote.disconnect()
+
+    async def check(self) -> Sequence[Check]:
+        """See :mod:`queueapi.executors.slurm.checks`."""
+        return await checks.look(self._site)
+
+    async def nodes(self) -> Sequence[NodeInventory]:
+        """The nodes that take jobs, in the partitions that ours may use."""
+        nodes = await self._site.nodes()
+        return capacity.inventory(
+            nodes,
+            self._watch.alive,
+            partitions=self._config.partitions,
+            full=self._room() <= 0,
+        )
+
+    def _room(self) -> int:
+        """How many more of our jobs may wait in Slurm."""
+        waiting = {j.name for j in self._watch.alive if MEANING[j.state].phase is Phase.PENDING}
+        self._unseen = {key for key in self._unseen if not self._watch.job_ids(key)}
+        return self._config.max_waiting - len(waiting | self._unseen)
+
+    async def refusal(self, run: Run) -> str | None:
+        """Why the run could never start there; None = nothing speaks against it."""
+        try:
+            request = request_of(run, self._config)
+        except LaunchRefused as error:
+            return str(error)
+        nodes, partitions = await asyncio.gather(self._site.nodes(), self._site.partitions())
+        return capacity.refusal(request, nodes, partitions)
+
+    async def submit(self, run: Run) -> str:
+        """Give the run to Slurm unless its key is known there; the remote id is Slurm's."""
+        key = check_key(run.key)
+        prepared = prepare(run, self._config, self._programs)
+        job_id = await self._launches.launch(prepared)
+        self._unseen.add(key)
+        self._watch.submitted(key, run.time_limit)
+        return str(job_id)
+
+    async def poll(self, keys: Collection[str]) -> Mapping[str, Observation]:
+        """What is known of each key, as of the last round of questions."""
+        if not keys:
+            return {}
+        return await self._watch.poll([check_key(key) for key in keys])
+
+    async def evidence(self, key: str) -> Evidence:
+        """What lies in the run's folder, and what was last seen of it."""
+        folder = (await self._site.look([check_key(key)]))[key]
+        if not folder.exists:
+            return Evidence()
+        seen = (await self._watch.poll([key]))[key]
+        return Evidence(
+            prepared_at=folder.submitting_at,
+            started_at=folder.started_at,
+            host=self._watch.first_node(key),
+            is_alive=None if seen.phase is Phase.UNKNOWN else is_alive(seen),
+            ended_at=folder.ended_at,
+            exit_code=folder.exit_code,
+            reason=seen.ending.reason if seen.ending else None,
+        )
+
+    async def cancel(self, key: str) -> None:
+        """End the run: SIGTERM, Slurm's KillWait, SIGKILL."""
+        seen = self._watch.seen(check_key(key))
+        if seen is not None and seen.phase in (Phase.ENDED, Phase.LOST):
+            return
+        ids = self._watch.job_ids(key)
+        if ids:
+            await self._site.cancel(ids)
+        else:
+            await self._site.cancel_named(key)
+        self._watch.hurry()
+
+    def _end_overdue(self, keys: Collection[str]) -> None:
+        for key in set(keys) - self._ending:
+            self._ending.add(key)
+            self._spawn(self._end(key, TIME_LIMIT))
+
+    async def _end(self, key: str, reason: str) -> None:
+        """Why goes before, so that it is known whoever sees the end."""
+        try:
+            with suppress(FileNotFoundError):
+                path = f"{self._config.root}/{key}/{WANTED}"
+                await self._remote.write(path, f"{reason}\n".encode())
+            await self.cancel(key)
+        except ExecutorUnavailable as error:
+            _log.warning("can't end %s, which is over its time: %s", key, error)
+        finally:
+            self._ending.discard(key)
+
+    async def suspend(self, key: str) -> None:
+        """Raises :class:`SuspendRefused` where the account is no operator of the cluster."""
+        seen = self._watch.seen(check_key(key))
+        if seen is not None and seen.phase in (Phase.PENDING, Phase.RUNNING):
+            await self._order(key, scontrol.suspend_argv)
+
+    async def resume(self, key: str) -> None:
+        """As :meth:`suspend`."""
+        seen = self._watch.seen(check_key(key))
+        if seen is not None and seen.phase is Phase.SUSPENDED:
+            await self._order(key, scontrol.resume_argv)
+
+    async def _order(self, key: str, order: Callable[[Sequence[int]], Sequence[str]]) -> None:
+        ids = self._watch.job_ids(key)
+        if not ids:
+            return
+        try:
+            await self._site.order(order(ids))
+        except Refused as error:
+            if error.complaint.kind is Kind.DENIED:
+                raise SuspendRefused(
+                    f"Slurm lets only its operators suspend and resume jobs, and "
+                    f"{self._config.user} is none on {self._config.name}"
+                ) from error
+            if error.complaint.kind in (Kind.UNREACHABLE, Kind.UNCERTAIN):
+                raise ExecutorUnavailable(str(error)) from error
+            # Else the job is not in a state for it: the next poll tells which.
+        await self._watch.fresh()
+
+    def output_path(self, key: str) -> str | None:
+        """The run's working folder on the cluster."""
+        return f"{self._config.root}/{key}/work"
+
+    async def log_size(self, key: str, stream: Stream) -> int:
+        """Bytes written so far."""
+        return await self._remote.size(self._log(key, stream)) or 0
+
+    async def read_log(self, key: str, stream: Stream, offset: int, length: int) -> bytes:
+        """At most ``length`` bytes, and never more than 16 MiB, from ``offset``."""
+        if offset < 0 or length <= 0:
+            return b""
+        try:
+            path = self._log(key, stream)
+            return await self._remote.read(path, offset, min(length, _MOST_LOG))
+        except FileNotFoundError:
+            return b""
+
+    def _log(self, key: str, stream: Stream) -> str:
+        return f"{self._config.root}/{check_key(key)}/{stream.value}"
+
+    async def remove(self, key: str) -> None:
+        """Delete the run's folder. Raises :class:`ExecutorUnavailable` while it is alive."""
+        seen = (await self._watch.poll([check_key(key)]))[key]
+        if is_alive(seen):
+            raise ExecutorUnavailable(f"{key} has not ended")
+        try:
+            await self._remote.remove_tree(f"{self._config.root}/{key}")
+        except CommandFailed as error:
+            raise ExecutorUnavailable(str(error)) from error
+        self._watch.removed(key)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -1,0 +1,88 @@
+"""From a run to what Slurm is given: pure."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from queueapi.executors.base import LaunchRefused, Run
+from queueapi.executors.environment import build_environment, encode_environment
+from queueapi.executors.slurm.config import SITE_WORDS, SlurmConfig
+from queueapi.executors.slurm.folders import LIMIT, Prepared, Programs
+from queueapi.executors.slurm.request import Request
+from queueapi.executors.slurm.sbatch import submit_argv
+
+_INPUT: Final = "input.json"
+
+
+def prepare(run: Run, config: SlurmConfig, programs: Programs) -> Prepared:
+    """Raises :class:`LaunchRefused` for what can't be passed to Slurm."""
+    request = request_of(run, config)
+    argv = submit_argv(request, batch_script=programs.batch_path, wrapper=programs.wrapper_path)
+    return Prepared(run.key, _files(run, config, request.folder), argv)
+
+
+def request_of(run: Run, config: SlurmConfig) -> Request:
+    """What the run asks of Slurm. Which nodes it gets is for Slurm to say."""
+    site = site_words(run, config)
+    nodes = max(len(run.nodes), 1)
+    tasks_on_each = max(run.tasks_per_node, 1)
+    # An exclusive run has whole nodes, and counts their CPUs; it need not ask for each of them.
+    per_task = run.cpus_per_task if run.exclusive else run.cpus // tasks_on_each
+    return Request(
+        name=run.key,
+        folder=f"{config.root}/{run.key}",
+        time_limit=run.time_limit,
+        nodes=nodes,
+        ntasks=max(run.tasks, nodes),
+        ntasks_per_node=tasks_on_each if nodes > 1 else None,
+        cpus_per_task=max(run.cpus_per_task, per_task, 1),
+        memory_mb_per_node=run.memory_mb or None,
+        gpus_per_node=run.gpus_per_node or None,
+        gpu_type=run.gpu_type if run.gpus_per_node else None,
+        gres=site.get("gres"),
+        constraint=run.constraint or None,
+        exclusive=run.exclusive,
+        partition=site.get("partition"),
+        account=site.get("account"),
+        qos=site.get("qos"),
+        reservation=site.get("reservation"),
+    )
+
+
+def site_words(run: Run, config: SlurmConfig) -> Mapping[str, str]:
+    """The cluster's own words for the run: its own before the cluster's defaults."""
+    unknown = sorted(set(run.site) - set(SITE_WORDS))
+    if unknown:
+        raise LaunchRefused(f"not a word of a Slurm cluster: {unknown[0]!r}")
+    site = {**config.defaults, **run.site}
+    if not config.partitions:
+        return site
+    asked = site.get("partition")
+    if asked is None:
+        return {**site, "partition": ",".join(config.partitions)}
+    closed = [name for name in asked.split(",") if name not in config.partitions]
+    if closed:
+        raise LaunchRefused(
+            f"jobs may not use the partition {closed[0]} of {config.name}; "
+            f"there are {', '.join(config.partitions)}"
+        )
+    return site
+
+
+def _files(run: Run, config: SlurmConfig, folder: str) -> dict[str, bytes]:
+    work = f"{folder}/work"
+    environment = build_environment(
+        run,
+        home=work,
+        tmpdir="/tmp",  # noqa: S108 - on the node, where Slurm or its operator makes it private
+        user=config.user,
+        input_path=f"{folder}/{_INPUT}" if run.input_data is not None else None,
+        by_slurm=True,
+    )
+    files = {
+        "script": run.script.encode("utf-8", "surrogateescape"),
+        "environment": encode_environment(environment),
+        LIMIT: f"{run.time_limit:.3f}\n".encode(),
+    }
+    if run.input_data is not None:
+        files[_INPUT] = run.input_data
+    return files

@@ -1,0 +1,191 @@
+"""One cluster's Slurm, asked over whatever way leads there.
+
+Each method is one command. All raise :class:`ExecutorUnavailable` when there is no answer, or
+one that proves nothing.
+"""
+
+import asyncio
+import re
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Final, TypeVar
+
+from queueapi.executors.base import ExecutorUnavailable
+from queueapi.executors.remote.base import CommandFailed, Completed, Remote
+from queueapi.executors.slurm import folders, sacct, scontrol, sinfo, squeue
+from queueapi.executors.slurm.complaints import Complaint, parse_complaint
+from queueapi.executors.slurm.config import SlurmConfig
+from queueapi.executors.slurm.evidence import Clock
+from queueapi.executors.slurm.records import BadOutput, new_mark
+
+_LAUNCH_SECONDS: Final = 300.0  # for one batch of launches
+_NO_ACCOUNTING: Final = "accounting storage is disabled"
+_WITH_CLOCK: Final = ("sh", "-c", 'date +%s.%N && exec "$@"', "sh")
+_DATE: Final = re.compile(r"^(\d{9,12}\.\d{9})$", re.ASCII | re.MULTILINE)
+_LEAST_SKEW: Final = 2.0  # seconds; Slurm's own times are whole seconds
+_LARGE: Final = 1 << 16  # characters; more is read in a thread
+_IDS_AT_ONCE: Final = 500
+_Parsed = TypeVar("_Parsed")
+
+
+class NoAccounting(Exception):  # noqa: N818 - it reads as the state it is
+    """This cluster keeps no accounts: nobody will know more than its controller."""
+
+
+class Refused(Exception):  # noqa: N818 - it reads as the event it is
+    """One of Slurm's programs said no."""
+
+    def __init__(self, complaint: Complaint) -> None:
+        super().__init__(complaint.message)
+        self.complaint = complaint
+
+
+class Site:
+    """See the module."""
+
+    def __init__(self, config: SlurmConfig, remote: Remote) -> None:
+        self.config = config
+        self.remote = remote
+
+    async def _exec(self, argv: Sequence[str], stdin: bytes = b"") -> Completed:
+        """Raises :class:`Refused` for a failure that Slurm's words explain."""
+        seconds = self.config.command_seconds
+        try:
+            (done,) = await self.remote.exec(argv, stdin=stdin, seconds=seconds, quiet=True)
+        except CommandFailed as error:
+            stderr = error.completed.stderr.decode(errors="replace")
+            raise Refused(parse_complaint(stderr)) from error
+        return done
+
+    async def _ask(self, argv: Sequence[str], stdin: bytes = b"") -> str:
+        try:
+            return (await self._exec(argv, stdin)).text
+        except Refused as error:
+            raise ExecutorUnavailable(f"Slurm on {self.remote}: {error}") from error
+
+    async def _read(self, parse: Callable[[str], _Parsed], text: str) -> _Parsed:
+        try:
+            return await asyncio.to_thread(parse, text) if len(text) > _LARGE else parse(text)
+        except BadOutput as error:
+            raise ExecutorUnavailable(f"Slurm on {self.remote}: {error}") from error
+
+    async def queue(self) -> tuple[Clock, list[squeue.QueuedJob]]:
+        """All jobs of our account, those that ended lately among them, and what time it is."""
+        mark = new_mark()
+        before = time.time()
+        text = await self._ask((*_WITH_CLOCK, *squeue.jobs_argv(mark, user=self.config.user)))
+        clock = clock_of(text, before, time.time())
+        return clock, await self._read(lambda text: squeue.parse_jobs(text, mark), text)
+
+    async def accounts(self, ids: Iterable[int]) -> list[sacct.Accounted]:
+        """All runs of these jobs. Raises :class:`NoAccounting` where nobody keeps them."""
+        found: list[sacct.Accounted] = []
+        ordered = sorted(set(ids))
+        for start in range(0, len(ordered), _IDS_AT_ONCE):
+            mark = new_mark()
+            argv = sacct.runs_argv(mark, ordered[start : start + _IDS_AT_ONCE])
+            found += await self._accounting(argv, mark)
+        return found
+
+    async def _accounting(self, argv: Sequence[str], mark: str) -> list[sacct.Accounted]:
+        try:
+            return await self._read(
+                lambda text: sacct.parse_runs(text, mark), await self._ask(argv)
+            )
+        except ExecutorUnavailable as error:
+            if _NO_ACCOUNTING in str(error):
+                raise NoAccounting from error
+            raise
+
+    async def find(self, keys: Collection[str], since: float) -> dict[str, int]:
+        """The job ids of these names, for submissions whose answers were lost.
+
+        ``since``: seconds since the epoch, by the cluster's clock.
+        """
+        names, user = ",".join(sorted(keys)), self.config.user
+        mark = new_mark()
+        text = await self._ask(squeue.named_argv(mark, names, user))
+        jobs = await self._read(lambda text: squeue.parse_jobs(text, mark), text)
+        found = {job.name: job.job_id for job in sorted(jobs, key=lambda job: -job.job_id)}
+        missing = set(keys) - set(found)
+        if missing:
+            try:
+                argv = sacct.named_argv(mark, ",".join(sorted(missing)), user, since)
+                runs = await self._accounting(argv, mark)
+            except NoAccounting:
+                runs = []
+            found |= {run.name: run.job_id for run in sorted(runs, key=lambda run: -run.job_id)}
+        return {key: found[key] for key in keys if key in found}
+
+    async def look(self, keys: Collection[str]) -> dict[str, folders.Folder]:
+        """What lies in their folders; every key asked for is in the answer."""
+        mark = folders.new_mark()
+        stdin = "".join(f"{key}\n" for key in keys).encode()
+        text = await self._ask(folders.look_argv(self.config.root, mark), stdin)
+        found = await self._read(lambda text: folders.parse_look(text, mark), text)
+        nothing = folders.Folder(exists=False)
+        return {key: found.get(key, nothing) for key in keys}
+
+    async def launch(
+        self,
+        programs: folders.Programs,
+        jobs: Sequence[folders.Prepared],
+        again: Collection[str],
+    ) -> dict[str, folders.Launched]:
+        """Launch these jobs in their order; ``again`` as in launch.sh."""
+        mark = folders.new_mark()
+        argv = folders.launch_argv(self.config.root, mark, again)
+        packed = await asyncio.to_thread(folders.pack, programs, jobs)
+        (done,) = await self.remote.exec(
+            argv, stdin=packed, seconds=_LAUNCH_SECONDS, continue_on_error=True, quiet=True
+        )
+        if done.status != 0:
+            raise ExecutorUnavailable(f"{self.config.root} on {self.remote}: {done.complaint}")
+        return await self._read(lambda text: folders.parse_launch(text, mark), done.text)
+
+    async def cancel(self, ids: Sequence[int]) -> None:
+        """End these jobs; those that ended are fine."""
+        await self._order(scontrol.cancel_argv(ids))
+
+    async def cancel_named(self, key: str) -> None:
+        """End the jobs of this name, if there are any."""
+        await self._order(scontrol.cancel_named_argv(key, self.config.user))
+
+    async def _order(self, argv: Sequence[str]) -> None:
+        try:
+            await self._exec(argv)
+        except Refused as error:
+            if error.complaint.kind != "no_job":
+                raise ExecutorUnavailable(f"Slurm on {self.remote}: {error}") from error
+
+    async def order(self, argv: Sequence[str]) -> None:
+        """An order that Slurm may deny. Raises :class:`Refused`."""
+        await self._exec(argv)
+
+    async def nodes(self) -> list[sinfo.Node]:
+        """All nodes, in any state."""
+        mark = new_mark()
+        text = await self._ask(sinfo.nodes_argv(mark))
+        return await self._read(lambda text: sinfo.parse_nodes(text, mark), text)
+
+    async def partitions(self) -> list[scontrol.Partition]:
+        """All partitions with their limits."""
+        text = await self._ask(scontrol.partitions_argv())
+        return await self._read(scontrol.parse_partitions, text)
+
+
+def clock_of(text: str, before: float, after: float) -> Clock:
+    """The cluster's time from the answer of a command that told it first.
+
+    ``before`` and ``after``: our time when we asked and when we were answered. A difference
+    that is within what can't be told apart counts as none.
+    """
+    told = _DATE.search(text[:4096])
+    if told is None:
+        return Clock(after)
+    there = float(told[1])
+    # It was told at some instant between our two.
+    least, most = there - after, there - before
+    if least <= _LEAST_SKEW and most >= -_LEAST_SKEW:
+        return Clock(there)
+    return Clock(there, (least + most) / 2)

@@ -1,0 +1,308 @@
+"""What became of the runs: one question to Slurm for all of them, as often as is worth it.
+
+Each round asks the controller once, and for those that it does not count as alive their folders
+once and accounting once, however many they are. Between the rounds everybody is answered from
+memory.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Final
+
+from queueapi.executors.base import ExecutorUnavailable, Observation, Phase
+from queueapi.executors.slurm import evidence
+from queueapi.executors.slurm.evidence import ALIVE, OVER, Clock, Witnesses
+from queueapi.executors.slurm.folders import Folder
+from queueapi.executors.slurm.sacct import Accounted
+from queueapi.executors.slurm.site import NoAccounting, Site
+from queueapi.executors.slurm.squeue import QueuedJob
+
+_log = logging.getLogger(__name__)
+
+_UNKNOWN: Final = Observation(Phase.UNKNOWN)
+_SLOWER: Final = 1.5  # the interval grows so with each round that brought nothing new
+_SHARE: Final = 0.3  # of the time that our questions may take
+_LATE_SECONDS: Final = 20.0  # by which accounting may be late while it answers
+_AWAY_SECONDS: Final = 90.0  # to wait for accounting that does not answer
+_LOST_PAUSE: Final = 30.0  # between looks at a run that nobody knows
+_FORGET_SECONDS: Final = 3600.0  # after nobody asked for a run
+
+
+class Watch:
+    """Knows the runs that somebody asked for."""
+
+    def __init__(self, site: Site, end_overdue: Callable[[Collection[str]], None]) -> None:
+        self._site = site
+        self._config = site.config
+        self._end_overdue = end_overdue
+        self.changed: Callable[[str], None] = lambda key: None
+        self._asked: dict[str, float] = {}  # by key; when somebody last did, monotonic
+        self._seen: dict[str, Observation] = {}
+        self._limits: dict[str, float] = {}  # seconds
+        self._gone: dict[str, float] = {}  # since when the controller does not name it
+        self._pause: dict[str, float] = {}  # until when it is not worth a look
+        self._removed: dict[str, None] = {}
+        self._ids: dict[str, tuple[int, ...]] = {}  # Slurm's, as the controller last told
+        self._jobs: list[QueuedJob] = []
+        self._waiters: list[asyncio.Future[None]] = []
+        self._wake = asyncio.Event()
+        self._interval = self._config.poll_seconds
+        self._overdue_at: float | None = None  # monotonic
+        self.trouble: str | None = None  # why the last round failed
+        self.rounds = 0
+
+    # ---- what others ask ----
+
+    async def poll(self, keys: Collection[str]) -> dict[str, Observation]:
+        """What is known; for a run that is new to us, after the next round."""
+        now = time.monotonic()
+        for key in keys:
+            self._asked[key] = now
+        if any(key not in self._seen and key not in self._removed for key in keys):
+            await self.fresh()
+        if self.trouble and not all(self._is_settled(key) for key in keys):
+            raise ExecutorUnavailable(self.trouble)
+        return {key: self._seen.get(key, _UNKNOWN) for key in keys}
+
+    def _is_settled(self, key: str) -> bool:
+        seen = self._seen.get(key)
+        return key in self._removed or (seen is not None and seen.phase in OVER)
+
+    async def fresh(self) -> None:
+        """Wait for a round that begins from now on. Raises what it fails with."""
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        self._wake.set()
+        await waiter
+
+    def submitted(self, key: str, limit: float) -> None:
+        """It was given to Slurm, which will tell of it soon. ``limit``: seconds."""
+        self._removed.pop(key, None)
+        self._limits[key] = limit
+        self._asked[key] = time.monotonic()
+        if key not in self._seen or self._seen[key].phase is Phase.UNKNOWN:
+            self._seen[key] = Observation(Phase.PENDING)
+            self._gone.pop(key, None)
+            self._pause.pop(key, None)
+        self.hurry()
+
+    def removed(self, key: str) -> None:
+        """There is nothing left of it, whatever Slurm still says."""
+        self._forget(key)
+        self._removed[key] = None
+        if len(self._removed) > 10_000:
+            del self._removed[next(iter(self._removed))]
+
+    def hurry(self) -> None:
+        """Something was done that soon shows."""
+        self._interval = self._config.poll_seconds
+        self._wake.set()
+
+    def job_ids(self, key: str) -> tuple[int, ...]:
+        """Slurm's ids of it, as far as they are known."""
+        return self._ids.get(key, ())
+
+    def first_node(self, key: str) -> str | None:
+        """Where its script runs or ran, while Slurm's controller knows."""
+        nodes = [job.nodes[0] for job in self._jobs if job.name == key and job.nodes]
+        return nodes[0] if nodes else None
+
+    def seen(self, key: str) -> Observation | None:
+        """What is known without asking."""
+        return self._seen.get(key)
+
+    @property
+    def alive(self) -> list[QueuedJob]:
+        """Our account's jobs that wait or run, as the last round saw them."""
+        return [job for job in self._jobs if evidence.alive([job])]
+
+    # ---- the rounds ----
+
+    async def run(self) -> None:
+        """Round after round, until cancelled."""
+        last = 0.0
+        while True:
+            await self._rest(last)
+            last = time.monotonic()
+            waiters, self._waiters = self._waiters, []
+            self._wake.clear()
+            try:
+                await self.round()
+                self._answer(waiters, None)
+            except ExecutorUnavailable as error:
+                self._answer(waiters, error)
+            except Exception as error:
+                _log.exception("a round of questions to %s failed", self._config.name)
+                self.trouble = f"a fault of ours: {error}"
+                self._answer(waiters, ExecutorUnavailable(self.trouble))
+            took = time.monotonic() - last
+            self._interval = max(self._interval, took / _SHARE)
+
+    async def _rest(self, last: float) -> None:
+        """Until a round is due: soon after an order, else after the interval."""
+        while not self._waiters:
+            due = last + self._interval if self._followed() else float("inf")
+            if self._overdue_at is not None:
+                due = min(due, max(self._overdue_at, last + self._config.poll_seconds))
+            left = due - time.monotonic()
+            if left <= 0:
+                return
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(None if left == float("inf") else left):
+                    await self._wake.wait()
+            self._wake.clear()
+
+    def _followed(self) -> list[str]:
+        return [key for key in self._asked if not self._is_settled(key)]
+
+    def _answer(
+        self, waiters: Iterable[asyncio.Future[None]], error: ExecutorUnavailable | None
+    ) -> None:
+        for waiter in waiters:
+            if not waiter.done():
+                if error is None:
+                    waiter.set_result(None)
+                else:
+                    waiter.set_exception(error)
+
+    async def round(self) -> None:
+        """Ask about all. Raises :class:`ExecutorUnavailable`."""
+        self.rounds += 1
+        self._forget_unasked()
+        followed = set(self._followed())
+        before = {key: self._seen.get(key) for key in followed}
+        try:
+            clock, self._jobs = await self._site.queue()
+            named: dict[str, list[QueuedJob]] = {}
+            for job in self._jobs:
+                if job.name in followed:
+                    named.setdefault(job.name, []).append(job)
+            gone = self._note_alive(followed, named, clock)
+            await self._note_gone(gone, named, clock)
+            await self._check_limits(named)
+        except ExecutorUnavailable as error:
+            self.trouble = str(error)
+            raise
+        self.trouble = None
+        news = [key for key in followed if self._seen.get(key) != before[key]]
+        for key in news:
+            self.changed(key)
+        if news or self._gone.keys() - self._pause.keys():
+            self._interval = self._config.poll_seconds
+        else:
+            self._interval = min(self._interval * _SLOWER, self._config.poll_seconds_most)
+
+    def _note_alive(
+        self, keys: Iterable[str], named: Mapping[str, list[QueuedJob]], clock: Clock
+    ) -> list[str]:
+        """Returns those that the controller does not count as alive."""
+        gone = []
+        for key in keys:
+            jobs = named.get(key, [])
+            if jobs:
+                self._ids[key] = tuple(job.job_id for job in jobs)
+            job = evidence.alive(jobs)
+            if job is None:
+                gone.append(key)
+                continue
+            self._gone.pop(key, None)
+            self._pause.pop(key, None)
+            seen = evidence.of_alive(job, clock)
+            self._seen[key] = evidence.resumed(self._seen.get(key, _UNKNOWN), seen)
+        return gone
+
+    async def _note_gone(
+        self, keys: Collection[str], named: Mapping[str, list[QueuedJob]], clock: Clock
+    ) -> None:
+        now = time.monotonic()
+        keys = [key for key in keys if self._pause.get(key, 0.0) <= now]
+        if not keys:
+            return
+        folders = await self._site.look(keys)
+        ids = {job_id for key in keys for job_id in folders[key].job_ids}
+        ids.update(job.job_id for key in keys for job in named.get(key, ()))
+        runs, patience = await self._accounts(ids)
+        for key in keys:
+            since = self._gone.setdefault(key, now)
+            own = {*folders[key].job_ids, *(job.job_id for job in named.get(key, ()))}
+            witnesses = Witnesses(
+                folders[key],
+                named.get(key, ()),
+                [run for run in runs if run.job_id in own],
+                patient=now - since < patience,
+            )
+            self._judge(key, witnesses, clock, now)
+
+    async def _accounts(self, ids: Collection[int]) -> tuple[list[Accounted], float]:
+        """What accounting knows, and for how many seconds it is worth to wait for more."""
+        if not ids:
+            return [], 0.0
+        try:
+            return await self._site.accounts(ids), _LATE_SECONDS
+        except NoAccounting:
+            return [], 0.0
+        except ExecutorUnavailable as error:
+            _log.warning("no accounts of %s: %s", self._config.name, error)
+            return [], _AWAY_SECONDS
+
+    def _judge(self, key: str, witnesses: Witnesses, clock: Clock, now: float) -> None:
+        if key in self._removed:
+            return
+        seen = evidence.of_gone(witnesses, clock)
+        if seen is None:
+            return  # as it was, until more is known
+        self._seen[key] = seen
+        if seen.phase in OVER:
+            self._gone.pop(key, None)
+            self._pause.pop(key, None)
+            self._limits.pop(key, None)
+        else:
+            self._pause[key] = now + _LOST_PAUSE
+
+    # ---- time limits ----
+
+    async def _check_limits(self, named: Mapping[str, list[QueuedJob]]) -> None:
+        """Slurm's limits are whole minutes, and late: hold the runs to the seconds they have."""
+        running = {
+            key: job
+            for key, jobs in named.items()
+            if (job := evidence.alive(jobs)) and self._seen[key].phase is Phase.RUNNING
+        }
+        await self._learn_limits([key for key in running if key not in self._limits])
+        left = {
+            key: self._limits[key] - job.run_seconds
+            for key, job in running.items()
+            if self._limits.get(key)
+        }
+        overdue = [key for key, seconds in left.items() if seconds <= 0]
+        soon = [seconds for seconds in left.values() if seconds > 0]
+        self._overdue_at = time.monotonic() + min(soon) if soon else None
+        if overdue:
+            self._end_overdue(overdue)
+
+    async def _learn_limits(self, keys: Collection[str]) -> None:
+        """Of runs that another server, or we before a restart, submitted."""
+        if not keys:
+            return
+        found: Mapping[str, Folder] = await self._site.look(keys)
+        for key in keys:
+            self._limits[key] = found[key].limit or 0.0  # 0 = nobody knows; Slurm holds it
+
+    # ---- forgetting ----
+
+    def _forget_unasked(self) -> None:
+        oldest = time.monotonic() - _FORGET_SECONDS
+        for key in [key for key, asked in self._asked.items() if asked < oldest]:
+            self._forget(key)
+
+    def _forget(self, key: str) -> None:
+        for known in (self._asked, self._seen, self._limits, self._gone, self._pause, self._ids):
+            known.pop(key, None)
+
+
+def is_alive(observation: Observation | None) -> bool:
+    """Whether it waits, runs or stands still."""
+    return observation is not None and observation.phase in ALIVE
