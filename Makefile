@@ -119,7 +119,8 @@ system-packages:
 slurm-packages: system-packages
 	@missing=; for pair in slurmctld:slurmctld slurmd:slurmd sbatch:slurm-client munged:munge \
 		slurmdbd:slurmdbd,slurm-wlm-mysql-plugin,slurm-wlm-basic-plugins debootstrap:debootstrap \
-		mariadbd:mariadb-server-core mariadb:mariadb-client-core ssh:openssh-client; do \
+		mariadbd:mariadb-server-core mariadb:mariadb-client-core ssh:openssh-client \
+		patchelf:patchelf mksquashfs:squashfs-tools; do \
 		command -v "$${pair%%:*}" >/dev/null || missing="$$missing $${pair##*:}"; done; \
 	[ -n "$$missing" ] || exit 0; missing=$$(echo "$$missing" | tr , ' '); \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from tests.slurm.lab import Lab, Settings, Unavailable
+from tests.slurm.lab.apptainer import get_apptainer
 from tests.slurm.lab.machine import make_newer
 
 DEFAULT = Path("/tmp/queueapi-slurm-lab")
@@ -61,11 +62,12 @@ def guard(options: argparse.Namespace) -> None:
 
 
 def newer(_options: argparse.Namespace) -> None:
-    """Never fails: tests without it are skipped, and say so."""
-    try:
-        make_newer()
-    except Unavailable as error:
-        print(f"There will be no tests with a newer Slurm: {error}")
+    """Never fails: tests without them are skipped, and say so."""
+    for fetch in (make_newer, get_apptainer):
+        try:
+            fetch()
+        except Unavailable as error:
+            print(f"Some tests will be skipped: {error}")
 
 
 def main() -> None:

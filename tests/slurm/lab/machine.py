@@ -129,7 +129,7 @@ class Machine:
 
 def this_machine(folder: Path) -> Machine:
     """Raises :class:`Unavailable`."""
-    _check_root()
+    check_root()
     missing = [program for program in _PROGRAMS if not shutil.which(program, path=_PATH)]
     if missing:
         raise Unavailable(f"not installed: {', '.join(missing)}; `make system-packages` may do it")
@@ -144,14 +144,14 @@ def this_machine(folder: Path) -> Machine:
 
 def newer_machine(folder: Path) -> Machine:
     """Raises :class:`Unavailable`."""
-    _check_root()
+    check_root()
     root = CACHE / newer_suite()
     if not (root / ".complete").exists():
         raise Unavailable(f"no newer Slurm in {root}; `python -m tests.slurm.lab newer` makes it")
     return Machine(root, folder)
 
 
-def _check_root() -> None:
+def check_root() -> None:
     if os.geteuid() != 0:
         raise Unavailable("only root can start a Slurm lab")
     if not Path("/proc/self/stat").exists():
@@ -171,7 +171,7 @@ def newer_suite() -> str:
 
 def make_newer() -> Path:
     """Make the chroot, once: about a minute, and 600 MB. Raises :class:`Unavailable`."""
-    _check_root()
+    check_root()
     suite = newer_suite()
     root = CACHE / suite
     if (root / ".complete").exists():
@@ -181,13 +181,13 @@ def make_newer() -> Path:
     draft = CACHE / f".new-{suite}-{os.getpid()}"
     draft.mkdir(parents=True)
     try:
-        _call("debootstrap", "--variant=minbase", suite, str(draft), _mirror())
+        call("debootstrap", "--variant=minbase", suite, str(draft), mirror())
         (draft / "usr/sbin/policy-rc.d").write_text("#!/bin/sh\nexit 101\n")
         (draft / "usr/sbin/policy-rc.d").chmod(0o755)
         (draft / "etc/hosts").write_text("127.0.0.1 localhost slurmlab\n")
         install = ("apt-get", "install", "--quiet", "--yes", "--no-install-recommends", *PACKAGES)
-        _call("chroot", str(draft), *install)
-        _call("chroot", str(draft), "apt-get", "clean")
+        call("chroot", str(draft), *install)
+        call("chroot", str(draft), "apt-get", "clean")
         (draft / "run/sshd").mkdir(exist_ok=True)
         (draft / ".complete").touch()
         draft.rename(root)
@@ -198,16 +198,17 @@ def make_newer() -> Path:
     return root
 
 
-def _mirror() -> str:
+def mirror() -> str:
     """The one that this machine's own apt uses."""
-    done = _call("apt-get", "indextargets", "--format", "$(REPO_URI)")
+    done = call("apt-get", "indextargets", "--format", "$(REPO_URI)")
     return next(
         (line for line in sorted(set(done.stdout.split())) if "security" not in line),
         "http://deb.debian.org/debian",
     )
 
 
-def _call(*argv: str) -> subprocess.CompletedProcess[str]:
+def call(*argv: str) -> subprocess.CompletedProcess[str]:
+    """A program that installs something. Raises subprocess.CalledProcessError."""
     environment = {**os.environ, "PATH": _PATH, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
     return subprocess.run(
         argv, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,

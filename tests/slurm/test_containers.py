@@ -1,0 +1,187 @@
+"""Container jobs on a real Slurm by a real Apptainer, in an image that is built here."""
+
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import pytest
+
+from queueapi.executors.environment import encode_environment
+from queueapi.executors.slurm import scontrol
+from queueapi.executors.slurm.container import (
+    Allowed,
+    Bind,
+    Container,
+    Places,
+    check_container,
+    enter_argv,
+    script_of,
+)
+from queueapi.executors.slurm.request import Request
+from queueapi.executors.slurm.squeue import QueuedJob
+from queueapi.executors.slurm.states import State
+from tests.slurm.asking import make_request, prepare, submit, until_state
+from tests.slurm.lab import Lab, Unavailable
+from tests.slurm.lab.apptainer import find_apptainer
+from tests.slurm.lab.processes import until
+
+_TOOLS = ("sh", "cat", "ls", "env", "touch", "id", "sleep")
+
+
+@pytest.fixture(scope="module")
+def apptainer() -> str:
+    try:
+        return str(find_apptainer())
+    except Unavailable as error:
+        pytest.skip(f"no containers: {error}")
+
+
+@pytest.fixture(scope="module")
+def lab(slurm_lab: Lab) -> Lab:
+    return prepare(slurm_lab)
+
+
+@pytest.fixture(scope="module")
+def image(lab: Lab, apptainer: str) -> Iterator[str]:
+    """A SIF with a shell and a few tools, made by the lab's user."""
+    root = lab.jobs_root / "rootfs"
+    for name in ("bin", "etc", "proc", "sys", "dev", "tmp", "var/tmp"):
+        (root / name).mkdir(parents=True)
+    (root / "etc/passwd").write_text("root:x:0:0::/:/bin/sh\n")
+    (root / "etc/group").write_text("root:x:0:\n")
+    for tool in _TOOLS:
+        program = shutil.which(tool)
+        assert program
+        shutil.copy(program, root / "bin" / tool)
+        listed = subprocess.run(["ldd", program], capture_output=True, text=True, check=True)
+        for word in listed.stdout.split():
+            if word.startswith("/"):
+                (root / word[1:]).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(word, root / word[1:])
+    path = lab.jobs_root / "tools.sif"
+    lab.as_user(
+        "env", f"HOME={lab.jobs_root}", apptainer, "--silent", "build", str(path), str(root)
+    )
+    yield str(path)
+    shutil.rmtree(root)
+
+
+class Job:
+    """A container job and what became of it."""
+
+    def __init__(
+        self, lab: Lab, apptainer: str, container: Container, script: str,
+        variables: Mapping[str, str] = MappingProxyType({"PATH": "/bin"}),
+    ) -> None:  # fmt: skip
+        self.lab = lab
+        self.request: Request = make_request(lab, script)
+        folder = self.request.folder
+        for name in ("executable", "data", "result", "scratch"):
+            lab.as_user("mkdir", f"{folder}/{name}")
+        (Path(folder) / "environment").write_bytes(encode_environment(variables))
+        lab.as_user("sh", "-c", f"echo code > {folder}/executable/main; echo 42 > {folder}/data/n")
+        self.places = Places(
+            folder, f"{lab.jobs_root}/run_wrapper.sh", f"{folder}/executable", f"{folder}/data",
+            f"{folder}/result",
+        )  # fmt: skip
+        self.id = submit(lab, self.request, *enter_argv(container, self.places, program=apptainer))
+
+    def end(self) -> QueuedJob:
+        return until_state(self.lab, self.id, State.COMPLETED, State.FAILED, State.CANCELLED)
+
+    def read(self, name: str) -> str:
+        return self.lab.as_user("cat", f"{self.request.folder}/{name}")
+
+
+def test_a_job_finds_its_folders_and_leaves_results(lab: Lab, apptainer: str, image: str) -> None:
+    script = (
+        "#!/bin/sh\ncat /job/executable/main /job/data/n\necho done > /job/result/out\n"
+        "touch /job/data/x || echo refused\necho $PWD; touch here; exit 5\n"
+    )
+    job = Job(lab, apptainer, Container(image), script)
+    ended = job.end()
+    folder = job.request.folder
+    assert job.read("stdout") == f"code\n42\nrefused\n{folder}/work\n", job.read("stderr")
+    assert job.read("result/out") == "done\n"
+    assert (Path(folder) / "work/here").exists()
+    assert ended.exit is not None
+    assert ended.exit.status == 5
+    assert job.read("exit") == "exit_code=5\n"
+
+
+def test_nothing_else_of_the_cluster_is_there(lab: Lab, apptainer: str, image: str) -> None:
+    other = make_request(lab, "a secret of another job")
+    paths = f"/etc/ssh {other.folder} {lab.folder}/ssh {lab.slurm_conf}"
+    script = f"#!/bin/sh\nls -d {paths}\nls -A /home /root {lab.jobs_root}\n"
+    job = Job(lab, apptainer, Container(image), script)
+    job.end()
+    empty = "/home:\n\n/root:\n\n"
+    own = f"{lab.jobs_root}:\n{job.request.name}\nrun_wrapper.sh\n"
+    assert job.read("stdout") == "".join(sorted((empty, own)))
+
+
+def test_a_job_can_not_write_its_own_record(lab: Lab, apptainer: str, image: str) -> None:
+    script = "#!/bin/sh\ncd ..\necho exit_code=0 > exit; echo true > script; exit 9\n"
+    job = Job(lab, apptainer, Container(image), script)
+    ended = job.end()
+    assert ended.exit is not None
+    assert ended.exit.status == 9
+    assert (job.read("exit"), job.read("script")) == ("exit_code=9\n", script)
+
+
+def test_each_has_a_tmp_of_its_own(lab: Lab, apptainer: str, image: str) -> None:
+    script = "#!/bin/sh\ntouch /tmp/mine /var/tmp/mine; ls /tmp /var/tmp\n"
+    jobs = [Job(lab, apptainer, Container(image), script) for _ in range(2)]
+    for job in jobs:
+        job.end()
+        assert job.read("stdout").split().count("mine") == 2
+        assert (Path(job.request.folder) / "scratch/tmp/mine").exists()
+    assert not Path("/tmp/mine").exists()
+
+
+def test_variables_reach_it_unchanged(lab: Lab, apptainer: str, image: str) -> None:
+    """And those of Slurm; nothing evaluates them."""
+    word = "a,b='$(id)' `id` \\ \" é"
+    job = Job(lab, apptainer, Container(image), script_of(["env"]), {"WORD": word, "PATH": "/bin"})
+    job.end()
+    lines = job.read("stdout").splitlines()
+    assert f"WORD={word}" in lines
+    assert f"SLURM_JOB_ID={job.id}" in lines
+    assert not any(line.startswith("SSH_") for line in lines)
+
+
+def test_a_bind_of_the_list_is_there(lab: Lab, apptainer: str, image: str) -> None:
+    lab.as_user("mkdir", "-p", f"{lab.jobs_root}/maps")
+    lab.as_user("touch", f"{lab.jobs_root}/maps/europe")
+    container = Container(image, (Bind(f"{lab.jobs_root}/maps", "/maps"),))
+    check_container(container, Allowed((image,), {f"{lab.jobs_root}/maps": False}))
+    job = Job(lab, apptainer, container, "#!/bin/sh\nls /maps; touch /maps/x || echo refused\n")
+    job.end()
+    assert job.read("stdout") == "europe\nrefused\n"
+
+
+def test_a_cancelled_container_is_gone(lab: Lab, apptainer: str, image: str) -> None:
+    job = Job(lab, apptainer, Container(image), "#!/bin/sh\nsleep 4712 & touch up; sleep 4712\n")
+    until((Path(job.request.folder) / "work/up").exists, "the start")
+    lab.as_user(*scontrol.cancel_argv([job.id]))
+    assert job.end().state is State.CANCELLED
+    until(lambda: b"sleep\x004712" not in _command_lines(), "its processes to end")
+
+
+def _command_lines() -> bytes:
+    found = b""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                found += (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+    return found
+
+
+def test_an_image_that_is_not_there_is_told(lab: Lab, apptainer: str) -> None:
+    job = Job(lab, apptainer, Container(f"{lab.jobs_root}/none.sif"), "#!/bin/sh\ntrue\n")
+    assert job.end().state is State.FAILED
+    assert "none.sif" in job.read("stderr")
