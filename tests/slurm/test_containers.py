@@ -2,26 +2,29 @@
 
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
 import pytest
 
+from queueapi.executors.base import Bind, Container, LaunchRefused, Phase, Stream
 from queueapi.executors.environment import encode_environment
 from queueapi.executors.slurm import scontrol
 from queueapi.executors.slurm.container import (
     Allowed,
-    Bind,
-    Container,
     Places,
     check_container,
     enter_argv,
     script_of,
 )
+from queueapi.executors.slurm.executor import SlurmExecutor
 from queueapi.executors.slurm.request import Request
 from queueapi.executors.slurm.squeue import QueuedJob
 from queueapi.executors.slurm.states import State
+from tests.executors.contract import make_run, run_to_end
+from tests.executors.slurm.conftest import cluster_of
 from tests.slurm.asking import make_request, prepare, submit, until_state
 from tests.slurm.lab import Lab, Unavailable
 from tests.slurm.lab.apptainer import find_apptainer
@@ -185,3 +188,59 @@ def test_an_image_that_is_not_there_is_told(lab: Lab, apptainer: str) -> None:
     job = Job(lab, apptainer, Container(f"{lab.jobs_root}/none.sif"), "#!/bin/sh\ntrue\n")
     assert job.end().state is State.FAILED
     assert "none.sif" in job.read("stderr")
+
+
+@pytest.fixture
+async def executor(lab: Lab, apptainer: str, image: str) -> AsyncIterator[SlurmExecutor]:
+    """With what an administrator has allowed."""
+    options = {
+        "container_program": apptainer,
+        "container_images": [image],
+        "container_binds": {f"{lab.jobs_root}/maps": "ro"},
+    }
+    executor = SlurmExecutor(cluster_of(lab, lab.jobs_root / "runs", options=options))
+    await executor.start(lambda key: None)
+    yield executor
+    await executor.close()
+
+
+async def test_a_run_is_executed_in_its_container(
+    lab: Lab, executor: SlurmExecutor, image: str
+) -> None:
+    lab.as_user("mkdir", "-p", f"{lab.jobs_root}/maps")
+    script = (
+        'echo "$WORD" $HOME; cat $QUEUEAPI_INPUT; ls -d /maps /job/*; ls /usr/bin\n'
+        "echo here > /job/result/out; exit 4\n"
+    )
+    run = make_run(
+        script, environment={"WORD": "a,b=$(id)"}, input_data=b'{"n": 1}\n',
+        container=Container(image, (Bind(f"{lab.jobs_root}/maps", "/maps"),)),
+    )  # fmt: skip
+    ending = (await run_to_end(executor, run)).ending
+    log = (await executor.read_log(run.key, Stream.STDOUT, 0, 10_000)).decode()
+    folder = f"{lab.jobs_root}/runs/{run.key}"
+    assert log.splitlines() == [
+        f"a,b=$(id) {folder}/work", '{"n": 1}', "/job/data", "/job/executable", "/job/result",
+        "/maps",
+    ]  # fmt: skip
+    assert ending is not None
+    assert (ending.exit_code, ending.reason) == (4, None)
+    assert lab.as_user("cat", f"{folder}/result/out") == "here\n"
+
+
+@pytest.mark.parametrize(
+    ("container", "words"),
+    [
+        (Container("/etc/passwd"), "not allowed"),
+        (Container("IMAGE", (Bind("/etc", "/x"),)), "may not be bound"),
+        (Container("IMAGE\n--writable"), "not a plain absolute path"),
+    ],
+)
+async def test_what_no_administrator_has_allowed_is_refused(
+    executor: SlurmExecutor, image: str, container: Container, words: str
+) -> None:
+    container = replace(container, image=container.image.replace("IMAGE", image))
+    run = make_run(container=container)
+    with pytest.raises(LaunchRefused, match=words):
+        await executor.submit(run)
+    assert (await executor.poll([run.key]))[run.key].phase is Phase.UNKNOWN

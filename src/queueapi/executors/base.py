@@ -63,6 +63,24 @@ class ArrayTask:
 
 
 @dataclass(frozen=True, slots=True)
+class Bind:
+    """A folder of the cluster that a container sees."""
+
+    source: str  # its path on the cluster
+    target: str  # its path in the container
+    writable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """In what a run's script is run. The variables are the run's."""
+
+    image: str  # a path on the cluster, or docker://…, oras://…, library://…
+    binds: tuple[Bind, ...] = ()
+    gpus: bool = False  # with the libraries of the GPUs' driver
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """One attempt of a job: everything an executor needs to start it."""
 
@@ -90,6 +108,7 @@ class Run:
     exclusive: bool = False  # its nodes are taken whole
     # Words of the cluster's own: "partition", "account", "qos", "gres"; those given only.
     site: Mapping[str, str] = field(default_factory=dict)
+    container: Container | None = None  # None = none: the script sees the node as it is
 
     def __post_init__(self) -> None:
         check_key(self.key)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from queueapi.executors.base import Executor, LaunchRefused, Phase
+from queueapi.executors.base import Container, Executor, LaunchRefused, Phase
 from queueapi.executors.local.sandbox import find_bwrap
 from tests.executors.contract import ExecutorContract, ScriptContract, make_run
 from tests.executors.local.conftest import type_of_factory
@@ -36,5 +36,14 @@ async def test_a_job_for_several_nodes_is_refused_and_leaves_nothing(
     executor = await new_executor()
     run = make_run(nodes=("here", "there"))
     with pytest.raises(LaunchRefused, match="one node, and the job is for 2"):
+        await executor.submit(run)
+    assert (await executor.poll([run.key]))[run.key].phase is Phase.UNKNOWN
+
+
+async def test_a_job_for_a_container_is_refused(new_executor: type_of_factory) -> None:
+    """It must not run outside of one."""
+    executor = await new_executor()
+    run = make_run(container=Container("/images/x.sif"))
+    with pytest.raises(LaunchRefused, match="no containers"):
         await executor.submit(run)
     assert (await executor.poll([run.key]))[run.key].phase is Phase.UNKNOWN

@@ -6,15 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queueapi.executors.base import LaunchRefused
+from queueapi.executors.base import Bind, Container, LaunchRefused
 from queueapi.executors.slurm.container import (
     Allowed,
-    Bind,
-    Container,
     Places,
     check_container,
     check_image,
     enter_argv,
+    read_allowed,
     script_of,
 )
 
@@ -172,3 +171,24 @@ def test_a_command_is_run_word_by_word(words: list[str]) -> None:
 def test_what_is_no_command_is_refused(command: list[str]) -> None:
     with pytest.raises(LaunchRefused, match="command"):
         script_of(command)
+
+
+def test_an_operators_lists_are_read() -> None:
+    allowed = read_allowed(["/images/*.sif"], {"/shared/maps": "ro", "/scratch/lab": "rw"})
+    assert allowed == Allowed(("/images/*.sif",), {"/shared/maps": False, "/scratch/lab": True})
+
+
+@pytest.mark.parametrize(
+    ("images", "binds", "words"),
+    [
+        ("/images/x.sif", {}, "container_images must be a list"),
+        ([1], {}, "container_images must be a list"),
+        ([], ["/shared"], "container_binds must have"),
+        ([], {"/shared": "rx"}, "container_binds must have"),
+        ([], {"/shared": ["ro"]}, "container_binds must have"),
+        ([], {"shared": "ro"}, "not a plain absolute path"),
+    ],
+)
+def test_lists_that_are_wrong_are_told_of(images: object, binds: object, words: str) -> None:
+    with pytest.raises(LaunchRefused, match=words):
+        read_allowed(images, binds)

@@ -108,6 +108,8 @@ def make_folder(run: Run, site: Site) -> bool:
     Raises :class:`LaunchRefused` for input that can't be passed on, and
     :class:`ExecutorUnavailable` when the disk won't take it now.
     """
+    if run.container is not None:
+        raise LaunchRefused("this machine runs no containers; name a cluster that does")
     path = f"{site.config.jobs_dir}/{run.key}"
     files = {"script": run.script.encode("utf-8", "surrogateescape")}
     if b"\0" in files["script"]:

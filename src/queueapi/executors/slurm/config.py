@@ -9,6 +9,7 @@ from typing import Any, Final
 from queueapi.executors.base import ClusterConfig, ExecutorUnavailable, LaunchRefused
 from queueapi.executors.remote.base import Remote
 from queueapi.executors.remote.host import HostRemote
+from queueapi.executors.slurm.container import Allowed, check_program, read_allowed
 from queueapi.executors.slurm.request import check_path
 
 try:
@@ -26,7 +27,7 @@ _FOR_SSH: Final = "install queueapi[slurm] to reach clusters by SSH"
 
 @dataclass(frozen=True, slots=True)
 class SlurmConfig:
-    """Settings of one Slurm cluster. The last five are the options that its kind has."""
+    """Settings of one Slurm cluster. From `max_waiting` on they are options of its kind."""
 
     name: str
     root: str  # absolute path of the folder for jobs there; login and compute nodes share it
@@ -38,6 +39,8 @@ class SlurmConfig:
     poll_seconds_most: float = 15.0  # and while nothing does
     path: str | None = None  # folders of Slurm's programs, if the account's PATH lacks them
     command_seconds: float = 60.0  # that one of Slurm's programs may take
+    container_program: str = "apptainer"  # or singularity, or the path of one
+    containers: Allowed = field(default_factory=Allowed)  # what they may name; nothing if absent
 
     @property
     def environment(self) -> dict[str, str]:
@@ -47,7 +50,8 @@ class SlurmConfig:
         return {"PATH": f"{self.path}:/usr/local/bin:/usr/bin:/bin"}
 
 
-_OPTIONS: Final = ("max_waiting", "poll_seconds", "poll_seconds_most", "path", "command_seconds")
+_NUMBERS: Final = ("max_waiting", "poll_seconds", "poll_seconds_most", "command_seconds")
+_OPTIONS: Final = (*_NUMBERS, "path", "container_program", "container_images", "container_binds")
 
 
 def read_config(cluster: ClusterConfig) -> SlurmConfig:
@@ -74,15 +78,33 @@ def read_config(cluster: ClusterConfig) -> SlurmConfig:
         cluster.login or getpass.getuser(),
         cluster.partitions,
         cluster.defaults,
-        **{name: _checked(name, value) for name, value in cluster.options.items()},
+        **_options(cluster.options),
     )
 
 
-def _checked(name: str, value: Any) -> Any:
-    if name == "path":
-        if isinstance(value, str) and all(part.startswith("/") for part in value.split(":")):
-            return value
-        raise ExecutorUnavailable(f"path must be absolute folders with colons between: {value!r}")
+def _options(options: Mapping[str, Any]) -> dict[str, Any]:
+    known: dict[str, Any] = {
+        name: _number(name, options[name]) for name in _NUMBERS if name in options
+    }
+    if "path" in options:
+        known["path"] = _folders(options["path"])
+    try:
+        if "container_program" in options:
+            known["container_program"] = check_program(str(options["container_program"]))
+        images, binds = options.get("container_images", []), options.get("container_binds", {})
+        known["containers"] = read_allowed(images, binds)
+    except LaunchRefused as error:
+        raise ExecutorUnavailable(str(error)) from error
+    return known
+
+
+def _folders(value: Any) -> str:
+    if isinstance(value, str) and all(part.startswith("/") for part in value.split(":")):
+        return value
+    raise ExecutorUnavailable(f"path must be absolute folders with colons between: {value!r}")
+
+
+def _number(name: str, value: Any) -> int | float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
         raise ExecutorUnavailable(f"{name} must be a number above 0: {value!r}")
     return int(value) if name == "max_waiting" else float(value)

@@ -11,13 +11,15 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from queueapi.executors.base import LaunchRefused
+from queueapi.executors.base import Container, LaunchRefused
 from queueapi.executors.slurm.request import check_path
 
-EXECUTABLE: Final = "/job/executable"
-DATA: Final = "/job/data"
-RESULT: Final = "/job/result"
-SCRATCH: Final = "scratch"  # in the job's folder: what the container sees as /tmp and /var/tmp
+_EXECUTABLE: Final = "/job/executable"
+_DATA: Final = "/job/data"
+_RESULT: Final = "/job/result"
+# In the job's folder: what the container sees as /tmp and /var/tmp, and what is in /job.
+SCRATCH: Final = "scratch"
+FOLDERS: Final = (SCRATCH, "executable", "data", "result")
 _OURS: Final = ("/job", "/proc", "/sys", "/dev", "/.singularity.d")
 _SEGMENT: Final = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 _REMOTE: Final = re.compile(
@@ -27,24 +29,6 @@ _REMOTE: Final = re.compile(
 )
 _MAX_IMAGE: Final = 500
 _PROGRAM: Final = re.compile(r"(?:apptainer|singularity|(?:/[A-Za-z0-9_.+-]+)+)", re.ASCII)
-
-
-@dataclass(frozen=True, slots=True)
-class Bind:
-    """A folder of the cluster that the container sees."""
-
-    source: str  # its path on the cluster
-    target: str  # its path in the container
-    writable: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Container:
-    """What a job asks for. Its variables are the run's."""
-
-    image: str  # a path on the cluster, or docker://…, oras://…, library://…
-    binds: tuple[Bind, ...] = ()
-    gpus: bool = False  # with the libraries of NVIDIA's driver
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +51,18 @@ class Places:
     data: str | None = None
     result: str | None = None
     inputs: tuple[str, ...] = ()  # more files of the job's folder that it may read
+
+
+def read_allowed(images: object, binds: object) -> Allowed:
+    """From an operator's lists: images, and `"ro"` or `"rw"` by path.
+
+    Raises :class:`LaunchRefused` with what is wrong with them.
+    """
+    if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
+        raise LaunchRefused(f"container_images must be a list of names or patterns: {images!r}")
+    if not isinstance(binds, dict) or not all(how in ("ro", "rw") for how in binds.values()):
+        raise LaunchRefused(f'container_binds must have "ro" or "rw" for each path: {binds!r}')
+    return Allowed(tuple(images), {check_path(path): how == "rw" for path, how in binds.items()})
 
 
 def check_container(container: Container, allowed: Allowed) -> None:
@@ -119,8 +115,7 @@ def enter_argv(
     must exist. Raises :class:`LaunchRefused` for what can't be an argument, also where
     :func:`check_container` was not asked.
     """
-    if not _PROGRAM.fullmatch(program):
-        raise LaunchRefused(f"not a program that runs containers: {program[:80]!r}")
+    check_program(program)
     for bind in container.binds:
         if any(_overlap(bind.target, own) for own in (places.folder, places.wrapper)):
             raise LaunchRefused(f"{bind.target} is taken in the container")
@@ -138,16 +133,23 @@ def enter_argv(
     )
 
 
+def check_program(program: str) -> str:
+    """Return ``program`` if it can be one that runs containers, else raise."""
+    if not _PROGRAM.fullmatch(program):
+        raise LaunchRefused(f"not a program that runs containers: {program[:80]!r}")
+    return program
+
+
 def _binds(container: Container, places: Places) -> Iterator[str]:
     folder = places.folder
     for path in (places.wrapper, f"{folder}/script", f"{folder}/environment", *places.inputs):
         yield _bind(path, path, writable=False)
     yield _bind(f"{folder}/work", f"{folder}/work", writable=True)
-    for source, target in ((places.executable, EXECUTABLE), (places.data, DATA)):
+    for source, target in ((places.executable, _EXECUTABLE), (places.data, _DATA)):
         if source is not None:
             yield _bind(source, target, writable=False)
     if places.result is not None:
-        yield _bind(places.result, RESULT, writable=True)
+        yield _bind(places.result, _RESULT, writable=True)
     for bind in container.binds:
         yield _bind(bind.source, bind.target, writable=bind.writable)
 

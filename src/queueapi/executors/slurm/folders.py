@@ -58,6 +58,7 @@ class Prepared:
     key: str
     files: Mapping[str, bytes]  # by name
     argv: tuple[str, ...]  # that submits it
+    folders: tuple[str, ...] = ()  # empty ones, by name; "work" is there in any case
 
     @property
     def size(self) -> int:
@@ -74,7 +75,8 @@ def pack(programs: Programs, jobs: Sequence[Prepared]) -> bytes:
             _file(tar, f".programs/{name}", text)
         for job in jobs:
             _folder(tar, job.key)
-            _folder(tar, f"{job.key}/work")
+            for name in ("work", *job.folders):
+                _folder(tar, f"{job.key}/{name}")
             for name, data in job.files.items():
                 _file(tar, f"{job.key}/{name}", data)
             _file(tar, f"{job.key}.sbatch", _lines(job.argv))

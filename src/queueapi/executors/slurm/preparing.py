@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Final
 
-from queueapi.executors.base import LaunchRefused, Run
+from queueapi.executors.base import Container, LaunchRefused, Run
 from queueapi.executors.environment import build_environment, encode_environment
 from queueapi.executors.slurm.config import SITE_WORDS, SlurmConfig
+from queueapi.executors.slurm.container import FOLDERS, Places, check_container, enter_argv
 from queueapi.executors.slurm.folders import LIMIT, Prepared, Programs
 from queueapi.executors.slurm.request import Request
 from queueapi.executors.slurm.sbatch import submit_argv
@@ -16,8 +17,30 @@ _INPUT: Final = "input.json"
 def prepare(run: Run, config: SlurmConfig, programs: Programs) -> Prepared:
     """Raises :class:`LaunchRefused` for what can't be passed to Slurm."""
     request = request_of(run, config)
-    argv = submit_argv(request, batch_script=programs.batch_path, wrapper=programs.wrapper_path)
-    return Prepared(run.key, _files(run, config, request.folder), argv)
+    files = _files(run, config, request.folder)
+    prefix: tuple[str, ...] = ()
+    if run.container is not None:
+        prefix = _enter(run.container, config, programs, request.folder, files)
+    argv = submit_argv(
+        request, batch_script=programs.batch_path, wrapper=programs.wrapper_path, prefix=prefix
+    )
+    return Prepared(run.key, files, argv, FOLDERS if run.container is not None else ())
+
+
+def _enter(
+    container: Container, config: SlurmConfig, programs: Programs, folder: str,
+    files: Mapping[str, bytes],
+) -> tuple[str, ...]:  # fmt: skip
+    check_container(container, config.containers)
+    places = Places(
+        folder,
+        programs.wrapper_path,
+        executable=f"{folder}/executable",
+        data=f"{folder}/data",
+        result=f"{folder}/result",
+        inputs=(f"{folder}/{_INPUT}",) if _INPUT in files else (),
+    )
+    return enter_argv(container, places, program=config.container_program)
 
 
 def request_of(run: Run, config: SlurmConfig) -> Request:
@@ -78,6 +101,8 @@ def _files(run: Run, config: SlurmConfig, folder: str) -> dict[str, bytes]:
         input_path=f"{folder}/{_INPUT}" if run.input_data is not None else None,
         by_slurm=True,
     )
+    if run.container is not None and "PATH" not in run.environment:
+        del environment["PATH"]  # the image has its own
     files = {
         "script": run.script.encode("utf-8", "surrogateescape"),
         "environment": encode_environment(environment),
