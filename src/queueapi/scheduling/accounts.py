@@ -25,6 +25,7 @@ class Accounts:
     def __init__(self, config: Config) -> None:
         self.config = config
         self._counts = config.limits or config.order is Order.FAIR_SHARE
+        self._limits = config.limits
         self.groups: dict[int, Group] = {}
         self.queues: dict[str, Queue] = {}
         self.usage = Usage(config)
@@ -113,13 +114,16 @@ class Accounts:
 
     def user_limit(self, group_id: int) -> int:
         """How many jobs a user may run at once when the next one is for this group."""
-        own = self.group(group_id).max_running_per_user
-        limit = self.config.max_running_per_user if own is None else own
-        return min(limit, self.config.max_running_per_user_ceiling)
+        group, config = self.groups.get(group_id), self.config
+        limit = group.max_running_per_user if group else None
+        if limit is None:
+            limit = config.max_running_per_user
+        ceiling = config.max_running_per_user_ceiling
+        return limit if limit < ceiling else ceiling
 
     def system_full(self) -> bool:
         """Whether the system-wide limit on running jobs is reached."""
-        return self.config.limits and self.running >= self.config.max_running
+        return self._limits and self.running >= self.config.max_running
 
     def refusal(self, job: WaitingJob) -> ReasonCode | None:
         """The limit of its user, group, queue or array that keeps the job from starting, if any.
@@ -127,7 +131,7 @@ class Accounts:
         Only GROUP_QUOTA depends on the job's own time limit: a shorter job may pass it. All others
         hold for its whole class, and GROUP_RUNNING_LIMIT for its whole group, until a job ends.
         """
-        if not self.config.limits:
+        if not self._limits:
             return None
         return self.running_refusal(job) or self.quota_refusal(job)
 
@@ -135,8 +139,8 @@ class Accounts:
         """The limit on running jobs that one more of this kind would pass."""
         if self.running_by_user.get(job.user_id, 0) >= self.user_limit(job.group_id):
             return ReasonCode.USER_RUNNING_LIMIT
-        limit = self.group(job.group_id).max_running
-        if limit is not None and self.running_by_group[job.group_id] >= limit:
+        group = self.groups.get(job.group_id)
+        if group and _reached(self.running_by_group.get(job.group_id, 0), group.max_running):
             return ReasonCode.GROUP_RUNNING_LIMIT
         queue = self.queues.get(job.queue)
         if queue is not None:
@@ -154,8 +158,8 @@ class Accounts:
 
     def quota_refusal(self, job: WaitingJob) -> ReasonCode | None:
         """Whether the job, if it used all its time, would take its group above its quota."""
-        quota = self.group(job.group_id).quota_cpu_minutes
-        if quota is None:
+        described = self.groups.get(job.group_id)
+        if described is None or (quota := described.quota_cpu_minutes) is None:
             return None
         group = self.usage.of_group(job.group_id)
         ticks = group.cpu_committed + commitment(job.request, job.time_limit)

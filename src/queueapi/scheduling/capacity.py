@@ -36,10 +36,13 @@ class Kind(NamedTuple):
 
     cluster: str
     features: frozenset[str]
+    gpu_types: frozenset[str]
 
     def takes(self, request: Request) -> bool:
-        """Whether the cluster and the features are among those that the request names."""
+        """Whether the cluster, the features and the GPUs are such as the request names."""
         if request.clusters and self.cluster not in request.clusters:
+            return False
+        if request.gpu_type is not None and request.gpu_type not in self.gpu_types:
             return False
         constraint = request.constraint
         return not constraint or any(self.features.issuperset(each) for each in constraint)
@@ -102,7 +105,8 @@ class Space:
         if node is not None and (node.taken_cpus or node.taken_memory_mb or node.taken_gpus):
             insort(self.holds, self._of_others(node))
         self.up = node is not None and node.state is NodeState.UP
-        self.kind = Kind(self.key.cluster, node.features if node else frozenset())
+        features, gpus = (node.features, node.gpus) if node else (frozenset[str](), ())
+        self.kind = Kind(self.key.cluster, features, frozenset(gpus))
         self.cpus = (node.cpus if node else 0) - sum(hold.cpus for hold in self.holds)
         self.memory_mb = (node.memory_mb if node else 0) - sum(h.memory_mb for h in self.holds)
         self.whole = sum(hold.whole for hold in self.holds)  # holds that take all of it

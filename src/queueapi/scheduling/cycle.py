@@ -5,12 +5,10 @@ Its cost is about the jobs started plus the classes waiting, not the jobs waitin
 
 from __future__ import annotations
 
-from math import inf
-
 from queueapi.scheduling.draft import Draft
 from queueapi.scheduling.formula import WaitBoost
 from queueapi.scheduling.lineup import ByPriority, InOrder, Lineup, holds
-from queueapi.scheduling.model import Backfill, Order, Placement, Request, WaitingJob
+from queueapi.scheduling.model import Placement, Request, WaitingJob
 from queueapi.scheduling.plan import Plan, ReasonCode
 from queueapi.scheduling.state import State
 
@@ -33,43 +31,41 @@ class Cycle:
         self._looks = 0
         self._looks_behind = 0  # the first reservation
         self._passed_over = 0
-        match self._config.backfill:
-            case Backfill.NONE:
-                self._most_promises = 1.0
-            case Backfill.RESERVATIONS:
-                self._most_promises = float(self._config.reservations)
-            case Backfill.CONSERVATIVE:
-                self._most_promises = inf
 
     def run(self) -> Plan:
         """Look at heads, best first, until nothing more can start."""
-        full, depth = self._accounts.system_full, self._config.backfill_depth
+        full, depth, promised = (
+            self._accounts.system_full,
+            self._config.backfill_depth,
+            self._promised,
+        )
+        most_promises = self._state.most_reservations
         # 1. What fits starts, and what does not gets a reservation, while there are some to give.
-        while self._may_reserve() and self._looks_behind < depth and not full():
+        while len(promised) < most_promises and self._looks_behind < depth and not full():
             if (job := self._lineup.head()) is None:
                 break
             self._looks += 1
-            self._looks_behind += bool(self._promised)
+            self._looks_behind += bool(promised)
             self._start_or_reserve(job)
         # 2. What is left may overtake.
-        if self._config.backfill is not Backfill.NONE:
+        if self._state.backfills:
             while self._draft.most_cpus and self._looks_behind < depth and not full():
                 if (job := self._lineup.head()) is None:
                     break
                 self._looks += 1
                 self._looks_behind += 1
                 self._start_or_refuse(job)
-        return self._draft.plan(self._looks, self._promised)
+        return self._draft.plan(self._looks, promised)
 
     def _first_lineup(self) -> Lineup:
         waiting = self._state.waiting
-        if self._config.order is Order.ARRIVAL:
+        if self._state.in_order:
             return InOrder(waiting.by_arrival())
         boost = WaitBoost.at(self._now, self._config)
         return ByPriority(waiting, self._accounts, self._now, boost)
 
     def _may_reserve(self) -> bool:
-        return len(self._promised) < self._most_promises
+        return len(self._promised) < self._state.most_reservations
 
     def _start_or_reserve(self, job: WaitingJob) -> None:
         refusal = self._accounts.refusal(job)
@@ -85,7 +81,9 @@ class Cycle:
     def _start_or_refuse(self, job: WaitingJob) -> None:
         if job.request.cpus > self._draft.most_cpus:
             self._lineup.set_class_aside()
-        elif self._refused and holds(self._refused.get(job.request, inf), job):
+        elif (refused_for := self._refused.get(job.request)) is not None and holds(
+            refused_for, job
+        ):
             self._pass_over(job)
         elif (refusal := self._accounts.refusal(job)) is not None:
             self._respect(refusal, job)

@@ -10,7 +10,7 @@ from queueapi.scheduling.caution import Caution
 from queueapi.scheduling.model import Placement, Share, WaitingJob
 from queueapi.scheduling.plan import Effort, Plan, Priority, Reservation, Start
 from queueapi.scheduling.promises import Promises
-from queueapi.scheduling.state import State, reserves_once
+from queueapi.scheduling.state import State
 from queueapi.scheduling.timeline import Opening, Timeline
 
 
@@ -23,11 +23,12 @@ class Draft:
         self._board = state.board
         self._scans = state.board.scans
         self._starts: list[Start] = []
-        self.timeline = Timeline(
-            state.board, state.windows, now, single=reserves_once(state.config)
-        )
+        single = state.most_reservations <= 1
+        self.timeline = Timeline(state.board, state.windows, now, single=single)
         self.promises = Promises(limits=state.config.limits)
-        self._caution = Caution(state, state.board, now)
+        # None: predictions, which could be wrong, are not used.
+        cautious = state.config.patience is not None
+        self._caution = Caution(state, state.board, now) if cautious else None
         self.most_cpus = self._board.shelves.most_cpus()  # free on one node
         self.had_room = False  # for the job that could not be placed last, kept for others or not
 
@@ -78,24 +79,26 @@ class Draft:
     def _allowed_gpus(self, job: WaitingJob, space: Space) -> int | None:
         """The GPUs (a mask) with which it may start there now; None if it may not."""
         gpus = self.timeline.gpus_now(job, space)
-        if gpus is None or not self._caution.allows(job, space, gpus):
-            return None
-        return gpus
+        if gpus is None or self._caution is None or self._caution.allows(job, space, gpus):
+            return gpus
+        return None
 
     def start(
         self, job: WaitingJob, placement: Placement, priority: Priority, *, backfilled: bool
     ) -> None:
         self._starts.append(Start(job.job_id, placement, priority, backfilled))
         freest = self._board.most_cpus(placement)
-        self._state.try_start(job, placement, self._now + job.expected_time)
+        self._state.try_start(job, placement, self._now + (job.planned_time or job.time_limit))
         self.timeline.started(job)
-        self._caution.started(job)
+        if self._caution is not None:
+            self._caution.started(job)
         if freest >= self.most_cpus:
             self.most_cpus = self._board.shelves.most_cpus()
 
     def reserve(self, job: WaitingJob, opening: Opening) -> None:
         self.promises.add(job, self.timeline.book(job, opening), opening.spaces)
-        self._caution.protect(job, opening.spaces)
+        if self._caution is not None:
+            self._caution.protect(job, opening.spaces)
 
     def plan(self, jobs_looked_at: int, reservations: Iterable[Reservation]) -> Plan:
         effort = Effort(jobs_looked_at, self._board.scans - self._scans)

@@ -15,8 +15,8 @@ from queueapi.scheduling.plan import Priority
 from queueapi.scheduling.usage import GroupShares
 from queueapi.scheduling.waiting import JobClass, WaitingJobs
 
-# -urgency, queued_at, job id, index in the class, class, its base priority × queue factor
-_Entry = tuple[float, float, int, int, JobClass, float]
+# -urgency, queued_at, job id, index in the class, class, its base priority × queue factor, boost
+_Entry = tuple[float, float, int, int, JobClass, float, float]
 _Account = tuple[float, float, int, int]  # -final, queued_at, job id, place of the user
 
 
@@ -93,10 +93,9 @@ class ByPriority:
         return self._jobs[self._groups[0][2]] if self._groups else None
 
     def priority(self) -> Priority:
-        _, queued_at, _, group = self._groups[0]
-        job_class = group.first()[0][4]
+        group = self._groups[0][3]
+        _, _, _, _, job_class, _, boost = group.first()[0]
         factor = self._queue_factor(job_class.queue)
-        boost = self._boost.of(queued_at)
         return Priority(job_class.base_priority, group.share(), boost, factor)
 
     def started(self) -> None:
@@ -141,19 +140,22 @@ class ByPriority:
 
     def _step(self, heap: list[_Entry]) -> None:
         """Go on in the first class of the heap."""
-        _, _, _, index, job_class, weight = heap[0]
+        _, _, _, index, job_class, weight, _ = heap[0]
         index += 1
         if index < len(job_class.tickets):
             queued_at, job_id = job_class.tickets[index]
-            urgency = weight * self._boost.of(queued_at)
-            heapreplace(heap, (-urgency, queued_at, job_id, index, job_class, weight))
+            boost = self._boost.of(queued_at)
+            heapreplace(
+                heap, (-(weight * boost), queued_at, job_id, index, job_class, weight, boost)
+            )
         else:
             heappop(heap)
 
     def _entry(self, job_class: JobClass) -> _Entry:
         queued_at, job_id = job_class.tickets[0]
         weight = job_class.base_priority * self._queue_factor(job_class.queue)
-        return (-(weight * self._boost.of(queued_at)), queued_at, job_id, 0, job_class, weight)
+        boost = self._boost.of(queued_at)
+        return (-(weight * boost), queued_at, job_id, 0, job_class, weight, boost)
 
 
 class _GroupInLine:
@@ -187,12 +189,12 @@ class _GroupInLine:
 
     def rank(self) -> None:
         """Put the users in order anew. Every start does."""
-        order = []
         multipliers = self._multipliers
-        for place, heap in enumerate(self.users):
-            if heap:
-                head = heap[0]
-                order.append((head[0] * multipliers[place], head[1], head[2], place))
+        order = [
+            ((head := heap[0])[0] * multipliers[place], head[1], head[2], place)
+            for place, heap in enumerate(self.users)
+            if heap
+        ]
         heapify(order)
         self.order = order
 
@@ -236,7 +238,7 @@ class InOrder:
         for job in self._jobs:
             if job.request.cpus > most_cpus or job.group_id in aside:
                 continue
-            refused_for = refused.get(job.request)
+            refused_for = refused.get(job.request) if refused else None
             if refused_for is None or not holds(refused_for, job):
                 self._job = job
                 return

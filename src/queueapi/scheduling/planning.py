@@ -5,10 +5,9 @@ from __future__ import annotations
 from queueapi.scheduling.arrival import ArrivalRanking
 from queueapi.scheduling.conservative import Conservative
 from queueapi.scheduling.cycle import Cycle
-from queueapi.scheduling.model import Order
 from queueapi.scheduling.plan import Plan
 from queueapi.scheduling.ranking import Ranking
-from queueapi.scheduling.state import State, keeps_reservations
+from queueapi.scheduling.state import State
 
 
 def plan_of(state: State, now: float) -> Plan:
@@ -19,7 +18,7 @@ def plan_of(state: State, now: float) -> Plan:
     state.take_back()
     state.waiting.advance(now)
     try:
-        if keeps_reservations(state.config):
+        if state.keeps_reservations:
             return Conservative(state, now).run()
         return Cycle(state, now).run()
     except BaseException:
@@ -29,6 +28,6 @@ def plan_of(state: State, now: float) -> Plan:
 
 def ranking_of(state: State, now: float) -> Ranking | ArrivalRanking:
     """The order of the jobs that wait and are eligible at `now` (epoch seconds)."""
-    if state.config.order is Order.ARRIVAL:
+    if state.in_order:
         return ArrivalRanking(state, now)
     return Ranking(state, now)

@@ -140,7 +140,9 @@ class Profile:
                 continue
             if first is None:
                 first = when if when > since else since
-            if step == last or times[step + 1] - first >= duration:
+            if step == last:
+                return first if first < inf else None  # what others hold may have no end
+            if times[step + 1] - first >= duration:
                 return first
         return None
 

@@ -47,7 +47,8 @@ class Promises:
         if not self._jobs:
             return True
         spare = accounts.config.max_running - accounts.running
-        if spare <= sum(start < ends_at for start in self._slotless):
+        slotless = self._slotless
+        if spare <= len(slotless) and spare <= sum(start < ends_at for start in slotless):
             return False
         near = [
             (reserved, start) for reserved, start in self._jobs if _share_a_limit(reserved, job)

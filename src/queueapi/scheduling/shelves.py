@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Iterator
 from heapq import merge
+from itertools import islice
 from typing import NamedTuple
 
 from queueapi.scheduling.capacity import Kind, NodeKey, Space
@@ -39,8 +40,15 @@ class _Shelf:
             del slots[bisect_left(slots, slot)]
 
 
+def _together(runs: list[list[_Slot]]) -> Iterator[_Slot]:
+    """The slots of all runs in order. The first, which is mostly enough, comes without a heap."""
+    if runs:
+        yield min(runs)[0]
+        yield from islice(merge(*runs), 1, None)
+
+
 _MOST_REMEMBERED = 1_000  # bounds memory when every job names others
-_Where = tuple[tuple[str, ...], Constraint]  # clusters and features that a request names
+_Where = tuple[tuple[str, ...], Constraint, str | None]  # what a request names; see Kind.takes
 
 
 class _Level(NamedTuple):
@@ -48,6 +56,7 @@ class _Level(NamedTuple):
 
     gpus: int
     shelves: list[_Shelf]
+    mixed: bool  # some have GPUs of several types
 
 
 class Shelves:
@@ -98,11 +107,11 @@ class Shelves:
         plans. Nothing may be put or taken while this is read.
         """
         cpus, least = request.cpus, (request.memory_mb,)
-        # That so many GPUs of any type are free is known from the level.
-        unsure = request.exclusive or request.gpu_type is not None
-        for gpus, shelves in self._levels_for(request):
+        for gpus, shelves, mixed in self._levels_for(request):
             if gpus < request.gpu_count:
                 continue
+            # That so many GPUs are free is known from the level, but not of which type.
+            unsure = request.exclusive or (mixed and request.gpu_type is not None)
             mask = 0
             for shelf in shelves:
                 mask |= shelf.mask
@@ -110,22 +119,29 @@ class Shelves:
             while mask:
                 low = mask & -mask
                 mask ^= low
-                alike = [shelf.slots[low.bit_length() - 1] for shelf in shelves if shelf.mask & low]
-                large = [slots[bisect_left(slots, least) :] for slots in alike]
-                for _, _, space in large[0] if len(large) == 1 else merge(*large):
+                free = low.bit_length() - 1
+                large = [
+                    large_enough
+                    for shelf in shelves
+                    if shelf.mask & low
+                    and (large_enough := (slots := shelf.slots[free])[bisect_left(slots, least) :])
+                ]
+                for _, _, space in large[0] if len(large) == 1 else _together(large):
                     if not unsure or space.fits(request):
                         yield space
 
     def _levels_for(self, request: Request) -> list[_Level]:
-        where = (request.clusters, request.constraint)
+        where = (request.clusters, request.constraint, request.gpu_type)
         levels = self._levels.get(where)
         if levels is None:
             if len(self._levels) >= _MOST_REMEMBERED:
                 self._levels.clear()
+            kinds = [kind for kind in self._shelves if kind.takes(request)]
+            mixed = any(len(kind.gpu_types) > 1 for kind in kinds)
             by_gpus: dict[int, list[_Shelf]] = {}
-            for kind, shelves in self._shelves.items():
-                if kind.takes(request):
-                    for gpus, shelf in shelves.items():
-                        by_gpus.setdefault(gpus, []).append(shelf)
-            levels = self._levels[where] = [_Level(*each) for each in sorted(by_gpus.items())]
+            for kind in kinds:
+                for gpus, shelf in self._shelves[kind].items():
+                    by_gpus.setdefault(gpus, []).append(shelf)
+            levels = [_Level(*each, mixed) for each in sorted(by_gpus.items())]
+            self._levels[where] = levels
         return levels

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple, assert_never
+from math import inf
+from typing import assert_never
 
 from queueapi.scheduling.accounts import Accounts
 from queueapi.scheduling.board import Board
@@ -39,23 +40,15 @@ def keeps_reservations(config: Config) -> bool:
     return config.backfill is Backfill.CONSERVATIVE and config.order is Order.ARRIVAL
 
 
-def reserves_once(config: Config) -> bool:
-    """Whether a plan makes one reservation at the most."""
+def most_reservations(config: Config) -> float:
+    """How many reservations a plan makes at the most."""
     match config.backfill:
         case Backfill.NONE:
-            return True
+            return 1.0
         case Backfill.RESERVATIONS:
-            return config.reservations <= 1
+            return float(config.reservations)
         case Backfill.CONSERVATIVE:
-            return False
-
-
-class _Trial(NamedTuple):
-    """A start that a plan made, and nobody has carried out yet."""
-
-    job: WaitingJob
-    placement: Placement
-    ends_at: float  # epoch seconds
+            return inf
 
 
 class State:
@@ -69,6 +62,11 @@ class State:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        # What every plan asks; settings are compared once, which Enums make slow.
+        self.keeps_reservations = keeps_reservations(config)
+        self.most_reservations = most_reservations(config)
+        self.backfills = config.backfill is not Backfill.NONE
+        self.in_order = config.order is Order.ARRIVAL
         self.waiting = WaitingJobs(config.order)
         self.running: dict[int, RunningJob] = {}
         self.board = Board()
@@ -78,7 +76,8 @@ class State:
         self._known_then: set[int] = set()  # jobs that waited or ran when those were made
         self.changes = 0  # of nodes and advance reservations
         self.freed = False  # jobs that keep reservations may be able to move up
-        self._trials: dict[int, _Trial] = {}  # by job; still waiting, but hold their placements
+        # Where jobs hold what a plan gave them, though they wait still: nobody has started them.
+        self._trials: dict[int, Placement] = {}
 
     def copy(self) -> State:
         """A state that may be changed without changing this one. Nobody waits in it.
@@ -136,7 +135,7 @@ class State:
 
     def try_start(self, job: WaitingJob, placement: Placement, ends_at: float) -> None:
         """A plan starts the waiting job there, until then (epoch seconds)."""
-        self._trials[job.job_id] = _Trial(job, placement, ends_at)
+        self._trials[job.job_id] = placement
         self.board.hold(job.job_id, job.request, placement, ends_at)
         self.accounts.start(job)
 
@@ -144,8 +143,8 @@ class State:
         """Undo the trial starts that were not carried out."""
         if self._trials:
             self.board.release_all(self._trials)
-            for trial in self._trials.values():
-                self.accounts.end(trial.job)
+            for job_id in self._trials:
+                self.accounts.end(self.waiting.jobs[job_id])
             self._trials.clear()
 
     def _change(self) -> None:
@@ -153,9 +152,11 @@ class State:
         self.freed = True
 
     def _queue(self, job: WaitingJob) -> None:
-        if self.waiting.jobs.get(job.job_id) == job:
+        known = self.waiting.jobs.get(job.job_id)
+        if known == job:
             return
-        self._remove(job.job_id)
+        if known is not None or job.job_id in self.running:
+            self._remove(job.job_id)
         self.waiting.add(job)
 
     def queue_all(self, jobs: Iterable[WaitingJob]) -> None:
@@ -186,12 +187,11 @@ class State:
 
     def _was_tried(self, job: RunningJob) -> bool:
         """Whether the job holds already what it is said to hold, and counts as it should."""
-        trial = self._trials.get(job.job_id)
-        return (
-            trial is not None
-            and trial.placement == job.placement
-            and trial.ends_at == job.ends_at
-            and trial.job.counts_as(job)
+        if self._trials.get(job.job_id) != job.placement:
+            return False
+        ends_at = job.ends_at
+        return self.waiting.jobs[job.job_id].counts_as(job) and all(
+            hold.ends_at == ends_at for _, hold in self.board.held(job.job_id)
         )
 
     def _remove(self, job_id: int) -> None:
@@ -209,7 +209,7 @@ class State:
             self.accounts.end(running)
 
     def _keep(self, plan: Plan) -> None:
-        if not keeps_reservations(self.config):
+        if not self.keeps_reservations:
             return
         waiting = self.waiting.jobs
         self.kept = {r.job_id: r for r in plan.reservations if r.job_id in waiting}

@@ -166,7 +166,7 @@ class Timeline:
                 profile = self._profile(space)
                 profile.book(opening.start, hold)
                 holds.append((profile, hold))
-            shares.append(Share(space.key.name, indices(gpus) if gpus else ()))
+            shares.append(Share(space.key.name, indices(gpus)) if gpus else space.alone.shares[0])
         placement = Placement(opening.spaces[0].key.cluster, tuple(shares))
         reservation = Reservation(job.job_id, placement, opening.start)
         if not self._single:

@@ -21,7 +21,7 @@ from queueapi.scheduling.formula import (
     fair_share,
     spent,
     user_part,
-    user_parts,
+    user_shares,
     weighted,
 )
 from queueapi.scheduling.model import (
@@ -226,13 +226,12 @@ class _ByFormula:
         config, group = self._config, self._usage.of_group(self._group_id)
         of_group, count = group.recent(self._now, config.half_life), group.users
         of_all = fair_share(self._quota, of_group, config)
-        if count < 2:
-            of_newcomer = user_part(of_group, count + 1, 0.0, config)
-            parts = [1.0 if user.counts else of_newcomer for user in self._users]
-        else:
-            parts = user_parts(of_group, count, self._recent, config)
-        products = [of_all * part for part in parts]
-        return clamped(products, config.fair_share_min, config.fair_share_max)
+        if count >= 2:
+            return user_shares(of_all, of_group, count, self._recent, config)
+        # Who comes anew makes two of the one who shares the use.
+        newcomer = of_all * user_part(of_group, count + 1, 0.0, config)
+        newcomer = clamped(newcomer, config.fair_share_min, config.fair_share_max)
+        return [of_all if user.counts else newcomer for user in self._users]
 
 
 class _Fixed:

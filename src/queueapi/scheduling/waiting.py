@@ -111,7 +111,10 @@ class WaitingJobs:
         if job.eligible_at > 0 and not job.depends_on:
             insort(self._timed, (job.eligible_at, job.job_id))
         if self._takes_part(job):
-            self._index([job])
+            if self._in_order:
+                insort(self.arrivals, (job.queued_at, job.job_id))
+            else:
+                self._index([job])
 
     def add_all(self, jobs: Mapping[int, WaitingJob]) -> None:
         """As `add` for each of these, by id: many at once, sorted together."""
@@ -143,6 +146,9 @@ class WaitingJobs:
     def advance(self, now: float) -> None:
         """Make exactly the jobs eligible at `now` (epoch seconds) take part."""
         if now == self._line:
+            return
+        if not self._timed:
+            self._line = now
             return
         old = bisect_right(self._timed, self._line, key=_time)
         new = bisect_right(self._timed, now, key=_time)
