@@ -9,7 +9,7 @@ from queueapi.scheduling.model import Backfill, WaitingJob
 from queueapi.scheduling.plan import Plan, Reservation
 from queueapi.scheduling.promises import Promises
 from queueapi.scheduling.state import State
-from queueapi.scheduling.timeline import Timeline
+from queueapi.scheduling.timeline import Booking, Timeline
 
 
 class Aftermath:
@@ -31,7 +31,7 @@ class Aftermath:
         self._promises = Promises(limits=state.config.limits)
         self._caution = Caution(state, self.board, plan.now)
         kept = [(jobs[each.job_id], each, self._spaces(each)) for each in plan.reservations]
-        self.timeline.book_again(kept)
+        self.timeline.book_again(Booking.of(*each) for each in kept)
         for job, reservation, spaces in kept:
             self._caution.protect(job, spaces)
             self._promises.add(job, reservation, spaces)

@@ -17,7 +17,7 @@ from queueapi.scheduling.draft import Draft
 from queueapi.scheduling.model import WaitingJob
 from queueapi.scheduling.plan import Plan, Priority, Reservation
 from queueapi.scheduling.state import State
-from queueapi.scheduling.timeline import Opening
+from queueapi.scheduling.timeline import Booking, Opening
 
 
 class Conservative:
@@ -30,6 +30,7 @@ class Conservative:
         self._looks = 0
         self._kept: dict[int, Reservation] = {}
         self._freed = state.freed
+        self._known_bookings = state.known_bookings()
         self._elsewhere = False  # a job starts on other nodes or GPUs than were kept for it
         self._jobs = list(islice(state.waiting.by_arrival(), state.config.backfill_depth))
 
@@ -49,6 +50,7 @@ class Conservative:
                 self._put(job)
         # 4. What is due starts, unless a job that overruns its time is in its way.
         self._start_due()
+        self._state.remember_bookings(self._draft.timeline.booked)
         return self._plan()
 
     def _plan(self) -> Plan:
@@ -59,25 +61,34 @@ class Conservative:
     def _book_kept(self) -> None:
         """Up to the first that is late. What comes after it is put anew, in order of arrival:
         else the late one, which now ends later, would have to let it pass."""
-        kept: list[tuple[WaitingJob, Reservation, Sequence[Space]]] = []
+        kept = []
         for job in self._jobs:
             reservation = self._state.kept.get(job.job_id)
             if reservation is None:
                 continue
             if reservation.start < self._now:
                 break
-            if spaces := self._spaces(job, reservation):
-                kept.append((job, reservation, spaces))
+            booking = self._booking(job, reservation)
+            if booking is not None:
+                kept.append(booking)
                 self._kept[job.job_id] = reservation
             else:
                 self._freed = True
         self._draft.timeline.book_again(kept)
 
-    def _spaces(self, job: WaitingJob, reservation: Reservation) -> Sequence[Space]:
-        """The nodes of the reservation; none if one is gone or will be closed then, or the job is
-        over a limit now."""
+    def _booking(self, job: WaitingJob, reservation: Reservation) -> Booking | None:
+        """What the reservation will hold; None if one of its nodes is gone or will be closed then,
+        or the job is over a limit now."""
         if self._state.accounts.refusal(job) is not None:
-            return ()
+            return None
+        booking = self._known_bookings.get(job.job_id)
+        if booking is not None and booking.reservation is reservation:
+            return booking
+        spaces = self._spaces(job, reservation)
+        return Booking.of(job, reservation, spaces) if spaces else None
+
+    def _spaces(self, job: WaitingJob, reservation: Reservation) -> Sequence[Space]:
+        """The nodes of the reservation; none if one is gone or will be closed then."""
         cluster, spaces = reservation.placement.cluster, self._state.board.spaces
         start, windows = reservation.start, self._state.windows
         found = []

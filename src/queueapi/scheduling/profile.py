@@ -37,19 +37,22 @@ class Profile:
         changes = [(now, 1, hold) for hold in space.holds if hold.ends_at > now]
         changes += [(max(start, now), 1, hold) for start, hold in bookings if hold.ends_at > now]
         changes += [(hold.ends_at, -1, hold) for _, _, hold in changes]
-        changes.sort(key=_moment)
+        changes.sort()  # at one moment, ends come before beginnings
         self._fill(now, changes)
 
     def _fill(self, now: float, changes: Iterable[tuple[float, int, Hold]]) -> None:
-        """One step for each moment at which something changes; ends come before beginnings."""
+        """One step for each moment at which something changes."""
+        step = self._step
         cpus, memory_mb, gpus = self._all
         jobs, since = 0, now
         held: list[int] = []  # masks of GPUs, which may overlap: a job ends later than it was to
         for when, sign, hold in changes:
             if when > since:
-                self._step(since, cpus, memory_mb, gpus, jobs)
+                step(since, cpus, memory_mb, gpus, jobs)
                 since = when
-            of_cpus, of_memory, of_gpus = self._all if hold.whole else hold[2:5]
+            _, _, of_cpus, of_memory, of_gpus, whole = hold
+            if whole:
+                of_cpus, of_memory, of_gpus = self._all
             cpus -= sign * of_cpus
             memory_mb -= sign * of_memory
             if of_gpus:
@@ -59,7 +62,7 @@ class Profile:
                     held.remove(of_gpus)
                 gpus = self._all[2] & ~reduce(or_, held, 0)
             jobs += sign
-        self._step(since, cpus, memory_mb, gpus, jobs)
+        step(since, cpus, memory_mb, gpus, jobs)
 
     def _step(self, when: float, cpus: int, memory_mb: int, gpus: int, jobs: int) -> None:
         self._times.append(when)
@@ -181,7 +184,3 @@ class Profile:
             if request.exclusive and self._jobs[step]:
                 return False
         return True
-
-
-def _moment(change: tuple[float, int, Hold]) -> tuple[float, int]:
-    return change[0], change[1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from math import inf
 from typing import assert_never
 
@@ -27,6 +27,7 @@ from queueapi.scheduling.events import (
 )
 from queueapi.scheduling.model import Backfill, Config, Order, Placement, RunningJob, WaitingJob
 from queueapi.scheduling.plan import Plan, Reservation
+from queueapi.scheduling.timeline import Booking
 from queueapi.scheduling.waiting import WaitingJobs
 from queueapi.scheduling.windows import Windows
 
@@ -75,6 +76,8 @@ class State:
         self.kept: dict[int, Reservation] = {}  # by job; see Reserved
         self._known_then: set[int] = set()  # jobs that waited or ran when those were made
         self.changes = 0  # of nodes and advance reservations
+        self._bookings: dict[int, Booking] = {}  # by job, as the last plan had them
+        self._bookings_as_of = 0  # which change
         self.freed = False  # jobs that keep reservations may be able to move up
         # Where jobs hold what a plan gave them, though they wait still: nobody has started them.
         self._trials: dict[int, Placement] = {}
@@ -146,6 +149,14 @@ class State:
             for job_id in self._trials:
                 self.accounts.end(self.waiting.jobs[job_id])
             self._trials.clear()
+
+    def remember_bookings(self, bookings: dict[int, Booking]) -> None:
+        """What a plan's reservations will hold: to be made anew it would take the most time."""
+        self._bookings, self._bookings_as_of = bookings, self.changes
+
+    def known_bookings(self) -> Mapping[int, Booking]:
+        """Those by job, if no node has changed since. Some may not be `kept`."""
+        return self._bookings if self._bookings_as_of == self.changes else {}
 
     def _change(self) -> None:
         self.changes += 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from heapq import heappop, heappush
 from math import inf, nextafter
 from typing import NamedTuple
@@ -26,9 +26,22 @@ class Opening(NamedTuple):
 _Room = tuple[float, NodeKey, Space]  # from when on (epoch seconds), and where
 
 
-class _Booking(NamedTuple):
+class Booking(NamedTuple):
+    """What a reservation will hold."""
+
     reservation: Reservation
-    holds: list[tuple[Profile, Hold]]
+    holds: list[tuple[Space, Hold]]
+
+    @classmethod
+    def of(cls, job: WaitingJob, reservation: Reservation, spaces: Iterable[Space]) -> Booking:
+        """`spaces`: those of the reservation."""
+        request, end = job.request, reservation.start + job.expected_time
+        holds = []
+        for space, share in zip(spaces, reservation.placement.shares, strict=True):
+            gpus = mask_of(share.gpu_indices) if share.gpu_indices else 0
+            amounts = (request.cpus, request.memory_mb, gpus, request.exclusive)
+            holds.append((space, Hold(end, job.job_id, *amounts)))
+        return cls(reservation, holds)
 
 
 class Timeline:
@@ -45,7 +58,7 @@ class Timeline:
         self._windows = windows
         self._now = now
         self._profiles: dict[Space, Profile | Shadow] = {}
-        self._booked: dict[int, _Booking] = {}  # by job
+        self.booked: dict[int, Booking] = {}  # by job
 
     def gpus_now(self, job: WaitingJob, space: Space) -> int | None:
         """Which GPUs (a mask) the job gets if it starts now on a node that it fits.
@@ -139,13 +152,13 @@ class Timeline:
         """
         if not self._is_plain(job):
             return True
-        booking = self._booked[job.job_id]
+        booking = self.booked[job.job_id]
         own, start = booking.holds[0][0], booking.reservation.start
         for space in self._board.possible_for(job.request):
             profile = self._profiles.get(space)
-            if profile is not own and not isinstance(profile, Profile):
+            if not isinstance(profile, Profile):
                 return True
-            until = start if profile is own else inf
+            until = start if space is own else inf
             opens = profile.earliest(job.request, self._now, job.expected_time, until)
             if opens is not None and opens < start:
                 return True
@@ -165,46 +178,37 @@ class Timeline:
             else:
                 profile = self._profile(space)
                 profile.book(opening.start, hold)
-                holds.append((profile, hold))
+                holds.append((space, hold))
             shares.append(Share(space.key.name, indices(gpus)) if gpus else space.alone.shares[0])
         placement = Placement(opening.spaces[0].key.cluster, tuple(shares))
         reservation = Reservation(job.job_id, placement, opening.start)
         if not self._single:
-            self._booked[job.job_id] = _Booking(reservation, holds)
+            self.booked[job.job_id] = Booking(reservation, holds)
         return reservation
 
-    def book_again(self, kept: Iterable[tuple[WaitingJob, Reservation, Sequence[Space]]]) -> None:
+    def book_again(self, kept: Iterable[Booking]) -> None:
         """Keep what was reserved before, all at once. To be done before anything else."""
         by_space: dict[Space, list[tuple[float, Hold]]] = {}
-        holds: list[tuple[Reservation, Space, Hold]] = []
-        for job, reservation, spaces in kept:
-            request, end = job.request, reservation.start + job.expected_time
-            for space, share in zip(spaces, reservation.placement.shares, strict=True):
-                gpus = mask_of(share.gpu_indices) if share.gpu_indices else 0
-                hold = Hold(
-                    end, job.job_id, request.cpus, request.memory_mb, gpus, request.exclusive
-                )
+        for booking in kept:
+            reservation, holds = booking
+            self.booked[reservation.job_id] = booking
+            for space, hold in holds:
                 by_space.setdefault(space, []).append((reservation.start, hold))
-                holds.append((reservation, space, hold))
-        for reservation, space, hold in holds:
-            profile = self._profiles.get(space)
-            if not isinstance(profile, Profile):
-                profile = self._profiles[space] = Profile(space, self._now, by_space[space])
-            booking = self._booked.setdefault(reservation.job_id, _Booking(reservation, []))
-            booking.holds.append((profile, hold))
+        for space, bookings in by_space.items():
+            self._profiles[space] = Profile(space, self._now, bookings)
 
-    def unbook(self, job_id: int) -> _Booking:
+    def unbook(self, job_id: int) -> Booking:
         """Undo `book`."""
-        booking = self._booked.pop(job_id)
-        for profile, hold in booking.holds:
-            profile.book(booking.reservation.start, hold, -1)
+        booking = self.booked.pop(job_id)
+        for space, hold in booking.holds:
+            self._profile(space).book(booking.reservation.start, hold, -1)
         return booking
 
-    def rebook(self, booking: _Booking) -> None:
+    def rebook(self, booking: Booking) -> None:
         """Undo `unbook`."""
-        for profile, hold in booking.holds:
-            profile.book(booking.reservation.start, hold)
-        self._booked[booking.reservation.job_id] = booking
+        for space, hold in booking.holds:
+            self._profile(space).book(booking.reservation.start, hold)
+        self.booked[booking.reservation.job_id] = booking
 
     def _profile(self, space: Space) -> Profile:
         profile = self._profiles.get(space)
