@@ -69,6 +69,7 @@ class Puppet:
         self.seen: dict[str, Observation] = {}
         self.logs: dict[tuple[str, Stream], bytes] = {}
         self.kept: dict[str, Evidence] = {}
+        self.removed: list[str] = []
         self.refuses: str | None = None
         self.refuses_to_suspend: str | None = None
         self.is_away = False
@@ -138,7 +139,8 @@ class Puppet:
         return self.logs.get((key, stream), b"")[offset : offset + length]
 
     async def remove(self, key: str) -> None:
-        del self.runs[key], self.seen[key]
+        self._answer()
+        self.removed.append(key)
 
     def _answer(self) -> None:
         if self.is_away:

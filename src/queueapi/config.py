@@ -103,6 +103,10 @@ class Settings(BaseSettings):
     max_array_tasks: int = Field(100_000, ge=1, le=1_000_000)
     idempotency_hours: Count = 24
 
+    # How long things are kept after their job or attempt has ended; 0 = for ever
+    keep_logs_days: int = Field(90, ge=0, le=36_500)
+    keep_history_days: int = Field(365, ge=0, le=36_500)
+
     # The scheduler
     scheduler_interval_seconds: float = Field(
         30, gt=0, validation_alias="SCHEDULER_INTERVAL_SECONDS"

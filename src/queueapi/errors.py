@@ -86,6 +86,14 @@ class Conflict(Problem):
     title = "Not possible in the present state"
 
 
+class Gone(Problem):
+    """It was there, and is not kept any longer."""
+
+    status = 410
+    code = "gone"
+    title = "Not kept any longer"
+
+
 class PreconditionFailed(Problem):
     status = 412
     code = "precondition-failed"

@@ -25,6 +25,7 @@ PEER_QUESTIONS = Counter(
 SUBMITTED = Counter("queueapi_jobs_submitted", "Jobs accepted")
 LAUNCHES = Counter("queueapi_launches", "Launches handed to executors", ["result"])
 ENDED = Counter("queueapi_attempts_ended", "Attempts that ended", ["state", "reason"])
+REMOVED = Counter("queueapi_removed", "What had been kept long enough", ["what"])
 WAIT_SECONDS = Histogram(
     "queueapi_job_wait_seconds",
     "From the queue to the start",

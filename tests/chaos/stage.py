@@ -101,7 +101,7 @@ class Clock:
         return {
             "LD_PRELOAD": str(_FAKETIME[0]),
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
-            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_CACHE_DURATION": "1",  # a look into the file each second, not at each call
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",  # a clock that is set moves the wall's time alone
             "NO_FAKE_STAT": "1",
         }

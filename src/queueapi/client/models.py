@@ -108,6 +108,7 @@ class Attempt(Document):
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
+    files_removed_at: datetime | None
     suspended_at: datetime | None
     suspended_seconds: float
     exit_code: int | None

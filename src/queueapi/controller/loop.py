@@ -23,6 +23,7 @@ from queueapi.controller.mirror import Mirror, Placed
 from queueapi.controller.news import News
 from queueapi.controller.settlement import Decision, decide, refused
 from queueapi.controller.suspender import Suspender
+from queueapi.controller.upkeep import Upkeep
 from queueapi.controller.view import SchedulerView
 from queueapi.db import inbox
 from queueapi.db.session import Database, is_away
@@ -105,11 +106,13 @@ class Controller:
         mirror = Mirror(self._settings)
         launcher = Launcher(self._executors, self.hint, leading.check)
         turn = _Turn(self._settings, self._database, self._executors, leading, mirror, launcher)
-        forecasts: asyncio.Task[None] | None = None
+        beside: list[asyncio.Task[None]] = []
         try:
             await turn.load()
             self.view.lead(mirror, turn.estimates, leading)
-            forecasts = asyncio.create_task(turn.estimates.run(mirror.scheduler))
+            beside.append(asyncio.create_task(turn.estimates.run(mirror.scheduler)))
+            upkeep = Upkeep(self._settings, self._executors, leading)
+            beside.append(asyncio.create_task(upkeep.run(), name="upkeep"))
             sweep_at = poll_at = 0.0
             while not leading.lost.is_set():
                 started = time.monotonic()
@@ -129,8 +132,8 @@ class Controller:
                 await self._rest(turn, min(sweep_at, poll_at) if mirror.placed else sweep_at)
             raise LostLeadership("the connection that held the lock is gone")
         finally:
-            if forecasts is not None:
-                forecasts.cancel()
+            for task in beside:
+                task.cancel()
             await launcher.close()
 
     async def _cycle(self, turn: "_Turn", mirror: Mirror, hints: set[str]) -> None:

@@ -13,7 +13,7 @@ from queueapi import problems
 from queueapi.auth.dependencies import authenticate_connection
 from queueapi.auth.principal import Scope
 from queueapi.db.session import DatabaseOf
-from queueapi.errors import Invalid, NotFound, Problem, RangeNotSatisfiable
+from queueapi.errors import Gone, Invalid, NotFound, Problem, RangeNotSatisfiable
 from queueapi.executors.base import Stream
 from queueapi.jobs.logs import Follow, LogTarget, find_log, parse_range, resume_offset
 from queueapi.jobs.routes import ExecutorsOf, Feed, JobId, Reader
@@ -27,7 +27,7 @@ LOG_TYPE = "text/plain; charset=utf-8"
 EVENT_STREAM = "text/event-stream"
 MAX_OFFSET = 2**60
 
-LOG_RESPONSES = problems.responses(*problems.COMMON, NotFound, RangeNotSatisfiable) | {
+LOG_RESPONSES = problems.responses(*problems.COMMON, NotFound, Gone, RangeNotSatisfiable) | {
     200: {
         "description": "The bytes that the job wrote; with follow, server-sent events",
         "content": {

@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from queueapi.auth.principal import Principal
 from queueapi.db.session import Database
-from queueapi.errors import Invalid, NotFound, RangeNotSatisfiable, Unavailable
+from queueapi.errors import Gone, Invalid, NotFound, RangeNotSatisfiable, Unavailable
 from queueapi.executors.base import Executor, ExecutorUnavailable, Stream
 from queueapi.jobs.changes import ChangeFeed
 from queueapi.jobs.models import TERMINAL_STATES, Attempt, Job, JobState
@@ -117,6 +117,8 @@ async def find_log(
         found = await session.scalar(
             select(Attempt).where(Attempt.job_id == job_id, Attempt.number == number)
         )
+    if (found is None and 0 < number <= job.attempts) or (found and found.files_removed_at):
+        raise _gone(job_id, number, found)
     if found is None and attempt is not None:
         raise NotFound(f"Job {job_id} has no attempt {attempt}; it has had {job.attempts}.")
     over = job.state in TERMINAL_STATES
@@ -125,6 +127,14 @@ async def find_log(
     log = Log(executors[found.cluster], found.launch_key, stream)
     ended = found.ended_at is not None
     return LogTarget(log, number, ended, JobState(job.state), job.exit_code)
+
+
+def _gone(job_id: int, number: int, attempt: Attempt | None) -> Gone:
+    when = f" on {attempt.files_removed_at:%Y-%m-%d}" if attempt is not None else ""
+    return Gone(
+        f"The logs of attempt {number} of job {job_id} were removed{when}: the operator keeps "
+        "them for a time only. The job itself and what it used are still on record."
+    )
 
 
 _RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})")

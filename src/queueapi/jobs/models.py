@@ -247,6 +247,7 @@ class Attempt(Base):
     suspended_seconds: Mapped[float] = mapped_column(server_default=text("0"))  # and did before
     released_at: Mapped[Timestamp | None]  # its resources are given back since then
     released_seconds: Mapped[float] = mapped_column(server_default=text("0"))  # and were before
+    files_removed_at: Mapped[Timestamp | None]  # the folder with its logs; NULL: it is kept
     exit_code: Mapped[int | None]
     reason: Mapped[str | None] = mapped_column(String(50))
     peak_memory_mb: Mapped[float | None]

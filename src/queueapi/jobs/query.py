@@ -338,9 +338,10 @@ def _total(column: InstrumentedAttribute[float]) -> ColumnElement[float]:
 
 
 def attempt_document(attempt: Attempt, executor: Executor | None) -> schemas.AttemptDocument:
+    key, kept = attempt.launch_key, attempt.files_removed_at is None
     return schemas.AttemptDocument(
         number=attempt.number,
-        launch_key=attempt.launch_key,
+        launch_key=key,
         cluster=attempt.cluster,
         node=attempt.node,
         gpu_indices=attempt.gpu_indices,
@@ -350,10 +351,11 @@ def attempt_document(attempt: Attempt, executor: Executor | None) -> schemas.Att
             or [{"node": attempt.node, "gpu_indices": attempt.gpu_indices}]
         ],
         provider_job_id=attempt.remote_id,
-        output_path=executor.output_path(attempt.launch_key) if executor else None,
+        output_path=executor.output_path(key) if executor and kept else None,
         created_at=attempt.created_at,
         started_at=attempt.started_at,
         ended_at=attempt.ended_at,
+        files_removed_at=attempt.files_removed_at,
         suspended_at=attempt.suspended_at,
         suspended_seconds=attempt.suspended_seconds,
         exit_code=attempt.exit_code,

@@ -269,7 +269,7 @@ async def _detail(
     tails = {}
     for stream in Stream:
         tails[stream] = ""
-        if last is not None and last.cluster in executors:
+        if last is not None and last.cluster in executors and not last.files_removed_at:
             log = Log(executors[last.cluster], last.launch_key, stream)
             with contextlib.suppress(Unavailable):  # all else is known
                 tails[stream] = await log.tail(await log.size())

@@ -254,6 +254,9 @@ class AttemptDocument(BaseModel):
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
+    files_removed_at: datetime | None = Field(
+        description="When its logs and files were removed; null while they are kept"
+    )
     suspended_at: datetime | None = Field(description="It stands still since then")
     suspended_seconds: float = Field(description="Of all its suspensions that are over")
     exit_code: int | None
