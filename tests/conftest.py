@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -191,48 +192,50 @@ async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
 @pytest.fixture
 def make_person(database: Database) -> Callable[..., Any]:
     """Adds an account, logged in, to this test's database, without the cost of a password."""
+    return partial(add_person, database)
 
-    async def make(
-        email: str | None = None,
-        *,
-        role: Role = Role.USER,
-        group: str | None = "default",
-        manages: str | None = None,
-    ) -> Person:
-        email = email or f"{secrets.token_hex(4)}@lab.example"
-        async with database.transaction() as session:
-            user = User(email=email, password_hash="!", role=role)
-            session.add(user)
-            await session.flush()
-            for name in filter(None, {group, manages}):
-                found = await find_or_add_group(session, name)
-                session.add(
-                    Membership(
-                        user_id=user.id,
-                        group_id=found.id,
-                        role=MemberRole.MANAGER if name == manages else MemberRole.MEMBER,
-                        is_default=name == group or group is None,
-                        approved_at=utc_now(),
-                    )
+
+async def add_person(
+    database: Database,
+    email: str | None = None,
+    *,
+    role: Role = Role.USER,
+    group: str | None = "default",
+    manages: str | None = None,
+) -> Person:
+    """An account, logged in."""
+    email = email or f"{secrets.token_hex(4)}@lab.example"
+    async with database.transaction() as session:
+        user = User(email=email, password_hash="!", role=role)
+        session.add(user)
+        await session.flush()
+        for name in filter(None, {group, manages}):
+            found = await find_or_add_group(session, name)
+            session.add(
+                Membership(
+                    user_id=user.id,
+                    group_id=found.id,
+                    role=MemberRole.MANAGER if name == manages else MemberRole.MEMBER,
+                    is_default=name == group or group is None,
+                    approved_at=utc_now(),
                 )
-            login = LoginSession(
-                user_id=user.id,
-                refresh_hash=secrets.token_hex(32),
-                expires_at=utc_now() + timedelta(days=1),
             )
-            session.add(login)
-            await session.flush()
-            token = tokens.issue(
-                "access",
-                SECRET,
-                user_id=user.id,
-                session_id=login.id,
-                now=utc_now(),
-                lifetime=timedelta(hours=1),
-            )
-        return Person(user.id, email, token)
-
-    return make
+        login = LoginSession(
+            user_id=user.id,
+            refresh_hash=secrets.token_hex(32),
+            expires_at=utc_now() + timedelta(days=1),
+        )
+        session.add(login)
+        await session.flush()
+        token = tokens.issue(
+            "access",
+            SECRET,
+            user_id=user.id,
+            session_id=login.id,
+            now=utc_now(),
+            lifetime=timedelta(hours=1),
+        )
+    return Person(user.id, email, token)
 
 
 async def find_or_add_group(session: Any, name: str) -> Group:

@@ -10,10 +10,13 @@ from sqlalchemy import Row
 from queueapi import metrics
 from queueapi.clock import utc_now
 from queueapi.controller.leadership import LostLeadership
+from queueapi.controller.patience import patience
 from queueapi.executors.base import ArrayTask, Executor, ExecutorUnavailable, LaunchRefused, Run
 from queueapi.jobs.attempts import Launched
 
 log = structlog.get_logger(__name__)
+
+LAUNCH_SECONDS = 120.0  # after which a launch counts as one whose answer was lost
 
 
 def run_of(row: Row[Any]) -> Run:
@@ -89,7 +92,8 @@ class Launcher:
         try:
             run = run_of(row)
             self._check()
-            remote_id = await self._executors[row.cluster].submit(run)
+            async with patience(LAUNCH_SECONDS):
+                remote_id = await self._executors[row.cluster].submit(run)
             self.launched[row.launch_key] = Launched(remote_id, utc_now())
             metrics.LAUNCHES.labels("launched").inc()
         except LaunchRefused as error:

@@ -21,6 +21,7 @@ from queueapi.controller.launcher import Launcher
 from queueapi.controller.leadership import Lead, LostLeadership, lead
 from queueapi.controller.mirror import Mirror, Placed
 from queueapi.controller.news import News
+from queueapi.controller.patience import patience
 from queueapi.controller.settlement import Decision, decide, refused
 from queueapi.controller.suspender import Suspender
 from queueapi.controller.upkeep import Upkeep
@@ -208,7 +209,9 @@ class _Turn:
         """What no event tells: use that ages, nodes that change, jobs that a fault left out."""
         for cluster, executor in self._executors.items():
             try:
-                self._mirror.set_nodes(cluster, await executor.nodes(), time.time())
+                async with patience():
+                    nodes = await executor.nodes()
+                self._mirror.set_nodes(cluster, nodes, time.time())
             except ExecutorUnavailable as error:
                 log.warning("executor_unavailable", cluster=cluster, error=str(error))
         async with self._database.reading() as session:
@@ -281,7 +284,8 @@ class _Turn:
             if cluster not in self._executors:
                 continue
             try:
-                seen = await self._executors[cluster].poll([p.key for p in group])
+                async with patience():
+                    seen = await self._executors[cluster].poll([p.key for p in group])
             except ExecutorUnavailable as error:
                 log.warning("executor_unavailable", cluster=cluster, error=str(error))
                 continue
@@ -307,7 +311,8 @@ class _Turn:
             if ready and known and placed.attempt_id not in self._stopped:
                 self._lead.check()
                 try:
-                    await self._executors[placed.cluster].cancel(placed.key)
+                    async with patience():
+                        await self._executors[placed.cluster].cancel(placed.key)
                     self._stopped.add(placed.attempt_id)
                 except ExecutorUnavailable as error:
                     log.warning("executor_unavailable", cluster=placed.cluster, error=str(error))

@@ -10,6 +10,7 @@ from enum import StrEnum
 import structlog
 
 from queueapi.controller.mirror import Placed
+from queueapi.controller.patience import patience
 from queueapi.executors.base import Executor, ExecutorUnavailable, SuspendRefused
 from queueapi.jobs.models import Intent, JobState
 
@@ -43,7 +44,8 @@ class Suspender:
             if verb is None or job.cluster not in self._executors:
                 continue
             try:
-                await self._tell(self._executors[job.cluster], job.key, verb)
+                async with patience():
+                    await self._tell(self._executors[job.cluster], job.key, verb)
                 self._told[number] = verb
             except SuspendRefused as error:
                 if verb is Verb.SUSPEND:
