@@ -11,7 +11,7 @@ INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check dev bench chaos migration openapi constraints clean system-packages \
+.PHONY: help demo test check dev bench chaos crash-points migration openapi constraints clean system-packages \
 	slurm-packages newer-slurm node-packages
 
 help: ## list the targets
@@ -22,6 +22,9 @@ demo: $(VENV)/.installed-demo ## run real jobs of two groups on a server of thei
 
 test: $(VENV)/.installed-dev system-packages newer-slurm node-packages ## run all tests; T="-k quota" chooses
 	@$(BIN)/pytest -q $(T)
+
+crash-points: $(VENV)/.installed-dev ## let a process die, and the database be cut off, at every step of a job's life
+	@CRASH_POINTS=all $(BIN)/pytest -q tests/crash $(T)
 
 check: $(VENV)/.installed-dev ## style, types, the API's document, the launch model, Docker files
 	$(BIN)/ruff check .

@@ -1,0 +1,76 @@
+"""Every step between submit and settlement may be the last.
+
+All points are found and some of them tried, others each day; `make crash-points` tries all.
+CRASH_SEED chooses as another run did.
+"""
+
+import os
+import sys
+import time
+from datetime import UTC, datetime
+
+import pytest
+
+from tests.crash.campaign import (
+    Report,
+    Trial,
+    lead_all,
+    of_commits,
+    of_server,
+    once_each,
+    record,
+    spread,
+)
+from tests.crash.conftest import OpenLanes
+from tests.crash.instrument import CUT, KILL, LOSE
+
+ALL = os.environ.get("CRASH_POINTS") == "all"
+SEED = int(os.environ.get("CRASH_SEED") or datetime.now(UTC).date().toordinal())
+LANES = 5  # beside each other: most of a life is waiting
+DEATHS, COMMITS, CUTS = (None, None, None) if ALL else (100, 40, 15)  # tried; None = all
+MOST_UNMET = 0.1  # of the trials: some points are come to only if this or that is first
+TIMEOUT = 3600 if ALL else 600
+
+
+def judge(report: Report, kind: str, points: int, tried: list[Trial], began: float) -> str:
+    """The line that tells what was tried. Fails if anything was wrong."""
+    assert not report.faults, "\n".join(report.faults[:20])
+    unmet = "\n".join(map(str, report.unmet))
+    assert len(report.unmet) <= MOST_UNMET * len(tried) + 1, f"these were not met:\n{unmet}"
+    jobs = sum(report.jobs.values())
+    return (
+        f"{kind}: {points} points, {len(tried)} trials, {len(report.met)} met, {jobs} jobs, "
+        f"{time.monotonic() - began:.0f} s, seed {SEED}"
+    )
+
+
+@pytest.mark.timeout(TIMEOUT)
+async def test_wherever_a_process_dies_each_job_runs_and_is_charged_once(
+    open_lanes: OpenLanes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    began, report = time.monotonic(), Report()
+    async with open_lanes(LANES) as lanes:
+        trials = once_each(await record(lanes[0], report), KILL, SEED)
+        chosen = spread(trials, DEATHS, SEED)
+        await lead_all(lanes, chosen, report, SEED)
+    line = judge(report, "deaths", len(trials), chosen, began)
+    with capsys.disabled():
+        sys.stdout.write(f"\n{line}\n")
+
+
+@pytest.mark.timeout(TIMEOUT)
+async def test_wherever_the_database_is_cut_off_each_job_runs_and_is_charged_once(
+    open_lanes: OpenLanes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before each commit, after it but before its answer, and anywhere else."""
+    began, report = time.monotonic(), Report()
+    async with open_lanes(LANES, proxied=True) as lanes:
+        found = await record(lanes[0], report)
+        commits = of_commits(found)
+        ends = [t for mode in (CUT, LOSE) for t in once_each(commits, mode, SEED + mode)]
+        others = once_each(of_server(found), CUT, SEED)
+        chosen = spread(ends, COMMITS, SEED) + spread(others, CUTS, SEED)
+        await lead_all(lanes, chosen, report, SEED)
+    line = judge(report, f"lost connections ({len(ends)} at commits)", len(others), chosen, began)
+    with capsys.disabled():
+        sys.stdout.write(f"\n{line}\n")
