@@ -105,7 +105,22 @@ class Puppet:
 
     async def evidence(self, key: str) -> Evidence:
         self._answer()
-        return self.kept.get(key, Evidence())
+        return self.kept.get(key) or self._evidence(key)
+
+    def _evidence(self, key: str) -> Evidence:
+        """As a cluster that forgets nothing has it."""
+        seen = self.seen.get(key)
+        if seen is None:
+            return Evidence()
+        ending = seen.ending
+        return Evidence(
+            prepared_at=1.0,
+            started_at=seen.started_at,
+            is_alive=seen.phase in (Phase.PENDING, Phase.RUNNING, Phase.SUSPENDED),
+            ended_at=ending.ended_at if ending else None,
+            exit_code=ending.exit_code if ending else None,
+            reason=ending.reason if ending else None,
+        )
 
     async def cancel(self, key: str) -> None:
         self._answer()

@@ -25,7 +25,7 @@ LAYERS = (
     # liveness. Beside it what drives the scheduler: its loop, and the simulator.
     {"api", "openapi", "access", "health", "controller", "simulate"},
     # The domains.
-    {"jobs", "groups", "clusters", "queues", "servers"},
+    {"jobs", "groups", "clusters", "queues", "servers", "doctor"},
     # Who asks, and what they may do.
     {"auth"},
     # The scheduler's mind. The adapters to clusters.

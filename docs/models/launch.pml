@@ -18,6 +18,7 @@
  * Each of these takes a part of the design out, to see what it is for:
  *   NO_FENCE         a leader commits whatever the epoch is
  *   NO_ADOPTION      nobody takes up an attempt without a remote id
+ *   NO_PREPARED      only one without a remote id is taken up, not one that never began
  *   NO_LAUNCH_LOCK   neither supervisor nor wrapper looks whether the run was begun: the two
  *                    below together
  *   NO_SUPERVISOR_LOCK, NO_STARTED_LOCK
@@ -50,7 +51,8 @@ byte holder = NOBODY;  /* of the advisory lock */
 /* ---- the cluster, by attempt, as each has a launch key of its own ---- */
 typedef Folder {
     bool made;         /* the job's folder, renamed into place */
-    byte starts;       /* supervisors that were asked for and have not begun */
+    byte starts[2];    /* supervisors that a server asked for and that have not begun */
+    byte flight[2];    /* those of a server that it has heard nothing of yet */
     byte held;         /* holders of supervisor.lock */
     bool started;      /* the wrapper's start lock */
     bool outcome;      /* the exit record */
@@ -80,11 +82,13 @@ bool kill[2];
 
 #define LAUNCHABLE(k) (!folder[k].outcome && !folder[k].held && !folder[k].started)
 #ifdef NO_ADOPTION
-#define IS_UNCLAIMED false
+#define IS_UNBEGUN(k) false
+#elif defined(NO_PREPARED)
+#define IS_UNBEGUN(k) (!folder[k].flight[me] && !knows_remote)
 #else
-#define IS_UNCLAIMED (!knows_remote)
+#define IS_UNBEGUN(k) (!folder[k].flight[me] && (folder[k].made || !knows_remote))
 #endif
-#define HAS_NEWS(k) (folder[k].outcome || (!folder[k].held && (folder[k].started || IS_UNCLAIMED)))
+#define HAS_NEWS(k) (folder[k].outcome || (!folder[k].held && (folder[k].started || IS_UNBEGUN(k))))
 #define IN_SIGHT(k) (folder[k].generation == generation)
 
 /* A transaction of the leader: the fence, then what it changes, in one step. Its connection may
@@ -200,7 +204,7 @@ found: /* adopted, unless nothing was ever started in it */
     :: LAUNCHABLE(k)
     fi;
 fork:
-    atomic { folder[k].starts++; goto answer };
+    atomic { folder[k].starts[me]++; folder[k].flight[me]++; goto answer };
 answer:
     if
     :: atomic { faults > 0 -> faults--; goto cycle } /* it was lost */
@@ -233,9 +237,9 @@ poll: /* the order of the three looks matters */
             :: folder[k].orphan -> folder[k].orphan = false; alive--
             :: else
             fi
-        :: !folder[k].outcome && !saw_started && IS_UNCLAIMED ->
-            goto launch /* adoption: nobody has recorded a launch */
-        :: !folder[k].outcome && !saw_started && !IS_UNCLAIMED ->
+        :: !folder[k].outcome && !saw_started && IS_UNBEGUN(k) ->
+            goto launch /* adoption: it was not launched, or nothing came of it */
+        :: !folder[k].outcome && !saw_started && !IS_UNBEGUN(k) ->
             goto cycle /* unknown is not failed */
         fi;
         saw_started = false
@@ -269,6 +273,7 @@ resign:
     } unless {
         atomic { kill[me] ->
             kill[me] = false;
+            folder[1].flight[me] = 0; folder[2].flight[me] = 0;
             mine = 0; knows = absent; k = 0; knows_remote = false;
             seen = nothing; saw_started = false }
     };
@@ -277,25 +282,29 @@ resign:
 
 /* A supervisor, and the wrapper that it starts. */
 bool busy = false; /* the first of them is: so that a second one adds no mirror images */
-#define FORGET k = 0; generation = 0; busy = busy && second
+#define HEARD if :: folder[k].flight[who] > 0 -> folder[k].flight[who]-- :: else fi
+#define FORGET k = 0; who = 0; generation = 0; busy = busy && second
 
 proctype Start(bool second) {
     byte k = 0;
+    byte who = 0; /* the server that asked for it */
     byte generation = 0;
 next:
     atomic {
         if
-        :: (!second || busy) && folder[1].starts > 0 -> k = 1
-        :: (!second || busy) && folder[2].starts > 0 -> k = 2
+        :: (!second || busy) && folder[1].starts[0] > 0 -> k = 1
+        :: (!second || busy) && folder[2].starts[0] > 0 -> k = 2
+        :: (!second || busy) && folder[1].starts[1] > 0 -> k = 1; who = 1
+        :: (!second || busy) && folder[2].starts[1] > 0 -> k = 2; who = 1
         fi;
         busy = busy || !second;
-        folder[k].starts--; generation = folder[k].generation
+        folder[k].starts[who]--; generation = folder[k].generation
     };
 supervisor:
     atomic {
 #ifndef NO_SUPERVISOR_LOCK
         if
-        :: IN_SIGHT(k) && !LAUNCHABLE(k) -> FORGET; goto next
+        :: IN_SIGHT(k) && !LAUNCHABLE(k) -> HEARD; FORGET; goto next
         :: else
         fi;
 #endif
@@ -304,11 +313,15 @@ supervisor:
         :: else
         fi
     };
+    if
+    :: true
+    :: atomic { faults > 0 -> faults--; HEARD; goto leave } /* it is killed before it starts any */
+    fi;
 wrapper:
     atomic {
 #ifndef NO_STARTED_LOCK
         if
-        :: IN_SIGHT(k) && folder[k].started -> goto leave
+        :: IN_SIGHT(k) && folder[k].started -> HEARD; goto leave
         :: else
         fi;
 #endif
@@ -316,6 +329,7 @@ wrapper:
         :: IN_SIGHT(k) -> folder[k].started = true
         :: else
         fi;
+        HEARD;
         runs[k]++; alive++;
         assert(runs[k] == 1); /* no attempt runs twice */
         assert(alive == 1);   /* no two of them at a time */

@@ -17,6 +17,7 @@ from queueapi.auth import routes as auth
 from queueapi.auth import token_routes, user_routes
 from queueapi.clusters import cluster_routes, node_routes, reservation_routes
 from queueapi.db.session import is_away
+from queueapi.doctor import routes as doctor
 from queueapi.errors import Conflict, FieldError, Invalid, MalformedRequest, Problem, Unavailable
 from queueapi.groups import account_routes, member_routes
 from queueapi.groups import routes as groups
@@ -140,6 +141,7 @@ def mount_routers(app: FastAPI) -> None:
         cluster_routes,
         node_routes,
         reservation_routes,
+        doctor,
         health,
     ):
         app.include_router(module.router)

@@ -107,6 +107,9 @@ class Settings(BaseSettings):
     keep_logs_days: int = Field(90, ge=0, le=36_500)
     keep_history_days: int = Field(365, ge=0, le=36_500)
 
+    # Upkeep
+    doctor_interval_minutes: float = Field(60, ge=0, allow_inf_nan=False)
+
     # The scheduler
     scheduler_interval_seconds: float = Field(
         30, gt=0, validation_alias="SCHEDULER_INTERVAL_SECONDS"

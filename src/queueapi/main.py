@@ -22,6 +22,8 @@ from queueapi.controller.clusters import ClusterWatch
 from queueapi.controller.loop import Controller
 from queueapi.db.migrate import migrate
 from queueapi.db.session import Database
+from queueapi.doctor.check import Premises
+from queueapi.doctor.routine import Routine
 from queueapi.executors.base import ClusterConfig, Executor, NodeInventory
 from queueapi.executors.local import LocalConfig, LocalExecutor
 from queueapi.executors.null import NullExecutor
@@ -99,6 +101,7 @@ def create_app(settings: Settings) -> FastAPI:
     executors = make_registry(settings)
     group_commit = GroupCommit(database, settings)
     controller = Controller(settings, database, executors, feed)
+    doctor = Routine(Premises(database, settings, executors), lambda: controller.view.leads)
     vault = Vault(settings)
     clusters = ClusterWatch(settings, database, executors, feed, vault)
     answers, peers = Answers(settings, me.id), Peers(settings)
@@ -125,6 +128,8 @@ def create_app(settings: Settings) -> FastAPI:
             stack.push_async_callback(answers.close)
             await controller.start(replace(me, address=address))
             stack.push_async_callback(controller.close)
+            await doctor.start()
+            stack.push_async_callback(doctor.close)
             yield
 
     app = _make_app(lifespan)
@@ -138,15 +143,12 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.group_commit = group_commit
     app.state.queue = view
     app.state.controller = controller
-    mount_routers(app)
-    install_error_handlers(app)
-    describe(app)
     app.add_middleware(Access, max_body_bytes=settings.max_body_bytes)
     return app
 
 
 def _make_app(lifespan: Lifespan[FastAPI]) -> FastAPI:
-    return FastAPI(
+    app = FastAPI(
         title="queueapi",
         version=__version__,
         lifespan=lifespan,
@@ -155,3 +157,7 @@ def _make_app(lifespan: Lifespan[FastAPI]) -> FastAPI:
         redirect_slashes=False,
         telemetry={"tracing": False, "metrics": False, "logs": False},  # ours is /metrics
     )
+    mount_routers(app)
+    install_error_handlers(app)
+    describe(app)
+    return app

@@ -38,6 +38,12 @@ HIT_RATE = Gauge(
     ["quantile"],
 )
 OUTCOMES = Gauge("queueapi_estimate_outcomes", "Starts that the hit rate is taken over")
+DOCTOR_FINDINGS = Gauge(
+    "queueapi_doctor_findings", "What the doctor found wrong when it last looked", ["check"]
+)
+DOCTOR_LAST = Gauge("queueapi_doctor_last_run", "When all checks were last done, in epoch seconds")
+DOCTOR_SECONDS = Gauge("queueapi_doctor_run_seconds", "How long that took, with all its rests")
+DOCTOR_FAILURES = Counter("queueapi_doctor_failures", "Checks that could not be carried out")
 
 _shown: set[tuple[str, str]] = set()
 

@@ -25,6 +25,7 @@ documents (RFC 9457) with a stable `type`. Repeat a submit safely with an `Idemp
 """
 TAGS = [
     {"name": "auth", "description": "Accounts, logins and API tokens"},
+    {"name": "doctor", "description": "Checks of what must always hold, and repairs"},
     {"name": "groups", "description": "Research groups: members, quotas, usage"},
     {"name": "health", "description": "Liveness, readiness, version, metrics"},
     {"name": "jobs", "description": "Submit, watch and control jobs"},

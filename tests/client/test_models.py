@@ -5,10 +5,12 @@ from pydantic import BaseModel
 
 from queueapi import problems
 from queueapi.auth import schemas as auth
+from queueapi.client import doctor as doctors
 from queueapi.client import models, nodes, proofs
 from queueapi.client import previews as shown
 from queueapi.clusters import reservation_schemas as reservations
 from queueapi.clusters import schemas as clusters
+from queueapi.doctor import schemas as doctor
 from queueapi.groups import schemas as groups
 from queueapi.jobs import array_schemas as arrays
 from queueapi.jobs import dependency_schemas as dependencies
@@ -43,6 +45,9 @@ PAIRS: list[tuple[type[BaseModel], type[BaseModel]]] = [
     (shown.QuotaPreview, previews.QuotaPreview),
     (shown.DelayedJob, previews.DelayedJob),
     (shown.JobPreview, previews.JobPreview),
+    (doctors.Check, doctor.CheckDocument),
+    (doctors.Finding, doctor.FindingDocument),
+    (doctors.CheckResult, doctor.CheckResult),
     (proofs.LaunchProof, proof.LaunchProof),
     (proofs.AttemptProof, proof.AttemptProof),
     (proofs.SubmissionProof, proof.SubmissionProof),

@@ -61,15 +61,9 @@ async def test_a_job_that_was_lost_and_ran_again_says_so(stage: Stage, make_pers
         assert (await proof(caller, job_id))["conclusion"] == "not_started"
         first = await puppet.begun(job_id)
         await caller.until(job_id, "running")
-        puppet.kept[first] = Evidence(prepared_at=1.0, started_at=2.0, is_alive=True)
         assert (await proof(caller, job_id))["conclusion"] == "running"
-        puppet.kept[first] = Evidence(prepared_at=1.0, started_at=2.0, is_alive=False)
         puppet.lose(first)
-        second = await puppet.begun(job_id, runs=2)
-        puppet.kept[second] = Evidence(
-            prepared_at=3.0, started_at=4.0, is_alive=False, ended_at=5.0, exit_code=0
-        )
-        puppet.end(second)
+        puppet.end(await puppet.begun(job_id, runs=2))
         await caller.until(job_id, "completed")
         found = await proof(caller, job_id)
     assert (found["conclusion"], found["starts"]) == ("ran_again", 2)
@@ -88,9 +82,10 @@ async def test_what_can_not_be_seen_is_said_to_be_missing(
         job_id = await caller.submit()
         key = await puppet.launched(job_id)
         await until(lambda: fetch(database, "SELECT 1 FROM attempts WHERE remote_id IS NOT NULL"))
+        puppet.kept[key] = Evidence(is_alive=False)
         [attempt] = (await proof(caller, job_id))["attempts"]
         assert "not got there yet" in attempt["missing"][0]
-        puppet.kept[key] = Evidence(prepared_at=1.0, is_alive=True)
+        del puppet.kept[key]
         [attempt] = (await proof(caller, job_id))["attempts"]
         assert "start lock" in attempt["missing"][0]
         puppet.begin(key)

@@ -83,6 +83,10 @@ ADMIN = {
         "queueapi.cli.admin_create:create",
         "Make an administrator's account, in the server's own database.",
     ),
+    "doctor": Lazy(
+        "queueapi.cli.admin_doctor:doctor",
+        "Check what must always hold of the database and the clusters, and mend it.",
+    ),
 }
 GROUP = {
     "create": Lazy("queueapi.cli.admin:create_group", "Create a group."),

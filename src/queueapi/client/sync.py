@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from queueapi.client import _flows, _requests
+from queueapi.client import doctor as _doctor
 from queueapi.client import nodes as _nodes
 from queueapi.client import previews as _previews
 from queueapi.client import proofs as _proofs
@@ -247,6 +248,16 @@ class Client(SyncDriver):
 
     def change_user(self, user_id: int, **changes: Any) -> User:
         return self._do(_requests.change_user(user_id, changes))
+
+    # The doctor, for administrators
+
+    def checks(self) -> Sequence[_doctor.Check]:
+        """What the doctor checks, in the order in which that is best done."""
+        return self._do(_doctor.checks())
+
+    def run_check(self, name: str, *, repair: bool = False, after: int = 0) -> _doctor.CheckResult:
+        """A part of a check; go on with `after` set to the answer's `next` until that is None."""
+        return self._do(_doctor.run_check(name, repair=repair, after=after))
 
     # Nodes and reservations
 

@@ -31,7 +31,7 @@ from queueapi.db.session import Database, is_away
 from queueapi.executors.base import Executor, ExecutorUnavailable
 from queueapi.jobs import attempts, estimates, suspension
 from queueapi.jobs.changes import ChangeFeed
-from queueapi.jobs.lifecycle import lock
+from queueapi.jobs.locking import lock
 from queueapi.jobs.models import STOPPING
 from queueapi.scheduling import Plan, Start
 from queueapi.servers.identity import Identity

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 _KEY: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,126}[a-z0-9])?")
 
@@ -284,6 +284,14 @@ class Executor(Protocol):
 
         Raises :class:`ExecutorUnavailable` while the run is still alive.
         """
+
+
+@runtime_checkable
+class KeepsFolders(Protocol):
+    """An executor that keeps a folder for each run, and can list them."""
+
+    async def folders(self) -> Collection[str]:
+        """Launch keys of all runs of which anything is kept, whoever launched them."""
 
 
 def check_key(key: str) -> str:

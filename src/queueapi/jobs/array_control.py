@@ -24,7 +24,8 @@ from queueapi.jobs.control import (
     check_version,
     that_can_not_start,
 )
-from queueapi.jobs.lifecycle import Locked, Transition, amend, lock, transition
+from queueapi.jobs.lifecycle import Transition, amend, transition
+from queueapi.jobs.locking import Locked, lock
 from queueapi.jobs.models import (
     ACTIVE_STATES,
     PLACED_STATES,

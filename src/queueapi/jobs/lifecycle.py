@@ -7,9 +7,8 @@ transaction. `amend()` does the same for changes that leave the state alone. Bot
 of jobs at once.
 """
 
-from collections import Counter
-from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -21,10 +20,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from queueapi.clock import utc_now
 from queueapi.db import inbox
 from queueapi.jobs import dependencies
+from queueapi.jobs.locking import Locked, lock, lock_rows
 from queueapi.jobs.models import ACTIVE_STATES, TERMINAL_STATES, Intent, JobState
 from queueapi.jobs.tally import (
     Move,
     Tally,
+    count_tasks,
     highest_exit_code,
     outcome,
     read_tallies,
@@ -63,30 +64,6 @@ class Transition:
 
 
 @dataclass(frozen=True, slots=True)
-class Locked:
-    """Rows that are locked, by id: of jobs, and of the arrays that they are tasks of.
-
-    `gone`: arrays that have been cancelled as a whole since. `settled`: how many dependencies of
-    each job have been satisfied since.
-    """
-
-    jobs: dict[int, Row[Any]]
-    arrays: dict[int, Tally]
-    gone: set[int] = field(default_factory=set)
-    settled: Counter[int] = field(default_factory=Counter)
-
-    def may_start(self, job: Row[Any]) -> bool:
-        """A task waits for what its array waits for."""
-        record = job if job.array_id is None else self.jobs[job.array_id]
-        return not (job.held or job.unmet_dependencies or record.unmet_dependencies)
-
-    def is_waited_for(self, job: Row[Any]) -> bool:
-        """By somebody, perhaps. Of a task its array's record says so, too."""
-        record = job if job.array_id is None else self.jobs[job.array_id]
-        return bool(job.has_dependents or record.has_dependents)
-
-
-@dataclass(frozen=True, slots=True)
 class _Row:
     """A Transition with what the locked row adds to it."""
 
@@ -97,21 +74,8 @@ class _Row:
 
 _rows_json = TypeAdapter(list[_Row])
 
-# Those that wait for these jobs are locked with them, and the records of the arrays that they are
-# tasks of, all in one order, so that two transactions don't wait for each other. Of jobs that
-# nobody waits for `reached` costs a look into an index.
-_LOCK = text(
-    dependencies.REACHED  # noqa: S608
-    + """
-SELECT id, state, held, intent, user_id, unmet_dependencies, has_dependents, on_dependency_failure,
-       array_id, array_indices, started_at
-FROM jobs WHERE id = ANY(CAST(:all AS bigint[]) || ARRAY(SELECT id FROM reached))
-ORDER BY id FOR UPDATE
-"""
-)
 # An event has the time of the clock, not of the transaction's begin: that may have waited for
 # another one, which changed the same job, and would seem to have come before it.
-
 # Of arrays that are cancelled before their first task has started.
 _CANCEL_TASKS = text("""
 WITH gone AS (
@@ -175,23 +139,11 @@ WITH change AS (
 SELECT count(*) FROM change
 """)
 
+_STATE = text("SELECT state FROM jobs WHERE id = :id")
 _LOG = text("""
 INSERT INTO job_events (job_id, at, kind, state, message)
 SELECT id, clock_timestamp(), :kind, state, :message FROM jobs WHERE id = ANY(:ids)
 """)
-
-
-async def lock(session: AsyncSession, changes: Mapping[int, JobState]) -> Locked:
-    """Lock these jobs, which are to come to these states, with all that may move with them.
-
-    Whoever makes several transitions in one transaction does this first, for all of them.
-    """
-    decisive = {job_id: to for job_id, to in changes.items() if to in dependencies.DECISIVE}
-    values = {"all": list(changes), "ids": list(decisive), "to": list(decisive.values())}
-    jobs = {row.id: row for row in await session.execute(_LOCK, values)}
-    tasks = [jobs[i] for i in changes if i in jobs and jobs[i].array_id is not None]
-    records = {task.array_id: jobs[task.array_id] for task in tasks}
-    return Locked(jobs, await read_tallies(session, list(records.values())) if records else {})
 
 
 async def transition(session: AsyncSession, changes: Sequence[Transition]) -> set[int]:
@@ -215,20 +167,54 @@ async def transition(session: AsyncSession, changes: Sequence[Transition]) -> se
         if job.array_indices is not None and not _cancels_whole(change, job):
             continue
         rows.append(_row(_as_intended(change, job.intent), job))
+    return await _carry_out(session, locked, rows)
+
+
+async def recount(session: AsyncSession, array_id: int) -> None:
+    """Count the tasks of an array anew, and move it to where they have it."""
+    locked = await lock(session, {array_id: S.FAILED})
+    record = locked.jobs[array_id]
+    tally = (await read_tallies(session, [record]))[array_id]
+    tally.counts = await count_tasks(session, array_id)
+    await store_tallies(session, [tally])
+    if tally.has_changed:
+        moved = _row(await _of_record(session, tally), record)
+        await _carry_out(session, locked, await _write(session, locked, [moved], set()))
+
+
+async def decide_anew(session: AsyncSession, job_id: int) -> None:
+    """Decide what this job's present state decides for those that wait for it."""
+    [state] = await session.scalars(_STATE, {"id": job_id})
+    locked = await lock(session, {job_id: S(state)})
+    now = Transition(job_id, S(locked.jobs[job_id].state), "")
+    await _carry_out(session, locked, await _carry_on(session, [now], locked, set()))
+
+
+async def _carry_out(session: AsyncSession, locked: Locked, rows: list[_Row]) -> set[int]:
+    """At first those asked for, then those that can't start any more because of them."""
     moved: set[int] = set()
-    while rows:  # at first those asked for, then those that can't start any more because of them
+    while rows:
         whole, single = _apart(locked, rows)
-        rows = whole + single + await _tally(session, locked, single)
-        moved |= {row.change.job_id for row in rows}
-        found: list[_Row] = []
-        if any(locked.is_waited_for(locked.jobs[row.change.job_id]) for row in rows):
-            found = await _carry_on(session, [row.change for row in rows], locked, moved)
-            moved |= {row.change.job_id for row in found}
-        await session.execute(_APPLY, {"rows": _rows_json.dump_json(rows).decode()})
+        found = await _write(
+            session, locked, whole + single + await _tally(session, locked, single), moved
+        )
         if whole:
             found += await _cancel_tasks(session, locked, whole, moved)
         rows = found
     return moved
+
+
+async def _write(
+    session: AsyncSession, locked: Locked, rows: Sequence[_Row], moved: set[int]
+) -> list[_Row]:
+    """Store these changes; returns what they mean for other jobs."""
+    moved |= {row.change.job_id for row in rows}
+    found: list[_Row] = []
+    if any(locked.is_waited_for(locked.jobs[row.change.job_id]) for row in rows):
+        found = await _carry_on(session, [row.change for row in rows], locked, moved)
+        moved |= {row.change.job_id for row in found}
+    await session.execute(_APPLY, {"rows": _rows_json.dump_json(list(rows)).decode()})
+    return found
 
 
 def _apart(locked: Locked, rows: Sequence[_Row]) -> tuple[list[_Row], list[_Row]]:
@@ -326,8 +312,8 @@ async def _carry_on(
     found = await dependencies.decided(session, states)
     # Some may have been submitted after the lock was asked for, while it was not had yet.
     while missing := {one.job_id for one in found} - jobs.keys():
-        rows = await session.execute(_LOCK, {"all": sorted(missing), "ids": [], "to": []})
-        jobs.update({row.id: row for row in rows if row.id not in jobs})
+        rows = await lock_rows(session, {"all": sorted(missing), "ids": [], "to": []})
+        jobs.update({job_id: row for job_id, row in rows.items() if job_id not in jobs})
         found = await dependencies.decided(session, states)
     cancels = [
         Transition(

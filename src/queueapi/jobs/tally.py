@@ -17,6 +17,7 @@ from queueapi.jobs.models import ACTIVE_STATES, JobState
 
 _STATES = [state.value for state in JobState]
 _READ = text("SELECT * FROM arrays WHERE id = ANY(:ids)")
+_COUNT = text("SELECT state, count(*) AS tasks FROM jobs WHERE array_id = :id GROUP BY state")
 _HIGHEST = text("SELECT max(exit_code) FROM jobs WHERE array_id = :id")
 _STORE = text(f"""
 WITH new AS (
@@ -105,6 +106,12 @@ async def read_tallies(session: AsyncSession, records: Sequence[Row[Any]]) -> di
     rows = await session.execute(_READ, {"ids": [record.id for record in records]})
     counts = {row.id: {s: getattr(row, s.value) for s in JobState} for row in rows}
     return {record.id: Tally(record, counts[record.id]) for record in records}
+
+
+async def count_tasks(session: AsyncSession, array_id: int) -> dict[JobState, int]:
+    """From the tasks themselves, which are as many as their array has; it is locked."""
+    found = {row.state: row.tasks for row in await session.execute(_COUNT, {"id": array_id})}
+    return {state: found.get(state.value, 0) for state in JobState}
 
 
 async def highest_exit_code(session: AsyncSession, tally: Tally) -> int | None:

@@ -157,6 +157,19 @@ class LocalExecutor:
 
         return await asyncio.to_thread(read)
 
+    async def folders(self) -> Collection[str]:
+        """The names of the jobs' folders."""
+
+        def names() -> list[str]:
+            try:
+                with os.scandir(self._jobs) as entries:
+                    folders = [e.name for e in entries if e.is_dir(follow_symlinks=False)]
+            except FileNotFoundError:  # nothing was ever launched
+                return []
+            return [name for name in folders if not name.startswith(".")]
+
+        return await asyncio.to_thread(names)
+
     async def cancel(self, key: str) -> None:
         """End the run's whole tree; returns before it is gone."""
         await self._end(check_key(key))

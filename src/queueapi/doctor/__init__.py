@@ -1,0 +1,1 @@
+"""The doctor: checks what must always hold of the database and the clusters, and mends it."""
