@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import asyncpg
+import httpx
 import psutil
 
 from queueapi.db.embedded import EmbeddedPostgres
@@ -40,6 +41,7 @@ class Postgres:
         embedded.stop()
         port = (folder / "postgres.port").read_text().strip()
         programs = find_programs(account_to_run_as("nobody"), preferred_major=None, copies=folder)
+        self.programs = programs.bin
         self._command = programs.command(
             "postgres",
             *("-D", str(folder / "postgres"), "-h", "127.0.0.1", "-p", port, "-k", ""),
@@ -115,6 +117,7 @@ class Server:
     folder: Path
     database_url: str
     secret: str
+    source: Path | None = None  # of another version: a checkout of it
     port: int = field(default_factory=free_port)
     starts: int = 0
     ended_by_itself: int = 0
@@ -131,7 +134,10 @@ class Server:
     def _variables(self) -> dict[str, str]:
         unlimited = "1000000000"
         kept = ("PATH", "PYTHONPATH", "LANG")
-        return {name: os.environ[name] for name in kept if name in os.environ} | {
+        found = {name: os.environ[name] for name in kept if name in os.environ}
+        if self.source is not None:
+            found["PYTHONPATH"] = str(self.source / "src")
+        return found | {
             "DATABASE_URL": self.database_url,
             "JWT_SECRET": self.secret,
             "PORT": str(self.port),
@@ -205,6 +211,30 @@ class Server:
             self.start()
         finally:
             self._down = False
+
+    def go_down(self) -> None:
+        """kill -9, and it stays so until it is started again."""
+        assert self.process is not None
+        self._down = True
+        self.process.kill()
+        self.process.wait()
+
+    def come_up(self) -> None:
+        self.start()
+        self._down = False
+
+    async def ready(self) -> None:
+        """Wait until it answers."""
+        deadline = time.monotonic() + START_SECONDS
+        async with httpx.AsyncClient() as http:
+            while time.monotonic() < deadline:
+                try:
+                    if (await http.get(f"{self.url}/health/live")).status_code == 200:
+                        return
+                except httpx.TransportError:
+                    pass
+                await asyncio.sleep(0.1)
+        raise RuntimeError(f"server {self.name} does not start; see {self.log}")
 
     def freeze(self) -> None:
         assert self.process is not None

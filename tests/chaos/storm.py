@@ -11,13 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import asyncpg
-import httpx
 
 from tests.chaos import checker
 from tests.chaos.clients import Heard, StormClient
 from tests.chaos.faults import Fault, Storm
 from tests.chaos.orders import Order, draw_orders
-from tests.chaos.stage import START_SECONDS, Postgres, Server, new_secret
+from tests.chaos.stage import Postgres, Server, new_secret
 from tests.small_disk import SmallDisk
 
 AHEAD = 1.3  # how far submits may be ahead of the storm, so that both last to the end
@@ -66,7 +65,7 @@ class _Stage:
     has_disk: bool
 
 
-def _prepare(folder: Path) -> Path:
+def prepare(folder: Path) -> Path:
     """Returns where the jobs leave their marks."""
     folder.chmod(0o711)
     marks = folder / "marks"
@@ -78,7 +77,7 @@ def _prepare(folder: Path) -> Path:
 
 @asynccontextmanager
 async def _stage(folder: Path) -> AsyncIterator[_Stage]:
-    marks = _prepare(folder)
+    marks = prepare(folder)
     async with AsyncExitStack() as stack:
         disk = SmallDisk(folder / "data" / "jobs")
         has_disk = disk.mount()
@@ -92,21 +91,8 @@ async def _stage(folder: Path) -> AsyncIterator[_Stage]:
         for server in servers:
             stack.push_async_callback(server.stop)
             server.start()
-        await asyncio.gather(*(_ready(server) for server in servers))
+        await asyncio.gather(*(server.ready() for server in servers))
         yield _Stage(folder, marks, postgres, disk, servers, has_disk)
-
-
-async def _ready(server: Server) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    async with httpx.AsyncClient() as http:
-        while time.monotonic() < deadline:
-            try:
-                if (await http.get(f"{server.url}/health/live")).status_code == 200:
-                    return
-            except httpx.TransportError:
-                pass
-            await asyncio.sleep(0.1)
-    raise RuntimeError(f"server {server.name} does not start; see {server.log}")
 
 
 async def run(plan: Plan, folder: Path) -> Report:
@@ -126,7 +112,7 @@ async def run(plan: Plan, folder: Path) -> Report:
             await client.enrol()
         await _rage(plan, storm, faults, clients, orders)
         connection = await stage.postgres.connect()
-        unfinished = await _calm(connection, plan.settle_seconds)
+        unfinished = await calm(connection, plan.settle_seconds)
         everything = [order for share in orders for order in share]
         verdict = await checker.check(connection, everything, stage.marks)
         await connection.close()
@@ -171,7 +157,7 @@ async def _rage(
             await client.close()
 
 
-async def _calm(connection: asyncpg.Connection, seconds: float) -> int:
+async def calm(connection: asyncpg.Connection, seconds: float) -> int:
     """Wait for the last job to end; returns how many have not."""
     deadline = time.monotonic() + seconds
     while left := await connection.fetchval(checker.ACTIVE):

@@ -54,6 +54,14 @@ async def differences(database: Database) -> list[object]:
         return await connection.run_sync(compare)
 
 
+async def test_a_server_that_is_older_than_the_database_says_so(empty: Database) -> None:
+    await migrate(empty)
+    async with empty.transaction() as session:
+        await session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(ConfigurationError, match="revision 9999 by a newer queueapi"):
+        await migrate(empty)
+
+
 async def test_there_back_and_there_again(empty: Database) -> None:
     await migrate(empty)
     tables = await tables_of(empty)

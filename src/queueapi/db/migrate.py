@@ -4,6 +4,8 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
 import queueapi
@@ -30,6 +32,15 @@ def alembic_config(connection: Connection | None = None) -> Config:
     return config
 
 
+def _refuse_newer(connection: Connection, known: ScriptDirectory) -> None:
+    found = MigrationContext.configure(connection).get_current_revision()
+    if found is not None and found not in {script.revision for script in known.walk_revisions()}:
+        raise ConfigurationError(
+            f"The database was brought to revision {found} by a newer queueapi than this, "
+            f"{queueapi.__version__}. Start that version, or restore a backup from before it."
+        )
+
+
 async def migrate(database: Database, revision: str = "head") -> None:
     """Bring the schema to `revision`. Servers that start at once wait for each other."""
 
@@ -40,7 +51,9 @@ async def migrate(database: Database, revision: str = "head") -> None:
                 f"This PostgreSQL is version {version}; queueapi needs 15 or newer."
             )
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
-        command.upgrade(alembic_config(connection), revision)
+        config = alembic_config(connection)
+        _refuse_newer(connection, ScriptDirectory.from_config(config))
+        command.upgrade(config, revision)
 
     async with database.engine.begin() as connection:
         await connection.run_sync(run)
