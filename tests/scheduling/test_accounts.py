@@ -205,6 +205,28 @@ def test_a_group_runs_as_many_jobs_in_a_queue_as_it_allows(scenario: Scenario) -
     )
 
 
+def test_a_limit_that_a_queue_gets_later_counts_who_runs_already(scenario: Scenario) -> None:
+    def limit_to(jobs: int | None) -> None:
+        scenario.scheduler.apply(QueueChanged(Queue("long", max_running_per_user=jobs)))
+
+    scenario.node(cpus=64)
+    for job_id in (1, 2):
+        in_queue(scenario, job_id, queue="long")
+    scenario.carry_out()
+    in_queue(scenario, 3, queue="long")
+    in_queue(scenario, 4, queue="normal")
+    limit_to(2)
+    scenario.expect_starts(4)
+    limit_to(3)
+    scenario.expect_starts(3, 4)
+    limit_to(None)
+    scenario.scheduler.apply(JobRemoved(1))
+    limit_to(1)
+    scenario.expect_starts(4)
+    scenario.scheduler.apply(JobRemoved(2))
+    scenario.expect_starts(3, 4)
+
+
 def test_an_array_runs_as_many_tasks_as_it_allows(scenario: Scenario) -> None:
     scenario.node(cpus=64)
     for task in (1, 2, 3):

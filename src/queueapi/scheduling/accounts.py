@@ -31,8 +31,8 @@ class Accounts:
         self.usage = Usage(config)
         self.running = 0
         self.running_by_user: Counter[int] = Counter()
-        self.running_by_group: Counter[int] = Counter()
         self.running_by_array: Counter[int] = Counter()
+        self._limited: set[str] = set()  # queues with limits; of the others nobody is counted:
         self.running_in_queue_by_user: Counter[tuple[str, int]] = Counter()
         self.running_in_queue_by_group: Counter[tuple[str, int]] = Counter()
 
@@ -43,8 +43,8 @@ class Accounts:
         twin.usage = self.usage.copy()
         twin.running = self.running
         twin.running_by_user = self.running_by_user.copy()
-        twin.running_by_group = self.running_by_group.copy()
         twin.running_by_array = self.running_by_array.copy()
+        twin._limited = set(self._limited)
         twin.running_in_queue_by_user = self.running_in_queue_by_user.copy()
         twin.running_in_queue_by_group = self.running_in_queue_by_group.copy()
         return twin
@@ -63,12 +63,31 @@ class Accounts:
         group_id, user_id = job.group_id, job.user_id
         self.running += sign
         _add(self.running_by_user, user_id, sign)
-        _add(self.running_by_group, group_id, sign)
-        _add(self.running_in_queue_by_user, (job.queue, user_id), sign)
-        _add(self.running_in_queue_by_group, (job.queue, group_id), sign)
+        if job.queue in self._limited:
+            self._count_in_queue(job, sign)
         if job.array_id is not None:
             _add(self.running_by_array, job.array_id, sign)
         self.usage.commit(group_id, user_id, job.request, job.time_limit, sign)
+
+    def _count_in_queue(self, job: WaitingJob | RunningJob, sign: int) -> None:
+        _add(self.running_in_queue_by_user, (job.queue, job.user_id), sign)
+        _add(self.running_in_queue_by_group, (job.queue, job.group_id), sign)
+
+    def set_queue(self, queue: Queue, running: Iterable[RunningJob]) -> None:
+        """The queue is so. `running`: all that do, who may not have been counted for it so far."""
+        self.queues[queue.name] = queue
+        limits = (queue.max_running_per_user, queue.max_running_per_group) != (None, None)
+        if not self._counts or limits == (queue.name in self._limited):
+            return
+        for job in running:
+            if job.queue == queue.name:
+                self._count_in_queue(job, 1 if limits else -1)
+        self._limited ^= {queue.name}
+
+    @property
+    def running_by_group(self) -> dict[int, int]:
+        """Jobs that run, of each group that has any."""
+        return self.usage.running_by_group()
 
     def group(self, group_id: int) -> Group:
         """The group's settings; a group nobody described has no limits of its own."""
@@ -140,7 +159,7 @@ class Accounts:
         if self.running_by_user.get(job.user_id, 0) >= self.user_limit(job.group_id):
             return ReasonCode.USER_RUNNING_LIMIT
         group = self.groups.get(job.group_id)
-        if group and _reached(self.running_by_group.get(job.group_id, 0), group.max_running):
+        if group and _reached(self.usage.of_group(job.group_id).running, group.max_running):
             return ReasonCode.GROUP_RUNNING_LIMIT
         queue = self.queues.get(job.queue)
         if queue is not None:

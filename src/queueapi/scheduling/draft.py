@@ -88,7 +88,7 @@ class Draft:
     ) -> None:
         self._starts.append(Start(job.job_id, placement, priority, backfilled))
         freest = self._board.most_cpus(placement)
-        self._state.try_start(job, placement, self._now + (job.planned_time or job.time_limit))
+        self._state.try_start(job, placement, self._now + job.expected_time)
         self.timeline.started(job)
         if self._caution is not None:
             self._caution.started(job)

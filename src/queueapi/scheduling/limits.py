@@ -20,7 +20,7 @@ def limit_message(refusal: ReasonCode, job: WaitingJob, accounts: Accounts) -> s
         return _already(user, accounts.running_by_user[job.user_id], limit)
     if refusal is ReasonCode.GROUP_RUNNING_LIMIT:
         limit = accounts.group(job.group_id).max_running
-        return _already(group, accounts.running_by_group[job.group_id], limit)
+        return _already(group, accounts.usage.of_group(job.group_id).running, limit)
     if refusal is ReasonCode.QUEUE_USER_LIMIT:
         runs = accounts.running_in_queue_by_user[job.queue, job.user_id]
         limit = described.max_running_per_user if described else None

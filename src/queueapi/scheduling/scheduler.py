@@ -134,7 +134,7 @@ class Scheduler:
     def running_by_group(self) -> dict[int, int]:
         """Jobs that hold a placement, of each group that has any."""
         self._state.take_back()
-        return dict(self._state.accounts.running_by_group)
+        return self._state.accounts.running_by_group
 
     @property
     def free(self) -> dict[tuple[str, str], FreeCapacity]:

@@ -126,7 +126,7 @@ class State:
             case MembersChanged(group_id, shares):
                 self.accounts.usage.members[group_id] = shares
             case QueueChanged(queue):
-                self.accounts.queues[queue.name] = queue
+                self.accounts.set_queue(queue, self.running.values())
             case ReservationChanged(reservation):
                 self.windows = self.windows.with_one(reservation)
                 self._change()

@@ -172,6 +172,12 @@ class Usage:
         """What is known of the group's use; read only."""
         return self._groups.get(group_id, _NOTHING)
 
+    def running_by_group(self) -> dict[int, int]:
+        """Jobs that run, of each group that has any."""
+        return {
+            group_id: tally.running for group_id, tally in self._groups.items() if tally.running
+        }
+
     def of_user(self, group_id: int, user_id: int) -> Tally:
         """Likewise of the user's use for the group."""
         return self._users.get((group_id, user_id), _NOTHING)
