@@ -10,7 +10,7 @@ import asyncpg
 from rich.console import Console
 from tests.simulate.traces import FOLDER
 
-from benchmarks import cases, cycles, peers, simulations, slurm_backfill
+from benchmarks import cases, cycles, peers, simulations, slurm_backfill, takeover
 from benchmarks.stage import folder, occupied, postgres, server
 from benchmarks.table import Row, show
 
@@ -89,10 +89,16 @@ def agreement() -> list[Row]:
     return [*simulations.agreement(), *simulations.learned(), *simulations.real_nodes()]
 
 
+def take_overs() -> list[Row]:
+    say("take-overs …")
+    return list(takeover.rows())
+
+
 if __name__ == "__main__":
     stages = {
         "submits": submits,
         "launches": launches,
+        "takeover": take_overs,
         "lists": lists,
         "scheduler": scheduler,
         "agreement": agreement,

@@ -30,7 +30,7 @@ from benchmarks.scene import (
     use_changes,
 )
 from benchmarks.table import Row
-from queueapi.cli.serve import GARBAGE_THRESHOLD
+from queueapi.cli.serving import GARBAGE_THRESHOLD
 from queueapi.scheduling import JobQueued, JobRemoved, WaitingJob
 
 T = TypeVar("T")

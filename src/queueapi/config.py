@@ -63,6 +63,7 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(8080, ge=0, le=65_535, validation_alias="PORT")
     data_dir: Path = Field(default_factory=default_data_dir)
+    workers: int = Field(1, ge=1, le=64)
     database_pool_size: Count = 10
     peer_host: str = "127.0.0.1"
     peer_port: int = Field(0, ge=0, le=65_535)

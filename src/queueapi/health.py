@@ -5,13 +5,13 @@ import secrets
 from typing import Annotated, Protocol
 
 from fastapi import APIRouter, Depends, Header, Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import HTTPConnection
 
-from queueapi import __version__, problems
+from queueapi import __version__, metrics, problems
 from queueapi.config import Settings, get_settings
 from queueapi.db.session import DatabaseOf
 from queueapi.errors import Unauthenticated, Unavailable
@@ -89,4 +89,4 @@ async def get_metrics(
         wanted = f"Bearer {settings.metrics_token.get_secret_value()}"
         if not secrets.compare_digest((authorization or "").encode(), wanted.encode()):
             raise Unauthenticated("Send the metrics token as Authorization: Bearer TOKEN.")
-    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+    return Response(await asyncio.to_thread(metrics.exposition), media_type=CONTENT_TYPE_LATEST)

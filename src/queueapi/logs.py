@@ -4,16 +4,26 @@ import logging
 import sys
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor
 
 from queueapi.config import Settings
 
 
-def configure_logging(settings: Settings) -> None:
-    """Route structlog and the standard library's logging to stderr, in the chosen format."""
+def configure_logging(settings: Settings, worker: int | None = None) -> None:
+    """Route structlog and the standard library's logging to stderr, in the chosen format.
+
+    Each line says which `worker` writes it, where there are several.
+    """
+
+    def name_worker(_: object, __: str, event: EventDict) -> EventDict:
+        if worker is not None:
+            event["worker"] = worker
+        return event
+
     level = getattr(logging, settings.log_level.upper())
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        name_worker,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]

@@ -1,8 +1,18 @@
-"""The figures that /metrics shows, in Prometheus' words."""
+"""The figures that /metrics shows, in Prometheus' words.
 
+Workers keep them in files of one folder, and each of them shows the figures of all together.
+"""
+
+import os
 from collections.abc import Mapping
+from typing import Final
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+# Read by the library when it is imported: to be set before a worker is started.
+FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+LATEST: Final = "livemostrecent"  # of several workers, what was set last counts
 
 REQUEST_SECONDS = Histogram(
     "queueapi_request_seconds",
@@ -15,10 +25,21 @@ CYCLE_SECONDS = Histogram(
     "Time of one scheduler cycle",
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5),
 )
-JOBS = Gauge("queueapi_jobs", "Jobs that wait to start or hold resources", ["state", "group"])
-LEADS = Gauge("queueapi_scheduler_leads", "1 on the server that has the lead")
+JOBS = Gauge(
+    "queueapi_jobs",
+    "Jobs that wait to start or hold resources",
+    ["state", "group"],
+    multiprocess_mode=LATEST,
+)
+LEADS = Gauge(
+    "queueapi_scheduler_leads", "1 on the server that has the lead", multiprocess_mode="livemax"
+)
 LEADS_TAKEN = Counter("queueapi_scheduler_leads_taken", "Times that this server took the lead")
-EPOCH = Gauge("queueapi_scheduler_epoch", "Of the lead that this server took last")
+EPOCH = Gauge(
+    "queueapi_scheduler_epoch",
+    "Of the lead that this server took last",
+    multiprocess_mode="livemax",
+)
 PEER_QUESTIONS = Counter(
     "queueapi_peer_questions", "Questions to other servers", ["question", "result"]
 )
@@ -36,14 +57,44 @@ HIT_RATE = Gauge(
     "queueapi_estimate_hit_rate",
     "Part of the jobs that started by their estimate, which should be as large as the quantile",
     ["quantile"],
+    multiprocess_mode=LATEST,
 )
-OUTCOMES = Gauge("queueapi_estimate_outcomes", "Starts that the hit rate is taken over")
+OUTCOMES = Gauge(
+    "queueapi_estimate_outcomes", "Starts that the hit rate is taken over", multiprocess_mode=LATEST
+)
 DOCTOR_FINDINGS = Gauge(
-    "queueapi_doctor_findings", "What the doctor found wrong when it last looked", ["check"]
+    "queueapi_doctor_findings",
+    "What the doctor found wrong when it last looked",
+    ["check"],
+    multiprocess_mode=LATEST,
 )
-DOCTOR_LAST = Gauge("queueapi_doctor_last_run", "When all checks were last done, in epoch seconds")
-DOCTOR_SECONDS = Gauge("queueapi_doctor_run_seconds", "How long that took, with all its rests")
+DOCTOR_LAST = Gauge(
+    "queueapi_doctor_last_run",
+    "When all checks were last done, in epoch seconds",
+    multiprocess_mode=LATEST,
+)
+DOCTOR_SECONDS = Gauge(
+    "queueapi_doctor_run_seconds",
+    "How long that took, with all its rests",
+    multiprocess_mode=LATEST,
+)
 DOCTOR_FAILURES = Counter("queueapi_doctor_failures", "Checks that could not be carried out")
+
+
+def exposition() -> bytes:
+    """All figures of this process, or of all workers that it is one of, as text."""
+    folder = os.environ.get(FOLDER_VARIABLE)
+    if folder is None:
+        return generate_latest()
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
+    return generate_latest(registry)
+
+
+def forget_process(pid: int | None) -> None:
+    """A worker has ended: what it was doing at the moment counts no more; what it did, does."""
+    mark_process_dead(pid)  # type: ignore[no-untyped-call]
+
 
 _shown: set[tuple[str, str]] = set()
 

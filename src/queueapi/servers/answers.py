@@ -1,6 +1,7 @@
 """The address at which other servers ask this one. It is not for clients."""
 
 import asyncio
+import errno
 import socket
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -22,6 +23,7 @@ from queueapi.servers.seal import Seal
 log = structlog.get_logger(__name__)
 
 NONCE, SIGNATURE = "x-queueapi-nonce", "x-queueapi-signature"
+PORTS = 128  # from the first one on, that are tried: each worker takes one
 MARGIN_BYTES = 1024**2  # that a question may be larger than the request that it is asked for
 Asked = TypeVar("Asked")
 Answer = TypeVar("Answer")
@@ -51,13 +53,7 @@ class Answers:
 
     async def start(self) -> str:
         """Listen. Returns the address to be asked at. Raises ConfigurationError."""
-        try:
-            listener = socket.create_server((self._host, self._port))
-        except OSError as error:
-            raise ConfigurationError(
-                f"Can't listen for other servers on {self._host}, port {self._port}: "
-                f"{error.strerror}. Choose others with QUEUEAPI_PEER_HOST and QUEUEAPI_PEER_PORT."
-            ) from None
+        listener = self._listen()
         config = uvicorn.Config(self, http="httptools", ws="none", lifespan="off", log_config=None)
         config.load()
         loop = asyncio.get_running_loop()
@@ -68,6 +64,20 @@ class Answers:
             sock=listener,
         )
         return f"{self._host}:{listener.getsockname()[1]}"
+
+    def _listen(self) -> socket.socket:
+        ports = range(self._port, self._port + PORTS) if self._port else (0,)
+        for port in ports:
+            try:
+                return socket.create_server((self._host, port))
+            except OSError as error:
+                why = error.strerror
+                if error.errno != errno.EADDRINUSE:  # else another worker has it
+                    break
+        raise ConfigurationError(
+            f"Can't listen for other servers on {self._host}, port {self._port or 'any'}: {why}. "
+            "Choose others with QUEUEAPI_PEER_HOST and QUEUEAPI_PEER_PORT."
+        )
 
     async def close(self) -> None:
         if self._server is None:
