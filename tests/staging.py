@@ -48,6 +48,7 @@ UPDATE clusters SET state = 'up', reason = NULL, caps = '{}', partitions = '{}',
     deny_emails = '{}', deny_users = '{}', deny_groups = '{}';
 DELETE FROM users; DELETE FROM groups; DELETE FROM leadership;
 DELETE FROM servers;
+DELETE FROM hosts; UPDATE clusters SET host_id = NULL;
 INSERT INTO groups (name, join_policy) VALUES ('default', 'open'); DELETE FROM queues;
 INSERT INTO queues (name, time_limit, is_routed)
 VALUES ('express', 300, true), ('normal', 86400, true), ('long', 604800, true);

@@ -34,6 +34,7 @@ from queueapi.jobs import (
 )
 from queueapi.jobs import routes as jobs
 from queueapi.queues import routes as queues
+from queueapi.servers import host_routes
 
 log = structlog.get_logger(__name__)
 # PostgreSQL's codes for a row that refers to nothing, and for two that wait for each other.
@@ -142,6 +143,7 @@ def mount_routers(app: FastAPI) -> None:
         node_routes,
         reservation_routes,
         doctor,
+        host_routes,
         health,
     ):
         app.include_router(module.router)

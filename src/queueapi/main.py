@@ -1,6 +1,8 @@
 """The composition root: makes the parts, joins them, and ends them in order."""
 
+import asyncio
 import os
+import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -33,7 +35,10 @@ from queueapi.jobs.changes import ChangeFeed
 from queueapi.jobs.group_commit import GroupCommit
 from queueapi.openapi import describe
 from queueapi.servers.answers import Answers
-from queueapi.servers.identity import new_identity
+from queueapi.servers.homecoming import ending_what_was_given_up
+from queueapi.servers.host_executor import OWN_KIND, HostExecutor, answer_for_host
+from queueapi.servers.hosts import host_id, leave, settle
+from queueapi.servers.identity import Identity, new_identity
 from queueapi.servers.peers import Peers
 
 MEBIBYTES_PER_GIB = 1024
@@ -63,10 +68,12 @@ def local_features(settings: Settings) -> tuple[str, ...]:
     return tuple(filter(None, (word.strip() for word in settings.local_features.split(","))))
 
 
-def make_registry(settings: Settings) -> Registry:
+def make_registry(settings: Settings, database: Database, peers: Peers) -> Registry:
     """The kinds of clusters that there can be, and this machine, which is always one."""
 
     def local(cluster: ClusterConfig) -> Executor:
+        if cluster.owner not in (None, registry.host):
+            return HostExecutor(database, peers, cluster.owner, cluster.name)
         own = Path(cluster.root) if cluster.root else settings.data_dir / "clusters" / cluster.name
         return LocalExecutor(replace(local_config(settings), data_dir=own))
 
@@ -91,20 +98,17 @@ def create_app(settings: Settings) -> FastAPI:
     Parts start in the order in which they need each other when the lifespan begins, and end in
     the reverse order; running jobs go on.
     """
-    if settings.database_url is None:
-        raise ConfigurationError("DATABASE_URL is not set.")
     me = new_identity()
-    database = Database(
-        settings.database_url, pool_size=settings.database_pool_size, name=me.application_name
-    )
+    database = _database(settings, me)
     feed = ChangeFeed(database)
-    executors = make_registry(settings)
+    answers, peers = Answers(settings, me.id), Peers(settings)
+    executors = make_registry(settings, database, peers)
+    answer_for_host(answers, executors)
     group_commit = GroupCommit(database, settings)
     controller = Controller(settings, database, executors, feed)
     doctor = Routine(Premises(database, settings, executors), lambda: controller.view.leads)
     vault = Vault(settings)
     clusters = ClusterWatch(settings, database, executors, feed, vault)
-    answers, peers = Answers(settings, me.id), Peers(settings)
     view = LeaderView(controller.view, peers, answers)
     principals = Principals(database, settings)
     throttle = Throttle(settings)
@@ -116,6 +120,7 @@ def create_app(settings: Settings) -> FastAPI:
             stack.push_async_callback(throttle.close)
             stack.push_async_callback(peers.close)
             await migrate(database)
+            host = await _settle(settings, database, executors)
             stack.push_async_callback(executors.close)
             await executors.start(controller.hint)
             await feed.start()
@@ -126,10 +131,12 @@ def create_app(settings: Settings) -> FastAPI:
             stack.push_async_callback(group_commit.close)
             address = await answers.start()
             stack.push_async_callback(answers.close)
-            await controller.start(replace(me, address=address))
+            stack.push_async_callback(leave, database, me.id)
+            await controller.start(replace(me, host=host, address=address))
             stack.push_async_callback(controller.close)
             await doctor.start()
             stack.push_async_callback(doctor.close)
+            await stack.enter_async_context(ending_what_was_given_up(database, executors, host))
             yield
 
     app = _make_app(lifespan)
@@ -145,6 +152,25 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.controller = controller
     app.add_middleware(Access, max_body_bytes=settings.max_body_bytes)
     return app
+
+
+def _database(settings: Settings, me: Identity) -> Database:
+    if settings.database_url is None:
+        raise ConfigurationError("DATABASE_URL is not set.")
+    size, name = settings.database_pool_size, me.application_name
+    return Database(settings.database_url, pool_size=size, name=name)
+
+
+async def _settle(settings: Settings, database: Database, executors: Registry) -> str:
+    """Give this machine's own cluster its name. Returns the id of the host."""
+    host = await asyncio.to_thread(host_id, settings.data_dir)
+    runs_jobs = executors[BUILT_IN].kind == OWN_KIND
+    async with database.transaction() as session:
+        name = await settle(session, host, socket.gethostname(), runs_jobs=runs_jobs)
+    if runs_jobs and name is not None and name != BUILT_IN:
+        executors.rename(BUILT_IN, name)
+    executors.host = host
+    return host
 
 
 def _make_app(lifespan: Lifespan[FastAPI]) -> FastAPI:

@@ -28,6 +28,7 @@ TAGS = [
     {"name": "doctor", "description": "Checks of what must always hold, and repairs"},
     {"name": "groups", "description": "Research groups: members, quotas, usage"},
     {"name": "health", "description": "Liveness, readiness, version, metrics"},
+    {"name": "hosts", "description": "The machines that servers run on"},
     {"name": "jobs", "description": "Submit, watch and control jobs"},
     {"name": "logs", "description": "What jobs wrote"},
     {"name": "clusters", "description": "The places that run jobs, and who may use them"},

@@ -6,7 +6,7 @@ from pydantic import BaseModel
 from queueapi import problems
 from queueapi.auth import schemas as auth
 from queueapi.client import doctor as doctors
-from queueapi.client import models, nodes, proofs
+from queueapi.client import hosts, models, nodes, proofs
 from queueapi.client import previews as shown
 from queueapi.clusters import reservation_schemas as reservations
 from queueapi.clusters import schemas as clusters
@@ -20,6 +20,7 @@ from queueapi.jobs import scheduler_status as scheduler
 from queueapi.jobs import schemas as jobs
 from queueapi.jobs import workflow_schemas as workflows
 from queueapi.queues import schemas as queues
+from queueapi.servers import schemas as servers
 
 PAIRS: list[tuple[type[BaseModel], type[BaseModel]]] = [
     (models.Job, jobs.Job),
@@ -70,6 +71,9 @@ PAIRS: list[tuple[type[BaseModel], type[BaseModel]]] = [
     (models.Member, groups.Member),
     (nodes.Amounts, clusters.Amounts),
     (nodes.Node, clusters.NodeDocument),
+    (hosts.Host, servers.HostDocument),
+    (hosts.HostList, servers.HostList),
+    (hosts.ServerProcess, servers.ServerDocument),
     (nodes.Reservation, reservations.ReservationDocument),
 ]
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from queueapi.controller.leadership import Lead, LostLeadership, lead
+from queueapi.controller.launcher import Launcher
+from queueapi.controller.leadership import LEASE_SECONDS, Lead, LostLeadership, lead
 from queueapi.db.session import Database
 from queueapi.servers.identity import new_identity
 from tests.staging import NODE, Caller, Puppet, Stage, fetch, until
@@ -145,3 +146,35 @@ async def test_a_lost_connection_is_noticed(database: Database) -> None:
         async with asyncio.timeout(5):
             await lost.wait()
         assert leading.lost.is_set()
+
+
+async def test_a_leader_that_stood_still_for_too_long_tells_no_executor_anything(
+    stage: Stage, make_person: Make, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It can't know yet whether another one leads; what it launched late would be a surprise."""
+    puppet, check, launch = Puppet(NODE), Lead.check, Launcher.launch
+    stood_still: list[float] = []
+
+    def late(launcher: Launcher, rows: Any) -> None:
+        """It stands still between the commit and the launch, the first time."""
+        if not stood_still:
+            stood_still.append(LEASE_SECONDS + 1)
+        launch(launcher, rows)
+
+    def checked(leading: Lead) -> None:
+        if stood_still and leading.epoch == 1:
+            leading._renewed_at -= stood_still[0]
+        check(leading)
+
+    monkeypatch.setattr(Launcher, "launch", late)
+    monkeypatch.setattr(Lead, "check", checked)
+    async with stage(puppet) as (app, client):
+        caller = Caller(client, await make_person())
+        await until(lambda: leads(app), "the lead")
+        job_id = await caller.submit()
+        await until(lambda: not app.state.queue.leads, "the end of the lead")
+        assert puppet.submits == []
+        puppet.end(await puppet.launched(job_id))
+        await caller.until(job_id, "completed")
+    assert len(puppet.submits) == 1
+    assert await fetch(database, "SELECT epoch FROM attempts") == [(1,)]

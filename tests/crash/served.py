@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy.orm import configure_mappers
 
-from queueapi.cli import serve as command
+from queueapi.cli import serving
 from queueapi.config import Settings
 from queueapi.controller import loop
 from queueapi.db.migrate import migrate
@@ -39,4 +39,4 @@ def serve(settings: dict[str, Any], listener: socket.socket, boot: str, wrapper:
     loop.RETRY_SECONDS = changes.RECONNECT_SECONDS = 0.02
     ready = Settings(_env_file=None, **settings)
     configure_logging(ready)
-    command._run(create_app(ready), ready, listener)
+    serving.run(create_app(ready), ready, listener, lambda: None)

@@ -12,14 +12,14 @@ import pytest
 from pydantic import TypeAdapter
 
 from queueapi.auth.models import Role
-from queueapi.config import Settings
+from queueapi.config import ConfigurationError, Settings
 from queueapi.controller.leadership import LEADER_LOCK
 from queueapi.db.session import Database
 from queueapi.errors import Unavailable
-from queueapi.servers.answers import NONCE, SIGNATURE, Answers
+from queueapi.servers.answers import DIGEST, NONCE, SIGNATURE, Answers
 from queueapi.servers.peers import Peers
 from queueapi.servers.questions import Peer, Question
-from queueapi.servers.seal import Seal
+from queueapi.servers.seal import Seal, digest_of
 from tests.staging import NODE, Caller, Puppet, Stage, fetch, until
 
 Make = Callable[..., Any]
@@ -153,25 +153,49 @@ async def test_servers_of_one_installation_understand_each_other(
 
 async def test_whoever_can_not_sign_is_refused(echo: tuple[Peer, Seal, Peers]) -> None:
     peer, seal, _ = echo
-    body, nonce = b'"x"', secrets.token_hex(8)
-    right = seal.of(b"ask", b"a-server", b"/echo", nonce.encode(), body)
-    strange = Seal("another secret " * 3).of(b"ask", b"a-server", b"/echo", nonce.encode(), body)
-    earlier = seal.of(b"ask", b"before-restart", b"/echo", nonce.encode(), body)
+    nonce, right = secrets.token_hex(8), b'"x"'
+
+    def sign(seal: Seal, server: bytes = b"a-server", body: bytes = right) -> str:
+        return seal.of(b"ask", server, b"/echo", nonce.encode(), digest_of(body).encode())
+
     async with httpx.AsyncClient(base_url=f"http://{peer.address}") as client:
 
-        async def status(signature: str, content: bytes = body, path: str = "/echo") -> int:
-            headers = {NONCE: nonce, SIGNATURE: signature}
-            return (await client.post(path, content=content, headers=headers)).status_code
+        async def status(
+            signature: str, body: bytes = right, signed: bytes = right, path: str = "/echo"
+        ) -> int:
+            headers = {NONCE: nonce, DIGEST: digest_of(signed), SIGNATURE: signature}
+            return (await client.post(path, content=body, headers=headers)).status_code
 
-        assert await status(right) == 200
-        assert await status(strange) == 401
-        assert await status(earlier) == 401  # another process had the address
+        assert await status(sign(seal)) == 200
+        assert await status(sign(Seal("another secret " * 3))) == 401
+        assert await status(sign(seal, b"before")) == 401  # another process had the address
         assert await status("") == 401
-        assert await status("none") == 401
-        assert await status(right, b'"y"') == 401
-        assert await status(right, path="/other") == 401
-        assert await status(right, json.dumps("x" * 3_000_000).encode()) == 401
+        assert await status(sign(seal), b'"y"') == 401
+        assert await status(sign(seal), b'"y"', b'"y"') == 401
+        assert await status(sign(seal), path="/other") == 401
+        large = json.dumps("x" * 3_000_000).encode()
+        assert await status(sign(seal, body=large), large, large) == 401
         assert (await client.get("/api/jobs")).status_code == 401
+
+
+async def test_a_body_without_a_signature_is_not_waited_for(
+    echo: tuple[Peer, Seal, Peers],
+) -> None:
+    host, _, port = echo[0].address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n")
+    async with asyncio.timeout(20):
+        assert (await reader.readline()).startswith(b"HTTP/1.1 401")
+        await reader.read()  # it is closed
+    writer.close()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
+async def test_an_address_that_others_can_not_use_is_refused(
+    make_settings: Callable[..., Settings], host: str
+) -> None:
+    with pytest.raises(ConfigurationError, match="QUEUEAPI_PEER_HOST"):
+        await Answers(make_settings(peer_host=host), "x").start()
 
 
 async def test_nobody_else_s_questions_are_passed_on(

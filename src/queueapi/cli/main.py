@@ -105,6 +105,10 @@ NODE = {
         "queueapi.cli.nodes:features", "Give a node features beside those that it reports."
     ),
 }
+HOST = {
+    "list": Lazy("queueapi.cli.hosts:list_hosts", "List the machines that servers run on."),
+    "gone": Lazy("queueapi.cli.hosts:gone", "Give up all that ran on a machine that is gone."),
+}
 WORKFLOW = {
     "submit": Lazy("queueapi.cli.workflows:submit", "Submit a graph of jobs; prints its id."),
     "status": Lazy("queueapi.cli.workflows:status", "Show a workflow and each of its jobs."),
@@ -165,6 +169,7 @@ app.add_typer(_group(WORKFLOW, "Graphs of jobs: submit, status, list, cancel."),
 app.add_typer(_group(DOCTOR, "What is on record of a job's launches: job."), name="doctor")
 admin = _group(ADMIN, "Administration: the first administrator, groups, nodes, queues, people.")
 admin.add_typer(_group(GROUP, "Groups: create, change, list, add members."), name="group")
+admin.add_typer(_group(HOST, "Hosts: list, and give up one that is gone."), name="host")
 admin.add_typer(_group(NODE, "Nodes: drain, resume, features."), name="node")
 admin.add_typer(_group(QUEUE, "Queues: create, change, delete."), name="queue")
 admin.add_typer(

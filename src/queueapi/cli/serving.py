@@ -22,6 +22,7 @@ from queueapi.db.embedded import EmbeddedPostgresError
 from queueapi.executors.base import ExecutorUnavailable
 
 DRAIN_SECONDS = 5  # for requests in flight, at the end
+SETTLE_SECONDS = 0.2  # for requests on connections that were accepted last to be read
 MAX_WEBSOCKET_MESSAGE = 64 * 1024  # bytes; clients have nothing to say there
 BACKLOG = 2048
 GARBAGE_THRESHOLD = 20_000  # objects between two looks for cycles; Python's own is 700
@@ -103,6 +104,9 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._draining.stop()
+        for server in self.servers:
+            server.close()
+        await asyncio.sleep(SETTLE_SECONDS)
         await super().shutdown(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from queueapi.cli.output import Table
 from queueapi.cli.quantities import local_time, span
+from queueapi.client.hosts import Host
 from queueapi.client.models import (
     ENDED,
     Document,
@@ -266,6 +267,16 @@ def scheduler(found: SchedulerStatus) -> Table:
         kept = f"half: {quality.p50_hit_rate:.0%}, nine of ten: {quality.p90_hit_rate:.0%}"
         rows.append(("estimates kept", f"{kept}, of {quality.outcomes}"))
     return Table((), rows)
+
+
+def hosts(found: Iterable[Host]) -> Table:
+    headers = ("NAME", "CLUSTER", "STATE", "SERVERS", "REASON")
+    rows = []
+    for host in found:
+        servers = [f"{s.process}{' (leads)' if s.leads else ''}" for s in host.servers]
+        why = host.reason or ""
+        rows.append((host.name, host.cluster or "", host.state, ", ".join(servers), why))
+    return Table(headers, rows)
 
 
 def reservations(found: Iterable[Reservation]) -> Table:

@@ -6,6 +6,7 @@ from typing import Any
 
 from queueapi.client import _flows, _requests
 from queueapi.client import doctor as _doctor
+from queueapi.client import hosts as _hosts
 from queueapi.client import nodes as _nodes
 from queueapi.client import previews as _previews
 from queueapi.client import proofs as _proofs
@@ -273,6 +274,14 @@ class AsyncClient(AsyncDriver):
     async def change_node(self, cluster: str, name: str, **changes: Any) -> _nodes.Node:
         """For administrators: `state` (up, drain, down), `reason`, `features`."""
         return await self._do(_nodes.change_node(cluster, name, changes))
+
+    async def hosts(self) -> Sequence[_hosts.Host]:
+        """The machines that servers run on. For administrators."""
+        return (await self._do(_hosts.list_hosts())).hosts
+
+    async def declare_gone(self, name: str, reason: str) -> _hosts.Host:
+        """All that ran on this host is lost. For administrators."""
+        return await self._do(_hosts.declare_gone(name, reason))
 
     def reservations(self, *, past: bool = False) -> AsyncGenerator[_nodes.Reservation, None]:
         """Advance reservations; with `past` also those that are over."""

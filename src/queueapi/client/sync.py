@@ -6,6 +6,7 @@ from typing import Any
 
 from queueapi.client import _flows, _requests
 from queueapi.client import doctor as _doctor
+from queueapi.client import hosts as _hosts
 from queueapi.client import nodes as _nodes
 from queueapi.client import previews as _previews
 from queueapi.client import proofs as _proofs
@@ -269,6 +270,14 @@ class Client(SyncDriver):
     def change_node(self, cluster: str, name: str, **changes: Any) -> _nodes.Node:
         """For administrators: `state` (up, drain, down), `reason`, `features`."""
         return self._do(_nodes.change_node(cluster, name, changes))
+
+    def hosts(self) -> Sequence[_hosts.Host]:
+        """The machines that servers run on. For administrators."""
+        return self._do(_hosts.list_hosts()).hosts
+
+    def declare_gone(self, name: str, reason: str) -> _hosts.Host:
+        """All that ran on this host is lost. For administrators."""
+        return self._do(_hosts.declare_gone(name, reason))
 
     def reservations(self, *, past: bool = False) -> Iterator[_nodes.Reservation]:
         """Advance reservations; with `past` also those that are over."""

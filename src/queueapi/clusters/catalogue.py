@@ -28,6 +28,7 @@ TEST_SECONDS = 120.0
 # Of the machine that the server is on: the settings have the rest.
 _FIXED = {"host", "port", "login", "key_path", "private_key", "passphrase", "host_keys"}
 _FIXED |= {"root_path", "options", "is_community_account"}
+_IS_A_HOST = text("SELECT 1 FROM hosts WHERE cluster = :name AND gone_at IS NULL")
 _ON_IT = text("""
 SELECT count(*) FILTER (WHERE a.cluster = :name) AS running FROM attempts a WHERE a.ended_at IS NULL
 """)
@@ -39,6 +40,11 @@ class Places(Protocol):
     @property
     def kinds(self) -> Sequence[str]:
         """The kinds of clusters that this server knows."""
+        ...
+
+    @property
+    def host(self) -> str | None:
+        """The id of the machine that this server is on."""
         ...
 
     def problem(self, name: str) -> str | None:
@@ -62,9 +68,11 @@ async def register(
             f"{', '.join(places.kinds)}.",
             errors=[FieldError("/kind", "name a kind that there is")],
         )
+    # What is a machine itself is this one.
+    owner = places.host if wanted.kind == BUILT_IN else None
     row = await session.scalar(
         insert(Cluster)
-        .values(name=wanted.name, kind=wanted.kind)
+        .values(name=wanted.name, kind=wanted.kind, host_id=owner)
         .on_conflict_do_nothing()
         .returning(Cluster)
     )
@@ -245,6 +253,11 @@ async def remove(session: AsyncSession, name: str, *, force: bool) -> None:
     row = await session.scalar(select(Cluster).where(Cluster.name == name).with_for_update())
     if row is None:
         raise not_found(name)
+    if await session.scalar(_IS_A_HOST, {"name": name}):
+        raise Conflict(
+            f"{name} is a machine that servers run on. Declare it gone first "
+            "(PATCH /api/hosts), or set the cluster's state to down, and it takes no jobs."
+        )
     running = await session.scalar(_ON_IT, {"name": name})
     if running and not force:
         raise Conflict(

@@ -23,6 +23,7 @@ def config_of(row: Cluster, vault: Vault) -> ClusterConfig | str:
     return ClusterConfig(
         name=row.name,
         kind=row.kind,
+        owner=row.host_id,
         host=row.host,
         port=row.port,
         login=row.login,

@@ -74,6 +74,8 @@ class Cluster(Base):
     kind: Mapped[str] = mapped_column(String(20))  # names the executor
     state: Mapped[str] = mapped_column(String(20), server_default=ClusterState.UP)
     reason: Mapped[str | None] = mapped_column(String(200))  # why it is not up
+    # The machine whose servers alone see its jobs; NULL: all servers reach it.
+    host_id: Mapped[str | None] = mapped_column(String(32))
 
     # How it is reached
     host: Mapped[str | None] = mapped_column(String(255))

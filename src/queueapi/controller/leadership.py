@@ -31,8 +31,8 @@ LEASE_SECONDS = 8.0  # without a sign of life, after which a leader counts as fr
 
 # Not waiting for the disk: a sign of life need not outlive a crash of the database.
 _BEAT = """
-INSERT INTO servers (id, process, version, address, started_at, seen_at)
-SELECT $1, $2, $3, $4, clock_timestamp(), clock_timestamp()
+INSERT INTO servers (id, process, version, host_id, address, started_at, seen_at)
+SELECT $1, $2, $3, $4, $5, clock_timestamp(), clock_timestamp()
 FROM set_config('synchronous_commit', 'off', true)
 ON CONFLICT (id) DO UPDATE SET seen_at = clock_timestamp()
 """
@@ -184,4 +184,4 @@ async def _wait(
 
 
 async def _beat(connection: asyncpg.Connection, me: Identity) -> None:
-    await connection.execute(_BEAT, me.id, me.process, me.version, me.address)
+    await connection.execute(_BEAT, me.id, me.process, me.version, me.host, me.address)

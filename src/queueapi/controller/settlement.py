@@ -60,7 +60,7 @@ def decide(placed: Placed, seen: Observation, now: datetime, requeue_delay: floa
     if seen.phase is Phase.ENDED and seen.ending is not None:
         return _ended(placed, seen.ending, now)
     if seen.phase is Phase.LOST:
-        return _lost(placed, now, requeue_delay)
+        return _lost(placed, now, requeue_delay, seen.why)
     if seen.phase in (Phase.RUNNING, Phase.SUSPENDED):
         return _alive(placed, seen, now)
     if seen.phase in (Phase.UNKNOWN, Phase.PREPARED):
@@ -160,9 +160,11 @@ def _words(placed: Placed, ending: Ending, reason: str | None) -> str | None:
     return None
 
 
-def _lost(placed: Placed, now: datetime, requeue_delay: float) -> ClosedAttempt:
+def _lost(
+    placed: Placed, now: datetime, requeue_delay: float, why: str | None = None
+) -> ClosedAttempt:
     """It is gone without a record. Nothing is charged: the failure was not the user's."""
-    words = WORDS["NodeFail"]
+    words = why or WORDS["NodeFail"]
     if placed.intent is Intent.CANCEL:
         change = Transition(
             placed.job_id,

@@ -135,6 +135,7 @@ class Observation:
     ending: Ending | None = None  # exactly when the phase is ENDED
     suspended_at: float | None = None  # seconds since the epoch; when the phase is SUSPENDED
     suspended_seconds: float = 0.0  # of all suspensions that are over; while it is alive
+    why: str | None = None  # it is lost, where more is known than that; for its user
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +180,7 @@ class ClusterConfig:
 
     name: str
     kind: str  # names the executor
+    owner: str | None = None  # the id of the machine that alone sees its jobs; None = any does
     host: str | None = None  # a name or an address; None = this machine, without SSH
     port: int = 22
     login: str | None = None  # the account there; None = as the server's own is named

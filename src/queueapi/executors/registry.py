@@ -47,6 +47,7 @@ class Registry(Mapping[str, Executor]):
     def __init__(self, makers: Mapping[str, Callable[[ClusterConfig], Executor]]) -> None:
         self._makers = makers
         self._built_in: dict[str, Executor] = {}
+        self.host: str | None = None  # the id of the machine that this server is on, once known
         self._places: dict[str, _Place] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._changed: Callable[[str], None] = lambda key: None
@@ -63,6 +64,10 @@ class Registry(Mapping[str, Executor]):
     def build_in(self, name: str, executor: Executor) -> None:
         """A cluster that is there without being registered. To be called before the start."""
         self._built_in[name] = executor
+
+    def rename(self, name: str, new: str) -> None:
+        """Give what is built in another name. To be called before the start."""
+        self._built_in[new] = self._built_in.pop(name)
 
     async def start(self, changed: Callable[[str], None]) -> None:
         """Start what is built in. Raises :class:`ExecutorUnavailable` where that can't serve."""

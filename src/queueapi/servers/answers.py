@@ -18,11 +18,11 @@ from uvicorn.server import ServerState
 from queueapi.config import ConfigurationError, Settings
 from queueapi.errors import Problem, Unavailable
 from queueapi.servers.questions import Question
-from queueapi.servers.seal import Seal
+from queueapi.servers.seal import Seal, digest_of
 
 log = structlog.get_logger(__name__)
 
-NONCE, SIGNATURE = "x-queueapi-nonce", "x-queueapi-signature"
+NONCE, DIGEST, SIGNATURE = "x-queueapi-nonce", "x-queueapi-digest", "x-queueapi-signature"
 PORTS = 128  # from the first one on, that are tried: each worker takes one
 MARGIN_BYTES = 1024**2  # that a question may be larger than the request that it is asked for
 Asked = TypeVar("Asked")
@@ -63,13 +63,20 @@ class Answers:
             ),
             sock=listener,
         )
-        return f"{self._host}:{listener.getsockname()[1]}"
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"{host}:{listener.getsockname()[1]}"
 
     def _listen(self) -> socket.socket:
+        if self._host in ("", "0.0.0.0", "::"):  # noqa: S104 - it is refused
+            raise ConfigurationError(
+                "QUEUEAPI_PEER_HOST is told to the other servers, so it must be an address of this "
+                f"machine that they can reach, not {self._host or 'empty'}."
+            )
+        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
         ports = range(self._port, self._port + PORTS) if self._port else (0,)
         for port in ports:
             try:
-                return socket.create_server((self._host, port))
+                return socket.create_server((self._host, port), family=family)
             except OSError as error:
                 why = error.strerror
                 if error.errno != errno.EADDRINUSE:  # else another worker has it
@@ -90,30 +97,35 @@ class Answers:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
-        path, nonce = scope["path"], request.headers.get(NONCE, "")
-        try:
-            body = await self._body(request)
-        except ClientDisconnect:
-            return
-        signature = request.headers.get(SIGNATURE, "")
-        parts = (b"ask", self._id, path.encode(), nonce.encode())
-        if body is None or not self._seal.is_of(signature, *parts, body):
+        path, nonce, digest, signature = (
+            scope["path"],
+            *(request.headers.get(name, "") for name in (NONCE, DIGEST, SIGNATURE)),
+        )
+        parts = (self._id, path.encode(), nonce.encode())
+        body = None
+        # The signature is of the body's digest, so that nobody else's body is read at all.
+        if self._seal.is_of(signature, b"ask", *parts, digest.encode()):
+            try:
+                body = await self._body(request, digest)
+            except ClientDisconnect:
+                return
+        if body is None:
             log.warning("peer_refused", client=request.client.host if request.client else None)
-            await Response(status_code=401)(scope, receive, send)
+            await Response(status_code=401, headers={"Connection": "close"})(scope, receive, send)
             return
         status, answer = await self._answer(path, body)
-        signed = self._seal.of(b"answer", *parts[1:], str(status).encode(), answer)
+        signed = self._seal.of(b"answer", *parts, str(status).encode(), answer)
         response = Response(answer, status, {SIGNATURE: signed}, "application/json")
         await response(scope, receive, send)
 
-    async def _body(self, request: Request) -> bytes | None:
-        """None for one that is too long."""
+    async def _body(self, request: Request, digest: str) -> bytes | None:
+        """None for one that is too long, or another one."""
         body = bytearray()
         async for chunk in request.stream():
             body += chunk
             if len(body) > self._most:
                 return None
-        return bytes(body)
+        return bytes(body) if digest_of(body) == digest else None
 
     async def _answer(self, path: str, body: bytes) -> tuple[int, bytes]:
         known = self._known.get(path)

@@ -13,7 +13,9 @@ class Identity:
     id: str  # 16 hexadecimal digits, new at each start
     process: str  # host:pid
     version: str
-    address: str = ""  # host:port where other servers ask it, once it listens
+    # Both known once it has started:
+    host: str = ""  # the id of the host that it is on
+    address: str = ""  # host:port where other servers ask it
 
     @property
     def application_name(self) -> str:

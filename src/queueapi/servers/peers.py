@@ -11,9 +11,9 @@ from pydantic_core import from_json
 from queueapi import metrics
 from queueapi.config import Settings
 from queueapi.errors import Unavailable
-from queueapi.servers.answers import NONCE, SIGNATURE
+from queueapi.servers.answers import DIGEST, NONCE, SIGNATURE
 from queueapi.servers.questions import Peer, Question
-from queueapi.servers.seal import Seal
+from queueapi.servers.seal import Seal, digest_of
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +37,9 @@ class Peers:
         body = question.asked.dump_json(asked)
         path, nonce = f"/{question.name}", secrets.token_hex(16)
         parts = (peer.id.encode(), path.encode(), nonce.encode())
-        headers = {NONCE: nonce, SIGNATURE: self._seal.of(b"ask", *parts, body)}
+        digest = digest_of(body)
+        signature = self._seal.of(b"ask", *parts, digest.encode())
+        headers = {NONCE: nonce, DIGEST: digest, SIGNATURE: signature}
         try:
             response = await self._http.post(
                 f"http://{peer.address}{path}",

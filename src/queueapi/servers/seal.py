@@ -27,3 +27,7 @@ class Seal:
 
     def is_of(self, signature: str, *parts: bytes) -> bool:
         return hmac.compare_digest(signature.encode(), self.of(*parts).encode())
+
+
+def digest_of(body: bytes | bytearray) -> str:
+    return hashlib.sha256(body).hexdigest()
