@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import random
 import signal
+import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 
@@ -15,6 +16,7 @@ from tests.small_disk import SmallDisk
 
 Fault = Callable[[], Coroutine[None, None, None]]
 
+MOST_PATIENCE = 30.0  # seconds for which the next fault waits for the work
 FAR = 600  # seconds that a clock is moved, at the most, either way
 _DROP = """
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
@@ -61,10 +63,19 @@ class Storm:
         self._dice.shuffle(drawn)
         return drawn
 
-    async def rage(self, faults: Sequence[Fault], pause: float) -> None:
-        """Begin them one after the other, `pause` seconds apart on the average."""
+    async def rage(
+        self, faults: Sequence[Fault], pause: float, keeps_up: Callable[[float], bool]
+    ) -> None:
+        """Begin them one after the other, `pause` seconds apart on the average.
+
+        `keeps_up` is asked whether the work is about as far as the storm, whose part that is over
+        it is given. Where a server takes long to start, all would else be over before it began.
+        """
         for fault in faults:
             await asyncio.sleep(self._dice.uniform(0.1, 2 * pause))
+            until = time.monotonic() + MOST_PATIENCE
+            while not keeps_up(self.carried_out / len(faults)) and time.monotonic() < until:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
             task = asyncio.create_task(fault())
             self._under_way.add(task)
             task.add_done_callback(self._under_way.discard)

@@ -19,7 +19,7 @@ from tests.chaos.orders import Order, draw_orders
 from tests.chaos.stage import Postgres, Server, new_secret
 from tests.small_disk import SmallDisk
 
-AHEAD = 1.3  # how far submits may be ahead of the storm, so that both last to the end
+AHEAD, BEHIND = 1.3, 0.7  # how far submits may be from the storm, so that both last to the end
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,11 @@ async def _rage(
         part = (storm.carried_out + 1) / len(faults)
         return storm.is_over or sent < AHEAD * plan.jobs * part
 
-    raging = asyncio.create_task(storm.rage(faults, plan.pause))
+    def keeps_up(part: float) -> bool:
+        answered = sum(len(o.ids) for share in orders for o in share)
+        return answered >= BEHIND * plan.jobs * part
+
+    raging = asyncio.create_task(storm.rage(faults, plan.pause, keeps_up))
     sending = [
         asyncio.create_task(client.send(share, may_send))
         for client, share in zip(clients, orders, strict=True)
