@@ -12,7 +12,7 @@ from tests.chaos.report import show
 from tests.chaos.storm import Plan, run
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 async def test_a_short_storm_loses_and_repeats_nothing(open_folder: Callable[[], Path]) -> None:
     plan = Plan(seed=11, jobs=60, kills=3, clients=4, pause=0.5)
     report = await run(plan, open_folder())

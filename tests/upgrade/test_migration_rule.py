@@ -4,6 +4,7 @@ While an upgrade is under way, servers of the last release read and write the ne
 they read must stay, and what they write must still be taken.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -101,6 +102,28 @@ async def test_the_last_release_can_work_on_the_schema_of_this_one(released: str
     await migrate(database)
     await database.close()
     assert broken(before, await read_schema(released)) == []
+
+
+async def test_a_migration_steps_back_where_a_server_of_the_last_release_is_at_work(
+    released: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("queueapi.db.migrate.LOCK_TIMEOUT", "100ms")
+    monkeypatch.setattr("queueapi.db.migrate.PAUSE_SECONDS", 0.2)
+    database = Database(released)
+    busy = await asyncpg.connect(released)
+    work = busy.transaction()
+    await work.start()
+    await busy.execute("LOCK TABLE attempts, leadership IN ROW EXCLUSIVE MODE")
+    migrating = asyncio.create_task(migrate(database))
+    await asyncio.sleep(0.5)  # it has met the lock by now
+    assert not migrating.done()
+    # It holds nothing while it waits: the work goes on, with all that it has not touched before.
+    await busy.execute("SET lock_timeout = '5s'; SELECT 1 FROM alembic_version")
+    await work.commit()
+    await migrating
+    await busy.close()
+    await database.close()
+    assert ("attempts", "files_removed_at") in (await read_schema(released)).columns
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Alembic, run from our own code: `queueapi migrate` and every start of the server."""
 
+import asyncio
 from pathlib import Path
 
 from alembic import command
@@ -7,11 +8,17 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 
 import queueapi
 from queueapi.config import ConfigurationError
 from queueapi.db.session import MIN_POSTGRESQL, Database
 
+TRIES = 20
+PAUSE_SECONDS = 1.0  # between two, in which others get on with what they had locked
+# A change of a table waits for whoever uses it, and whoever comes later waits for the change.
+LOCK_TIMEOUT = "3s"
+IN_THE_WAY = frozenset({"40P01", "55P03"})  # deadlock, lock timeout
 MIGRATION_LOCK = 0x71_75_65_75_65_01  # an advisory lock's key: "queue", 1
 
 
@@ -42,7 +49,11 @@ def _refuse_newer(connection: Connection, known: ScriptDirectory) -> None:
 
 
 async def migrate(database: Database, revision: str = "head") -> None:
-    """Bring the schema to `revision`. Servers that start at once wait for each other."""
+    """Bring the schema to `revision`. Servers that start at once wait for each other.
+
+    Others may work on the database meanwhile: where we get into each other's way, we step back and
+    try again.
+    """
 
     def run(connection: Connection) -> None:
         version = connection.scalar(text("SELECT current_setting('server_version_num')::int"))
@@ -51,9 +62,17 @@ async def migrate(database: Database, revision: str = "head") -> None:
                 f"This PostgreSQL is version {version}; queueapi needs 15 or newer."
             )
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+        connection.execute(text("SELECT set_config('lock_timeout', :t, true)"), {"t": LOCK_TIMEOUT})
         config = alembic_config(connection)
         _refuse_newer(connection, ScriptDirectory.from_config(config))
         command.upgrade(config, revision)
 
-    async with database.engine.begin() as connection:
-        await connection.run_sync(run)
+    for left in reversed(range(TRIES)):
+        try:
+            async with database.engine.begin() as connection:
+                await connection.run_sync(run)
+            return
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) not in IN_THE_WAY or not left:
+                raise
+        await asyncio.sleep(PAUSE_SECONDS)
