@@ -135,6 +135,7 @@ class Board:
         return enough((space for space in spaces if space.large_enough(request)), request)
 
     def possible_for(self, request: Request) -> list[Space]:
+        """The nodes that are up and could hold it if they were empty. Not to be changed."""
         known = self._possible.get(request)
         if known is None:
             self.scans += 1

@@ -119,7 +119,8 @@ def user_shares(
 ) -> list[float]:
     """For each user's use: the group's multiplier times `user_part`, clamped like the former.
 
-    Every start asks for those of a whole group. Written out, this takes a third of the time.
+    Every start asks for those of a whole group. Written out, this takes less than half of the
+    time.
     """
     if users < 2 or group_usage <= 0:
         return [clamped(of_all, config.fair_share_min, config.fair_share_max) for _ in usages]
