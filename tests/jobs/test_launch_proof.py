@@ -1,10 +1,13 @@
 """What a user is shown of how often a job ran."""
 
+import asyncio
 import hashlib
 import os
 import socket
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from queueapi.auth.models import Role
 from queueapi.db.session import Database
@@ -74,7 +77,7 @@ async def test_a_job_that_was_lost_and_ran_again_says_so(stage: Stage, make_pers
 
 
 async def test_what_can_not_be_seen_is_said_to_be_missing(
-    stage: Stage, make_person: Make, database: Database
+    stage: Stage, make_person: Make, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     puppet = Puppet(NODE)
     async with stage(puppet) as (_, client):
@@ -97,6 +100,9 @@ async def test_what_can_not_be_seen_is_said_to_be_missing(
         assert found["conclusion"] == "unproven"
         assert "can't be asked" in found["attempts"][0]["missing"][0]
         assert found["attempts"][0]["is_alive"] is None
+        monkeypatch.setattr("queueapi.jobs.launch_proof.ASK_SECONDS", 0.05)
+        monkeypatch.setattr(puppet, "evidence", lambda key: asyncio.sleep(60))
+        assert (await proof(caller, job_id))["attempts"][0]["is_alive"] is None
         await fetch(database, "UPDATE attempts SET cluster = 'sold'")
         assert (await proof(caller, job_id))["attempts"][0]["is_alive"] is None
 

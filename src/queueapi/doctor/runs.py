@@ -14,6 +14,7 @@ from sqlalchemy import Row, TextClause, text
 from queueapi.doctor.check import Finding, Look, Premises
 from queueapi.doctor.notices import SETTLE_SECONDS
 from queueapi.executors.base import Evidence, ExecutorUnavailable, KeepsFolders
+from queueapi.jobs.launch_proof import evidence_of
 
 BATCH = 50  # runs asked for in one look
 _AT_ONCE = 4  # clusters are asked for so many at a time
@@ -86,10 +87,7 @@ class RunCheck:
 
         async def ask(row: Row[Any]) -> Evidence | None:
             async with few:
-                try:
-                    return await premises.executors[row.cluster].evidence(row.launch_key)
-                except (KeyError, ExecutorUnavailable):
-                    return None  # nobody can tell now
+                return await evidence_of(premises.executors, row.cluster, row.launch_key)
 
         seen = await asyncio.gather(*map(ask, rows))
         told = [(row, self.tell(row, kept)) for row, kept in zip(rows, seen, strict=True) if kept]

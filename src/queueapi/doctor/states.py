@@ -1,5 +1,6 @@
 """Jobs' states against their attempts."""
 
+import contextlib
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +11,7 @@ from queueapi.clock import from_epoch, utc_now
 from queueapi.doctor.check import Finding, Premises
 from queueapi.doctor.rows import RowCheck
 from queueapi.executors.base import Evidence, ExecutorUnavailable
+from queueapi.jobs.launch_proof import evidence_of
 from queueapi.jobs.lifecycle import Transition, transition
 from queueapi.jobs.locking import lock
 from queueapi.jobs.models import JobState
@@ -116,16 +118,15 @@ class LeftOpen(RowCheck):
         one = {"after": finding.key - 1, "upto": finding.key}
         async with premises.database.transaction() as session:
             row = (await session.execute(self.find, one)).one_or_none()
-        if row is None or row.cluster not in premises.executors:
+        if row is None:
             return False
-        executor = premises.executors[row.cluster]
-        try:
-            seen = await executor.evidence(row.launch_key)
-            if seen.is_alive and seen.ended_at is None:
-                await executor.cancel(row.launch_key)  # to be closed when it is gone
-                return False
-        except ExecutorUnavailable:
+        seen = await evidence_of(premises.executors, row.cluster, row.launch_key)
+        if seen is None:
             return False
+        if seen.is_alive and seen.ended_at is None:
+            with contextlib.suppress(ExecutorUnavailable):
+                await premises.executors[row.cluster].cancel(row.launch_key)
+            return False  # to be closed when it is gone
         async with premises.database.transaction() as session:
             await _hold_owner(session, row)
             if (await session.execute(self.find, one)).one_or_none() is None:

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from queueapi.auth.principal import Principal
 from queueapi.clock import from_epoch, utc_now
-from queueapi.executors.base import Evidence, Executor, ExecutorUnavailable
+from queueapi.executors.base import Evidence, ExecutorUnavailable
 from queueapi.jobs.logs import Executors
 from queueapi.jobs.models import Attempt, IdempotencyKey, Job, JobState
 from queueapi.jobs.proof_schemas import (
@@ -26,6 +26,8 @@ from queueapi.jobs.proof_schemas import (
     SubmissionProof,
 )
 from queueapi.jobs.query import not_found
+
+ASK_SECONDS = 10.0  # for which a cluster's answer is waited for
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ async def read_record(session: AsyncSession, principal: Principal, job_id: int) 
 async def prove(record: Record, executors: Executors) -> LaunchProof:
     """Ask the clusters, and put their records beside ours."""
     found = await asyncio.gather(
-        *(_evidence(executors.get(a.cluster), a.launch_key) for a in record.attempts)
+        *(evidence_of(executors, a.cluster, a.launch_key) for a in record.attempts)
     )
     attempts = [_attempt(a, seen) for a, seen in zip(record.attempts, found, strict=True)]
     conclusion, message = _conclude(record, attempts)
@@ -81,13 +83,15 @@ async def prove(record: Record, executors: Executors) -> LaunchProof:
     )
 
 
-async def _evidence(executor: Executor | None, key: str) -> Evidence | None:
-    """None: nobody can be asked now."""
+async def evidence_of(executors: Executors, cluster: str, key: str) -> Evidence | None:
+    """What the cluster keeps of a run; None: nobody can tell now."""
+    executor = executors.get(cluster)
     if executor is None:
         return None
     try:
-        return await executor.evidence(key)
-    except ExecutorUnavailable:
+        async with asyncio.timeout(ASK_SECONDS):
+            return await executor.evidence(key)
+    except (ExecutorUnavailable, TimeoutError):
         return None
 
 
