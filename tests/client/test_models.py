@@ -24,6 +24,7 @@ from queueapi.servers import schemas as servers
 
 PAIRS: list[tuple[type[BaseModel], type[BaseModel]]] = [
     (models.Job, jobs.Job),
+    (models.SubmittedJob, jobs.SubmittedJob),
     (models.JobDetail, jobs.JobDetail),
     (models.Dependency, dependencies.DependencyDocument),
     (models.JobCounts, workflows.JobCounts),

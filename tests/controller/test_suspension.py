@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from queueapi.config import Settings
-from queueapi.controller.suspender import Verb, wanted
+from queueapi.controller.reach import Verb
+from queueapi.controller.suspender import wanted
 from queueapi.db.session import Database
 from queueapi.jobs.models import Intent, JobState
 from tests.controller.serving import serving

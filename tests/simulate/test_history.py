@@ -14,7 +14,7 @@ from sqlalchemy import update
 from queueapi.cli import simulate_history
 from queueapi.cli.simulate_options import History
 from queueapi.config import Settings
-from queueapi.controller.mirror import scheduler_config
+from queueapi.controller.policy import scheduler_config
 from queueapi.db.session import Database
 from queueapi.groups.models import Group
 from queueapi.groups.usage import Charge, charge

@@ -66,6 +66,13 @@ class JobOptions:
     priority: Annotated[int | None, typer.Option("--priority", "-p", help="1 to 10")] = None
     group: Annotated[str | None, typer.Option("--group", "-g", help="Who is charged")] = None
     queue: Annotated[str | None, typer.Option("--queue", help="One of `queueapi queues`")] = None
+    cluster: Annotated[
+        str | None, typer.Option("--cluster", help="One of `queueapi clusters`; else any of them")
+    ] = None
+    partition: Annotated[str | None, typer.Option("--partition", help="On the cluster")] = None
+    account: Annotated[str | None, typer.Option("--account", help="Likewise")] = None
+    qos: Annotated[str | None, typer.Option("--qos", help="Likewise")] = None
+    gres: Annotated[str | None, typer.Option("--gres", help="Likewise: gpu:a100:2, nvme:1")] = None
     tag: Annotated[list[str] | None, typer.Option("--tag", help="May be repeated")] = None
     after_ok: Annotated[
         list[str] | None,
@@ -133,6 +140,8 @@ class JobOptions:
             "priority": self.priority,
             "group": self.group,
             "queue": self.queue,
+            "cluster": self.cluster,
+            "slurm": self._slurm() or None,
             "tags": self.tag or None,
             "depends_on": self._depends_on() or None,
             "on_dependency_failure": self.on_dependency_failure,
@@ -145,6 +154,15 @@ class JobOptions:
         if self.input_file is not None:
             fields["input_data"] = _read("--input", _json_file, self.input_file)
         return fields
+
+    def _slurm(self) -> dict[str, str]:
+        words = {
+            "partition": self.partition,
+            "account": self.account,
+            "qos": self.qos,
+            "gres": self.gres,
+        }
+        return {name: word for name, word in words.items() if word is not None}
 
     def _depends_on(self) -> list[dict[str, Any]]:
         kinds = {

@@ -43,6 +43,8 @@ def run(
         raise typer.Exit(exits.REFUSED if refused else exits.UNREACHABLE) from None
     except Failure as failure:
         raise Failure(str(failure), exits.REFUSED) from None
+    for warning in () if quiet else submitted.warnings:
+        note(f"Warning: {warning}")
     if not wait:
         connection.out.result(submitted, str(submitted.id))
         return

@@ -13,7 +13,7 @@ from queueapi.cli.quantities import moment
 from queueapi.cli.settings import load_settings
 from queueapi.cli.simulate_options import History
 from queueapi.config import ConfigurationError, Settings
-from queueapi.controller.mirror import scheduler_config
+from queueapi.controller.policy import scheduler_config
 from queueapi.db.session import Database
 from queueapi.simulate.history import load_history
 from queueapi.simulate.study import Workload

@@ -6,6 +6,7 @@ import typer
 
 from queueapi.cli.connection import Connection
 from queueapi.cli.job_options import JobOptions, Script
+from queueapi.cli.output import note
 
 Array = Annotated[
     str | None,
@@ -28,4 +29,6 @@ def submit(
         fields["array"] = array
     with connection.client() as client:
         submitted = client.submit(text, idempotency_key=job.idempotency_key, **fields)
+    for warning in submitted.warnings:
+        note(f"Warning: {warning}")
     connection.out.result(submitted, str(submitted.id))

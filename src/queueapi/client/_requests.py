@@ -23,6 +23,7 @@ from queueapi.client.models import (
     QueuePage,
     Registered,
     SchedulerStatus,
+    SubmittedJob,
     TokenPair,
     User,
     Workflow,
@@ -136,14 +137,15 @@ def me() -> Request[Profile]:
 # Jobs
 
 
-def submit(body: Mapping[str, Any], key: str) -> Request[Job]:
+def submit(body: Mapping[str, Any], key: str) -> Request[SubmittedJob]:
     headers = {"Idempotency-Key": key}
-    return Request("POST", "/api/jobs", _reader(Job), body=body, headers=headers, repeatable=True)
+    read = _reader(SubmittedJob)
+    return Request("POST", "/api/jobs", read, body=body, headers=headers, repeatable=True)
 
 
 def _job_ids(answer: Answer) -> list[int]:
-    found: dict[str, list[int]] = _load(dict[str, list[int]], answer)
-    return found.get("job_ids", [])
+    found: dict[str, Any] = _load(dict[str, Any], answer)
+    return list(found.get("job_ids", []))
 
 
 def submit_many(jobs: Sequence[Mapping[str, Any]], key: str) -> Request[list[int]]:

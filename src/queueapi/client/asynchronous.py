@@ -25,6 +25,7 @@ from queueapi.client.models import (
     QueuePage,
     Registered,
     SchedulerStatus,
+    SubmittedJob,
     TokenPair,
     User,
     Workflow,
@@ -67,7 +68,7 @@ class AsyncClient(AsyncDriver):
 
     async def submit(
         self, script: str, *, idempotency_key: str | None = None, **fields: Any
-    ) -> Job:
+    ) -> SubmittedJob:
         """Submit a job; `fields` are the API's (cpu_cores, memory_gb, array, ...)."""
         key = idempotency_key or uuid.uuid4().hex
         return await self._do(_requests.submit({"script": script, **fields}, key))

@@ -67,6 +67,8 @@ class Job(Document):
     max_retries: int
     retries: int
     provider: str | None
+    cluster: str | None  # that it named
+    site: dict[str, str] | None  # partition, account, qos, gres
     instance_type: str | None
     created_at: datetime
     queued_at: datetime
@@ -149,8 +151,13 @@ class StartRange(Document):
     p90: datetime
 
 
+class SubmittedJob(Job):
+    warnings: list[str] = []  # what has no effect, in words
+
+
 class JobDetail(Job):
     script: str
+    warnings: list[str]
     env: dict[str, str]
     input_data: Any
     provider_job_id: str | None

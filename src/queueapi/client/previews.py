@@ -61,6 +61,7 @@ class JobPreview(Document):
     reason_message: str | None
     delays: list[DelayedJob]  # of the jobs that you may see
     delayed_others: int
+    warnings: list[str]
     jobs_followed: int  # from the first of the queue on
 
 

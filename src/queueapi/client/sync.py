@@ -25,6 +25,7 @@ from queueapi.client.models import (
     QueuePage,
     Registered,
     SchedulerStatus,
+    SubmittedJob,
     TokenPair,
     User,
     Workflow,
@@ -65,7 +66,9 @@ class Client(SyncDriver):
 
     # Jobs
 
-    def submit(self, script: str, *, idempotency_key: str | None = None, **fields: Any) -> Job:
+    def submit(
+        self, script: str, *, idempotency_key: str | None = None, **fields: Any
+    ) -> SubmittedJob:
         """Submit a job; `fields` are the API's (cpu_cores, memory_gb, array, ...)."""
         key = idempotency_key or uuid.uuid4().hex
         return self._do(_requests.submit({"script": script, **fields}, key))

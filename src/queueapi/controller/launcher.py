@@ -42,6 +42,7 @@ def run_of(row: Row[Any]) -> Run:
         gpu_type=row.gpu_type,
         constraint=row.constraint,
         exclusive=row.exclusive,
+        site=row.site or {},
     )
 
 
@@ -92,8 +93,11 @@ class Launcher:
         try:
             run = run_of(row)
             self._check()
+            executor = self._executors.get(row.cluster)
+            if executor is None:
+                raise ExecutorUnavailable("this server has not heard of the cluster yet")
             async with patience(LAUNCH_SECONDS):
-                remote_id = await self._executors[row.cluster].submit(run)
+                remote_id = await executor.submit(run)
             self.launched[row.launch_key] = Launched(remote_id, utc_now())
             metrics.LAUNCHES.labels("launched").inc()
         except LaunchRefused as error:

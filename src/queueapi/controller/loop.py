@@ -9,6 +9,7 @@ import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import partial
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -21,14 +22,14 @@ from queueapi.controller.launcher import Launcher
 from queueapi.controller.leadership import Lead, LostLeadership, lead
 from queueapi.controller.mirror import Mirror, Placed
 from queueapi.controller.news import News
-from queueapi.controller.patience import patience
-from queueapi.controller.settlement import Decision, decide, refused
+from queueapi.controller.reach import Reach, Verb
+from queueapi.controller.settlement import Decision, decide, refused, removed
 from queueapi.controller.suspender import Suspender
 from queueapi.controller.upkeep import Upkeep
 from queueapi.controller.view import SchedulerView
 from queueapi.db import inbox
 from queueapi.db.session import Database, is_away
-from queueapi.executors.base import Executor, ExecutorUnavailable
+from queueapi.executors.base import Executor
 from queueapi.jobs import attempts, estimates, suspension
 from queueapi.jobs.changes import ChangeFeed
 from queueapi.jobs.locking import lock
@@ -106,7 +107,8 @@ class Controller:
     async def _lead(self, leading: Lead) -> None:
         mirror = Mirror(self._settings)
         launcher = Launcher(self._executors, self.hint, leading.check)
-        turn = _Turn(self._settings, self._database, self._executors, leading, mirror, launcher)
+        reach = Reach(self._executors, self._wake.set, leading.check)
+        turn = _Turn(self._settings, self._database, reach, leading, mirror, launcher)
         beside: list[asyncio.Task[None]] = []
         try:
             await turn.load()
@@ -123,6 +125,7 @@ class Controller:
                     sweep_at = started + self._settings.scheduler_interval_seconds
                 if started >= poll_at:
                     self._hints.update(mirror.placed)
+                    turn.ask_the_absent()
                     poll_at = started + POLL_SECONDS
                 hints, self._hints = self._hints, set()
                 await self._cycle(turn, mirror, hints)
@@ -130,11 +133,12 @@ class Controller:
                 metrics.CYCLE_SECONDS.observe(self._last_cycle - started)
                 if turn.plan is not None:
                     self.view.cycle_ended(turn.plan, self._last_cycle - started)
-                await self._rest(turn, min(sweep_at, poll_at) if mirror.placed else sweep_at)
+                await self._rest(turn, min(sweep_at, poll_at) if turn.must_poll else sweep_at)
             raise LostLeadership("the connection that held the lock is gone")
         finally:
             for task in beside:
                 task.cancel()
+            await reach.close()
             await launcher.close()
 
     async def _cycle(self, turn: "_Turn", mirror: Mirror, hints: set[str]) -> None:
@@ -146,7 +150,7 @@ class Controller:
         for key in early & mirror.placed.keys():
             self.hint(key)  # the news came before we knew of the run: look in the next cycle
         # 3. Stop what is to be stopped, for good or for a while.
-        await turn.stop_intended()
+        turn.stop_intended()
         await turn.suspend_intended()
         # 4. Plan, commit, launch.
         await turn.start_jobs()
@@ -173,20 +177,20 @@ class _Turn:
         self,
         settings: Settings,
         database: Database,
-        executors: Mapping[str, Executor],
+        reach: Reach,
         leading: Lead,
         mirror: Mirror,
         launcher: Launcher,
     ) -> None:
         self._settings = settings
         self._database = database
-        self._executors = executors
+        self._reach = reach
         self._lead = leading
         self._mirror = mirror
         self._launcher = launcher
         self.estimates = Estimates()
         self._stopped: set[int] = set()  # attempts whose cancel was passed on
-        self._suspender = Suspender(executors)
+        self._suspender = Suspender(reach)
         self.plan: Plan | None = None  # the last
         self.next_eligible: float | None = None
 
@@ -203,17 +207,31 @@ class _Turn:
         """What people set, but for jobs; returns the ids of jobs to be loaded anew for it."""
         await self._mirror.groups.load_groups(session)
         concerned = await self._mirror.load_nodes(session, time.time())
+        concerned |= await self._mirror.load_clusters(session)
         return concerned | await self._mirror.load_queues(session)
+
+    @property
+    def must_poll(self) -> bool:
+        """Whether something is to be asked soon, though nothing may have happened."""
+        return bool(self._mirror.placed or self._reach.away())
+
+    def ask_the_absent(self) -> None:
+        """Find out whether clusters are back that could not be reached."""
+        for cluster in self._reach.away():
+            self._reach.poll(cluster, ())
+        self._reach.look(self._reach.away())
+
+    def take_nodes(self) -> None:
+        """What came in of the clusters' nodes, and which clusters can't be reached."""
+        for cluster, inventory in self._reach.inventories().items():
+            self._mirror.set_nodes(cluster, inventory, time.time())
+        self._mirror.reach(self._reach.away())
 
     async def sweep(self) -> None:
         """What no event tells: use that ages, nodes that change, jobs that a fault left out."""
-        for cluster, executor in self._executors.items():
-            try:
-                async with patience():
-                    nodes = await executor.nodes()
-                self._mirror.set_nodes(cluster, nodes, time.time())
-            except ExecutorUnavailable as error:
-                log.warning("executor_unavailable", cluster=cluster, error=str(error))
+        self._reach.look(self._mirror.clusters.names)
+        await self._reach.settle()
+        self.take_nodes()
         async with self._database.reading() as session:
             await self._mirror.groups.load_usage(session, time.time())
             concerned = await self._load_settings(session)
@@ -247,6 +265,12 @@ class _Turn:
         news = News(gives_back=not self._settings.suspend_keeps_resources)
         for placed, decision in await self._decisions(keys, now):
             news.take(placed, decision)
+        self.take_nodes()
+        news.closed += [
+            removed(placed, now)
+            for placed in self._mirror.placed.values()
+            if placed.cluster not in self._mirror.clusters.names
+        ]
         news.closed += self._take_refusals(now)
         launches, self._launcher.launched = self._launcher.launched, {}
         if news.changes_jobs() or launches:
@@ -274,23 +298,18 @@ class _Turn:
             self._launcher.launch(rows)
 
     async def _decisions(self, keys: set[str], now: datetime) -> list[tuple[Placed, Decision]]:
-        by_cluster: dict[str, list[Placed]] = {}
-        for key in sorted(keys):
-            placed = self._mirror.placed.get(key)
-            if placed is not None:
-                by_cluster.setdefault(placed.cluster, []).append(placed)
+        by_cluster: dict[str, list[str]] = {}
+        for key in keys & self._mirror.placed.keys():
+            by_cluster.setdefault(self._mirror.placed[key].cluster, []).append(key)
+        for cluster, of_cluster in by_cluster.items():
+            self._reach.poll(cluster, of_cluster)
+        await self._reach.settle()
+        delay = self._settings.requeue_delay_seconds
         found = []
-        for cluster, group in by_cluster.items():
-            if cluster not in self._executors:
-                continue
-            try:
-                async with patience():
-                    seen = await self._executors[cluster].poll([p.key for p in group])
-            except ExecutorUnavailable as error:
-                log.warning("executor_unavailable", cluster=cluster, error=str(error))
-                continue
-            delay = self._settings.requeue_delay_seconds
-            found += [(p, decide(p, seen[p.key], now, delay)) for p in group if p.key in seen]
+        for key, seen in sorted(self._reach.observations().items()):
+            placed = self._mirror.placed.get(key)
+            if placed is not None and placed.cluster in self._mirror.clusters.names:
+                found.append((placed, decide(placed, seen, now, delay)))
         return found
 
     def _take_refusals(self, now: datetime) -> list[attempts.ClosedAttempt]:
@@ -302,27 +321,25 @@ class _Turn:
                 found.append(refused(placed, why, now))
         return found
 
-    async def stop_intended(self) -> None:
+    def stop_intended(self) -> None:
         """Pass on each cancel once; the end of the run is seen by a poll."""
         wanted = [p for p in self._mirror.placed.values() if p.intent in STOPPING]
-        for placed in wanted:
-            ready = not self._launcher.is_launching(placed.key)
-            known = placed.cluster in self._executors
-            if ready and known and placed.attempt_id not in self._stopped:
-                self._lead.check()
-                try:
-                    async with patience():
-                        await self._executors[placed.cluster].cancel(placed.key)
-                    self._stopped.add(placed.attempt_id)
-                except ExecutorUnavailable as error:
-                    log.warning("executor_unavailable", cluster=placed.cluster, error=str(error))
         self._stopped.intersection_update(p.attempt_id for p in wanted)
+        for placed in wanted:
+            number = placed.attempt_id
+            if number in self._stopped or self._launcher.is_launching(placed.key):
+                continue
+            failed = partial(self._not_stopped, number)
+            if self._reach.tell(placed.cluster, placed.key, Verb.CANCEL, failed):
+                self._stopped.add(number)
+
+    def _not_stopped(self, attempt_id: int, error: Exception) -> None:
+        self._stopped.discard(attempt_id)
 
     async def suspend_intended(self) -> None:
         """Have runs stand still or go on; that they do is seen by a poll."""
-        self._lead.check()
-        refused = await self._suspender.pass_on(self._mirror.placed.values())
-        if refused:
+        self._suspender.pass_on(self._mirror.placed.values())
+        if refused := self._suspender.refusals():
             async with self._database.transaction() as session:
                 await self._lead.fence(session)
                 await suspension.record_refused(session, refused)

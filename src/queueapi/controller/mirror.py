@@ -14,9 +14,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from queueapi.clock import from_epoch
 from queueapi.config import Settings
+from queueapi.controller.cluster_rules import KnownClusters
 from queueapi.controller.expectations import Expectations
 from queueapi.controller.group_mirror import GroupMirror
 from queueapi.controller.nodes import KnownNodes
+from queueapi.controller.policy import scheduler_config
 from queueapi.controller.queues import KnownQueues
 from queueapi.controller.reservations import KnownReservations
 from queueapi.executors.base import NodeInventory
@@ -26,9 +28,6 @@ from queueapi.jobs.foresight import Candidate
 from queueapi.jobs.models import PLACED_STATES, Intent, JobState
 from queueapi.jobs.shape import parse_constraint
 from queueapi.scheduling import (
-    Backfill,
-    Config,
-    Fairness,
     JobQueued,
     JobRemoved,
     JobStarted,
@@ -39,11 +38,8 @@ from queueapi.scheduling import (
     Scheduler,
     Share,
     WaitingJob,
-    Weights,
 )
-from queueapi.scheduling.prediction import PATIENCE
 
-DAY = 86_400  # seconds
 LOAD_BATCH = 5000  # jobs at once
 LAST_ID = 2**63 - 1  # that the database has
 
@@ -51,6 +47,7 @@ _COLUMNS = """
 SELECT j.id, j.user_id, j.group_id, j.state, j.held, j.intent, j.cpu_cores, j.memory_mb,
        j.gpu_count, j.gpu_type, j.nodes, j."constraint", j.exclusive, j.reservation,
        j.time_limit, j.queue, j.base_priority, j.retries, j.max_retries,
+       j.tasks AS tasks_over_all, j.provider, j.cluster AS named_cluster, j.site, u.email,
        CASE WHEN j.unmet_dependencies + coalesce(p.unmet_dependencies, 0) > 0 THEN ARRAY(
            SELECT depends_on FROM job_dependencies d
            WHERE d.job_id IN (j.id, j.array_id) AND d.state <> 'satisfied' AND d.kind <> 'aftercorr'
@@ -65,7 +62,8 @@ SELECT j.id, j.user_id, j.group_id, j.state, j.held, j.intent, j.cpu_cores, j.me
        coalesce(a.gpus, j.nodes * j.gpu_count) AS held_gpus, a.remote_id, a.started_at,
        a.created_at AS attempt_created_at, a.suspended_at, a.suspended_seconds,
        a.released_at, a.released_seconds, j.array_id, r.task_limit
-FROM jobs j LEFT JOIN jobs p ON p.id = j.array_id LEFT JOIN arrays r ON r.id = j.array_id
+FROM jobs j JOIN users u ON u.id = j.user_id
+LEFT JOIN jobs p ON p.id = j.array_id LEFT JOIN arrays r ON r.id = j.array_id
 LEFT JOIN attempts a
     ON a.job_id = j.id AND a.number = j.attempts AND j.state IN ('starting', 'running', 'suspended')
 """
@@ -126,27 +124,6 @@ class Placed:
         return stopped if self.suspended_at is None else stopped + (now - self.suspended_at)
 
 
-def scheduler_config(settings: Settings) -> Config:
-    return Config(
-        max_running=settings.max_concurrent_jobs,
-        max_running_per_user=settings.max_running_per_user,
-        max_running_per_user_ceiling=settings.max_running_per_user_ceiling,
-        fair_share_min=settings.fair_share_min,
-        fair_share_max=settings.fair_share_max,
-        fairness=Fairness(settings.fairness),
-        user_share_max=settings.user_share_max,
-        weights=Weights(settings.weight_cpu, settings.weight_gpu, settings.weight_memory_gb),
-        half_life=settings.fair_share_half_life_days * DAY,
-        wait_boost_slope=settings.wait_boost_slope,
-        wait_boost_cap=settings.wait_boost_cap,
-        backfill=Backfill(settings.backfill),
-        reservations=settings.reservations,
-        backfill_depth=settings.backfill_depth,
-        patience=PATIENCE if settings.estimate == "learned" else None,
-        default_quota_cpu_minutes=settings.default_quota_cpu_minutes,
-    )
-
-
 class Mirror:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -159,6 +136,7 @@ class Mirror:
         self.nodes = KnownNodes()
         self.groups = GroupMirror(settings, self.scheduler)
         self._queues = KnownQueues(settings.max_priority_factor)
+        self.clusters = KnownClusters()
         self.reservations = KnownReservations()
         self._expectations = Expectations(learned=settings.estimate == "learned")
 
@@ -186,6 +164,24 @@ class Mirror:
         for queue in queues:
             self.scheduler.apply(QueueChanged(queue))
         return job_ids
+
+    async def load_clusters(self, session: AsyncSession) -> set[int]:
+        """Rules and states; returns the ids of jobs to be loaded anew for it."""
+        job_ids = await self.clusters.load(session)
+        self._limit_nodes()
+        return job_ids
+
+    def reach(self, away: Mapping[str, str]) -> None:
+        """Which clusters can't be reached now, and why: their nodes take no jobs."""
+        events = self.clusters.reach(away)
+        for event in events:
+            self.scheduler.apply(event)
+        if events:
+            self._limit_nodes()
+
+    def _limit_nodes(self) -> None:
+        for event in self.nodes.limit(self.clusters.states()):
+            self.scheduler.apply(event)
 
     def learn(self, charges: Iterable[Charge]) -> None:
         """Of these runs, what is planned with. To be told before the jobs are loaded anew."""
@@ -280,7 +276,7 @@ class Mirror:
             user_id=job.user_id,
             group_id=job.group_id,
             base_priority=job.base_priority,
-            request=_new_request(job, self._queues.clusters(job.queue)),
+            request=_new_request(job, self._where(job)),
             time_limit=job.time_limit,
             queued_at=now,
             queue=job.queue,
@@ -294,12 +290,15 @@ class Mirror:
 
     def _request(self, row: Row[Any]) -> Request:
         asked = (row.cpu_cores, row.memory_mb, row.gpu_count, row.gpu_type, row.nodes)
-        clusters = self._queues.clusters(row.queue)
+        clusters = self._where(row)
         kind = (*asked, row.constraint, row.exclusive, clusters)
         request = self._requests.get(kind)
         if request is None:
             request = self._requests[kind] = _new_request(row, clusters)
         return request
+
+    def _where(self, job: Row[Any] | Candidate) -> tuple[str, ...]:
+        return self.clusters.where(job, self._queues.clusters(job.queue))
 
     def _place(self, row: Row[Any], state: JobState) -> None:
         self._unplace(row.id)

@@ -17,6 +17,7 @@ _NONE: _Wish = (NodeState.UP, frozenset())
 # so a job that needs the place does not wait without a reservation, nor keep all small ones off.
 _STEP = 900.0  # seconds; the instant moves in steps, so that nodes do not change with each report
 _STEPS = 4
+_FROM_BEST = (NodeState.UP, NodeState.DRAIN, NodeState.DOWN)
 
 
 class KnownNodes:
@@ -25,11 +26,15 @@ class KnownNodes:
         self._wishes: dict[NodeKey, _Wish] = {}
         self._nodes: dict[NodeKey, Node] = {}  # as the scheduler was told
         self._taken_until = 0.0  # epoch seconds
+        # What each cluster lets its nodes be at the best.
+        self._clusters: Mapping[str, NodeState] = {}
 
     def report(
         self, cluster: str, inventory: Iterable[NodeInventory], now: float
     ) -> list[NodeChanged | NodeRemoved]:
         """Take in what a cluster has now (epoch seconds). Returns the events that follow."""
+        if self._clusters and cluster not in self._clusters:
+            return []  # it was removed meanwhile
         self._taken_until = (now // _STEP + _STEPS) * _STEP
         others = {key: node for key, node in self.reported.items() if key[0] != cluster}
         self.reported = others | {(cluster, node.name): node for node in inventory}
@@ -43,12 +48,19 @@ class KnownNodes:
         }
         return self._events()
 
+    def limit(self, states: Mapping[str, NodeState]) -> list[NodeChanged | NodeRemoved]:
+        """Let no node be in a better state than its cluster; a cluster that is not there has no
+        nodes. Returns the events that follow from it."""
+        self._clusters = states
+        self.reported = {key: node for key, node in self.reported.items() if key[0] in states}
+        return self._events()
+
     def of(self, placement: Placement) -> list[Node]:
         """The nodes of a placement of the latest plan."""
         return [self._nodes[placement.cluster, name] for name in placement.nodes]
 
     def _events(self) -> list[NodeChanged | NodeRemoved]:
-        now = _joined(self.reported, self._wishes, self._taken_until)
+        now = _joined(self.reported, self._wishes, self._clusters, self._taken_until)
         gone = [NodeRemoved(*key) for key in self._nodes if key not in now]
         changed = [NodeChanged(n) for key, n in now.items() if self._nodes.get(key) != n]
         self._nodes = now
@@ -56,7 +68,10 @@ class KnownNodes:
 
 
 def _joined(
-    reported: Mapping[NodeKey, NodeInventory], wishes: Mapping[NodeKey, _Wish], until: float
+    reported: Mapping[NodeKey, NodeInventory],
+    wishes: Mapping[NodeKey, _Wish],
+    clusters: Mapping[str, NodeState],
+    until: float,
 ) -> dict[NodeKey, Node]:
     found = {}
     for (cluster, name), has in reported.items():
@@ -67,7 +82,7 @@ def _joined(
             has.cpus,
             has.memory_mb,
             has.gpus,
-            state=state,
+            state=max(state, clusters.get(cluster, NodeState.UP), key=_FROM_BEST.index),
             cluster=cluster,
             features=features.union(has.features),
             taken_cpus=has.taken_cpus,

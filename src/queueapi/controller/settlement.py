@@ -104,6 +104,20 @@ def refused(placed: Placed, why: str, now: datetime) -> ClosedAttempt:
     return _close(placed, change, reason="LaunchFailed")
 
 
+def removed(placed: Placed, now: datetime) -> ClosedAttempt:
+    """An administrator has removed its cluster while it ran, and wanted that."""
+    change = Transition(
+        placed.job_id,
+        JobState.FAILED,
+        "ended",
+        reason="NodeFail",
+        message=f"the cluster {placed.cluster} was removed while it ran there",
+        attempt_id=placed.attempt_id,
+        ended_at=now,
+    )
+    return _close(placed, change, reason="NodeFail")
+
+
 def _ended(placed: Placed, ending: Ending, now: datetime) -> ClosedAttempt:
     started, ended = from_epoch(ending.started_at), from_epoch(ending.ended_at)
     if placed.intent is Intent.REQUEUE:  # however it ended, and if by itself in the meantime

@@ -4,65 +4,54 @@ What is wanted stands in the intent, and what is in the state; so nothing is los
 between the two. An executor is told once, and again after each sweep until it is so.
 """
 
-from collections.abc import Iterable, Mapping
-from enum import StrEnum
+from collections.abc import Iterable
+from functools import partial
 
 import structlog
 
 from queueapi.controller.mirror import Placed
-from queueapi.controller.patience import patience
-from queueapi.executors.base import Executor, ExecutorUnavailable, SuspendRefused
+from queueapi.controller.reach import Reach, Verb
+from queueapi.executors.base import SuspendRefused
 from queueapi.jobs.models import Intent, JobState
 
 log = structlog.get_logger(__name__)
 
 
-class Verb(StrEnum):
-    SUSPEND = "suspend"
-    RESUME = "resume"
-
-
 class Suspender:
-    def __init__(self, executors: Mapping[str, Executor]) -> None:
-        self._executors = executors
+    def __init__(self, reach: Reach) -> None:
+        self._reach = reach
         self._told: dict[int, Verb] = {}  # the last by attempt
+        self._refused: dict[int, str] = {}  # why, by job
 
     def forget(self) -> None:
         """Tell anew where it is still not as it is wanted."""
         self._told.clear()
 
-    async def pass_on(self, placed: Iterable[Placed]) -> dict[int, str]:
-        """Tell the executors of what is wanted otherwise than it is, or was told.
-
-        Returns the jobs whose suspension will never come about, with the reason.
-        """
-        refused: dict[int, str] = {}
+    def pass_on(self, placed: Iterable[Placed]) -> None:
+        """Tell the executors of what is wanted otherwise than it is, or was told."""
         jobs = {job.attempt_id: job for job in placed}
         self._told = {number: verb for number, verb in self._told.items() if number in jobs}
         for number, job in jobs.items():
             verb = wanted(job, self._told.get(number))
-            if verb is None or job.cluster not in self._executors:
+            if verb is None:
                 continue
-            try:
-                async with patience():
-                    await self._tell(self._executors[job.cluster], job.key, verb)
+            failed = partial(self._failed, job, verb)
+            if self._reach.tell(job.cluster, job.key, verb, failed):
                 self._told[number] = verb
-            except SuspendRefused as error:
-                if verb is Verb.SUSPEND:
-                    self._told.pop(number, None)
-                    refused[job.job_id] = str(error)
-                else:  # somebody else suspended it, and may resume it
-                    self._told[number] = verb
-                log.warning("suspend_refused", job_id=job.job_id, verb=verb, error=str(error))
-            except ExecutorUnavailable as error:
-                log.warning("executor_unavailable", cluster=job.cluster, error=str(error))
+
+    def refusals(self) -> dict[int, str]:
+        """The jobs whose suspension will never come about, with the reason: those that were not
+        told before."""
+        refused, self._refused = self._refused, {}
         return refused
 
-    async def _tell(self, executor: Executor, key: str, verb: Verb) -> None:
-        if verb is Verb.SUSPEND:
-            await executor.suspend(key)
-        else:
-            await executor.resume(key)
+    def _failed(self, job: Placed, verb: Verb, error: Exception) -> None:
+        if isinstance(error, SuspendRefused):
+            log.warning("suspend_refused", job_id=job.job_id, verb=verb, error=str(error))
+            if verb is Verb.RESUME:
+                return  # somebody else suspended it, and may resume it
+            self._refused[job.job_id] = str(error)
+        self._told.pop(job.attempt_id, None)
 
 
 def wanted(job: Placed, told: Verb | None) -> Verb | None:

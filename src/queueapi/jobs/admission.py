@@ -10,6 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from queueapi.auth.principal import Principal
 from queueapi.clock import utc_now
+from queueapi.clusters.access import Rules as ClusterRules
+from queueapi.clusters.access import load_rules as load_cluster_rules
 from queueapi.clusters.admission import check_reservation, open_reservations
 from queueapi.clusters.models import NodeReservation
 from queueapi.config import Settings
@@ -52,6 +54,7 @@ class Grounds:
 
     now: datetime
     queues: Sequence[Rules]  # all
+    clusters: Sequence[ClusterRules]  # all
     allowances: Mapping[int, Allowance]  # by user
     parents: Parents
     reservations: Mapping[str, NodeReservation]  # by name
@@ -69,11 +72,12 @@ async def load_grounds(
     jobs = [job for s in submissions for job in s.jobs]
     parents = await lock_parents(session, jobs, lock=lock)
     queues = await load_rules(session)
+    clusters = await load_cluster_rules(session)
     allowances = await load_allowances(session, settings, queues, users, lock=lock)
     now = utc_now()
     named = {job.reservation for job in jobs if job.reservation is not None}
     reservations = await open_reservations(session, named, now)
-    return Grounds(now, queues, allowances, parents, reservations)
+    return Grounds(now, queues, clusters, allowances, parents, reservations)
 
 
 def decide(settings: Settings, submission: Submission, grounds: Grounds) -> list[Admission]:
@@ -84,7 +88,14 @@ def decide(settings: Settings, submission: Submission, grounds: Grounds) -> list
     allowance = grounds.allowances[submission.principal.user_id]
     _check_reservations(allowance, submission, grounds.reservations, grounds.now)
     check_parents(submission.principal, submission.jobs, grounds.parents, submission.in_list)
-    return check(settings, allowance, grounds.queues, submission.jobs)
+    return check(
+        settings,
+        submission.principal,
+        allowance,
+        grounds.queues,
+        grounds.clusters,
+        submission.jobs,
+    )
 
 
 def _check_reservations(

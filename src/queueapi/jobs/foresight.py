@@ -1,6 +1,6 @@
 """What a job would come to if it were submitted: the question to the scheduler, and its answer."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from queueapi.jobs.schemas import Priority, StartRange
@@ -24,6 +24,11 @@ class Candidate:
     reservation: str | None
     time_limit: int  # seconds
     depends_on: Sequence[int]  # jobs that it would wait for
+    email: str  # the owner's
+    tasks_over_all: int  # that the script starts, over all nodes
+    provider: str
+    named_cluster: str | None
+    site: Mapping[str, str] | None  # see JobSubmission
     tasks: int | None = None  # of an array
     task_limit: int | None = None  # how many of them may run at once
 

@@ -4,8 +4,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from queueapi.auth.principal import Principal
+from queueapi.clusters.access import Rules as ClusterRules
+from queueapi.clusters.access import Who
 from queueapi.config import Settings
 from queueapi.errors import Conflict, FieldError, Invalid, LimitExceeded, NotFound, Problem
+from queueapi.jobs.placing import check_clusters
 from queueapi.jobs.schemas import JobSubmission, Provider
 from queueapi.queues.admission import Applicant, Rules, choose
 
@@ -61,8 +65,10 @@ class Allowance:
 
 def check(
     settings: Settings,
+    principal: Principal,
     allowance: Allowance,
     queues: Sequence[Rules],
+    clusters: Sequence[ClusterRules],
     jobs: Sequence[JobSubmission],
 ) -> list[Admission]:
     """The group and the queue of each job. Raises a Problem that names the first job refused.
@@ -83,8 +89,10 @@ def check(
         try:
             _check_size(settings, job)
             group = allowance.group(job.group)
-            wanted = Applicant(job.queue, job.time_limit, group.group_id, group.name)
+            wanted = Applicant(job.queue, job.time_limit, group.group_id, group.name, job.cluster)
             queue = choose(queues, wanted)
+            who = Who(principal.email, principal.user_id, group.group_id)
+            check_clusters(clusters, queue, who, job)
             _check_quota(group, job)
         except Problem as problem:
             if len(jobs) > 1:

@@ -21,6 +21,7 @@ from queueapi.jobs.admission import (
     load_grounds,
 )
 from queueapi.jobs.by_task import most_hopeful
+from queueapi.jobs.directives import warnings
 from queueapi.jobs.foresight import Candidate, Delay, Foresight
 from queueapi.jobs.graph import Edge, edges
 from queueapi.jobs.limits import Admission, Membership
@@ -121,6 +122,11 @@ def _candidate(
         reservation=job.reservation,
         time_limit=job.time_limit,
         depends_on=parents,
+        email=principal.email,
+        tasks_over_all=job.needs.tasks,
+        provider=job.provider,
+        named_cluster=job.cluster,
+        site=job.site,
         tasks=job.array_size if job.array else None,
         task_limit=job.indices.limit if job.indices else None,
     )
@@ -172,6 +178,7 @@ def _document(
         estimated_start_range=seen.start if seen else None,
         reason=why[0] if why else None,
         reason_message=why[1] if why else None,
+        warnings=warnings(job.script),
         delays=delays[0],
         delayed_others=delays[1],
         jobs_followed=seen.depth if seen else 0,

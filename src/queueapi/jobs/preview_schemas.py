@@ -4,7 +4,7 @@ from datetime import datetime
 
 from pydantic import BaseModel, Field
 
-from queueapi.jobs.schemas import Priority, StartRange
+from queueapi.jobs.schemas import WARNINGS, Priority, StartRange
 from queueapi.problems import ProblemDocument
 
 
@@ -53,6 +53,7 @@ class JobPreview(BaseModel):
         description="Waiting jobs that it would delay, of those that you may see"
     )
     delayed_others: int = Field(description="How many more, that you may not see")
+    warnings: list[str] = Field(description=WARNINGS)
     jobs_followed: int = Field(
         description="How many jobs, from the first of the queue on, all this was foreseen with"
     )

@@ -12,16 +12,15 @@ from sqlalchemy.orm import InstrumentedAttribute, aliased
 from queueapi.auth.models import User
 from queueapi.auth.principal import Principal
 from queueapi.errors import NotFound
-from queueapi.executors.base import Executor
 from queueapi.groups.models import Group, LedgerEntry
 from queueapi.jobs import dependency_query, schemas
 from queueapi.jobs.array_query import ARRAY_COLUMNS, JOIN_ARRAY, array_document, next_task
 from queueapi.jobs.array_schemas import ArrayDocument
 from queueapi.jobs.dependency_schemas import DependencyDocument
+from queueapi.jobs.directives import warnings
 from queueapi.jobs.models import (
     Attempt,
     Job,
-    JobEvent,
     JobState,
     OnDependencyFailure,
     WorkflowJob,
@@ -128,6 +127,8 @@ def document_fields(row: Row[Any]) -> dict[str, Any]:
         "max_retries": row.max_retries,
         "retries": row.retries,
         "provider": row.provider,
+        "cluster": row.cluster,
+        "site": row.site,
         "instance_type": row.instance_type,
         "created_at": row.created_at,
         "queued_at": row.queued_at,
@@ -186,10 +187,10 @@ async def documents_by_id(session: AsyncSession, ids: Sequence[int]) -> dict[int
 
 def new_document(
     body: schemas.JobSubmission, principal: Principal, accepted: Accepted
-) -> schemas.Job:
+) -> schemas.SubmittedJob:
     """The new job as a read would show it; nothing needs to be read, for nothing else is set."""
     needs = body.needs
-    return schemas.Job.model_construct(
+    return schemas.SubmittedJob.model_construct(
         **_shape(needs.nodes, needs.tasks, needs.cpus, needs.memory_mb, needs.gpus),
         id=accepted.job_ids[0],
         name=body.name,
@@ -211,6 +212,8 @@ def new_document(
         max_retries=body.max_retries,
         retries=0,
         provider=body.provider,
+        cluster=body.cluster,
+        site=body.site,
         instance_type=body.instance_type,
         created_at=accepted.created_at,
         queued_at=accepted.created_at,
@@ -225,6 +228,7 @@ def new_document(
         array_index=None,
         array=ArrayDocument.new(body.indices) if body.indices else None,
         version=1,
+        warnings=warnings(body.script),
     )
 
 
@@ -335,64 +339,3 @@ async def _usage(session: AsyncSession, row: Row[Any]) -> schemas.Usage:
 
 def _total(column: InstrumentedAttribute[float]) -> ColumnElement[float]:
     return func.coalesce(func.sum(column), 0.0)
-
-
-def attempt_document(attempt: Attempt, executor: Executor | None) -> schemas.AttemptDocument:
-    key, kept = attempt.launch_key, attempt.files_removed_at is None
-    return schemas.AttemptDocument(
-        number=attempt.number,
-        launch_key=key,
-        cluster=attempt.cluster,
-        node=attempt.node,
-        gpu_indices=attempt.gpu_indices,
-        nodes=[
-            schemas.NodeShare.model_validate(share)
-            for share in attempt.shares
-            or [{"node": attempt.node, "gpu_indices": attempt.gpu_indices}]
-        ],
-        provider_job_id=attempt.remote_id,
-        output_path=executor.output_path(key) if executor and kept else None,
-        created_at=attempt.created_at,
-        started_at=attempt.started_at,
-        ended_at=attempt.ended_at,
-        files_removed_at=attempt.files_removed_at,
-        suspended_at=attempt.suspended_at,
-        suspended_seconds=attempt.suspended_seconds,
-        exit_code=attempt.exit_code,
-        reason=attempt.reason,
-        peak_memory_mb=attempt.peak_memory_mb,
-        cpu_seconds=attempt.cpu_seconds,
-    )
-
-
-async def job_events(session: AsyncSession, principal: Principal, job_id: int) -> schemas.EventList:
-    """The submission, from the job's own row, and then what happened to it."""
-    job = await session.get(Job, job_id)
-    if job is None or not principal.may_see(job.user_id, job.group_id):
-        raise not_found(job_id)
-    submitted = schemas.Event(
-        at=job.created_at,
-        kind="submitted",
-        status=JobState.QUEUED,
-        reason=None,
-        message=None,
-        attempt=None,
-    )
-    rows = await session.execute(
-        select(JobEvent, Attempt.launch_key)
-        .outerjoin(Attempt, Attempt.id == JobEvent.attempt_id)
-        .where(JobEvent.job_id == job_id)
-        .order_by(JobEvent.id)
-    )
-    return schemas.EventList(events=[submitted, *(_event(event, key) for event, key in rows)])
-
-
-def _event(row: JobEvent, launch_key: str | None) -> schemas.Event:
-    return schemas.Event(
-        at=row.at,
-        kind=row.kind,
-        status=JobState(row.state),
-        reason=row.reason,
-        message=row.message,
-        attempt=launch_key,
-    )

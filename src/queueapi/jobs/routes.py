@@ -20,10 +20,11 @@ from queueapi.errors import (
 )
 from queueapi.executors.base import Stream
 from queueapi.fields import Id, Instant, QueueName, Word
-from queueapi.jobs import control, query, queue, schemas
+from queueapi.jobs import control, history, query, queue, schemas
 from queueapi.jobs.admission import Submission
 from queueapi.jobs.changes import ChangeFeed
 from queueapi.jobs.dependencies import WAITS
+from queueapi.jobs.directives import warnings
 from queueapi.jobs.group_commit import GroupCommit
 from queueapi.jobs.logs import Executors, Log
 from queueapi.jobs.models import TERMINAL_STATES, JobState
@@ -88,7 +89,7 @@ ExecutorsOf = Annotated[Executors, Depends(get_executors)]
     "/jobs",
     operation_id="submit_job",
     status_code=201,
-    response_model=schemas.Job,
+    response_model=schemas.SubmittedJob,
     responses=SUBMIT_PROBLEMS,
     summary="Submit a job",
 )
@@ -108,7 +109,7 @@ async def submit_job(
             jobs = await query.documents_by_id(session, [job_id])
         if job_id not in jobs:
             raise query.not_found(job_id)
-        job = jobs[job_id]
+        job = schemas.SubmittedJob(**jobs[job_id].model_dump(), warnings=warnings(body.script))
     else:
         job = query.new_document(body, principal, accepted)
     headers = {"Location": f"/api/jobs/{job_id}", "ETag": control.etag(job.version)}
@@ -128,7 +129,13 @@ async def submit_jobs(
 ) -> Response:
     """In one transaction: when one job is refused, none is stored, and the answer names it."""
     accepted = await submitter.submit(Submission(principal, body.jobs, key, in_list=True))
-    result = schemas.BatchResult.model_construct(job_ids=accepted.job_ids)
+    said = ((index, warnings(job.script)) for index, job in enumerate(body.jobs))
+    result = schemas.BatchResult.model_construct(
+        job_ids=accepted.job_ids,
+        warnings=[
+            schemas.BatchWarning(index=index, warnings=words) for index, words in said if words
+        ],
+    )
     return _created(result.model_dump_json(), _replay_header(accepted))
 
 
@@ -276,6 +283,7 @@ async def _detail(
     return schemas.JobDetail(
         **fields,
         script=record.script,
+        warnings=warnings(record.script),
         env=record.env,
         input_data=record.input_data,
         provider_job_id=last.remote_id if last else None,
@@ -288,7 +296,7 @@ async def _detail(
         dependents=record.dependents,
         on_dependency_failure=record.on_dependency_failure,
         workflow_id=record.workflow_id,
-        attempts=[query.attempt_document(a, executors.get(a.cluster)) for a in record.attempts],
+        attempts=[history.attempt_document(a, executors.get(a.cluster)) for a in record.attempts],
         usage=record.usage,
         stdout_tail=tails[Stream.STDOUT],
         stderr_tail=tails[Stream.STDERR],
@@ -304,4 +312,4 @@ async def _detail(
 )
 async def list_job_events(job_id: JobId, principal: Reader, session: Session) -> Any:
     """From the submission to the end: each change of its state, and what people did to it."""
-    return await query.job_events(session, principal, job_id)
+    return await history.job_events(session, principal, job_id)

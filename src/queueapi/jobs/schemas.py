@@ -15,6 +15,7 @@ from pydantic import (
 )
 from pydantic_core import to_json
 
+from queueapi.clusters.schemas import ClusterName
 from queueapi.fields import QueueName, Real, Whole, Word
 from queueapi.jobs.array_indices import ArrayIndices
 from queueapi.jobs.array_schemas import ArrayDocument, ArrayText
@@ -28,6 +29,7 @@ from queueapi.jobs.models import JobState, OnDependencyFailure
 from queueapi.jobs.shape import Shape
 
 MAX_INPUT_BYTES = 1024**2
+WARNINGS = "What has no effect, or perhaps not the one that was meant"
 
 Line = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=200)]
 
@@ -122,6 +124,9 @@ class JobSubmission(Shape):
         None, description="Any JSON; the file named by $QUEUEAPI_INPUT holds it"
     )
     provider: Provider = Field(Provider.AUTO, description="Where it may run")
+    cluster: ClusterName | None = Field(
+        None, description="One of GET /api/clusters; if absent, the scheduler chooses among yours"
+    )
     instance_type: Word | None = None
     depends_on: Dependencies = Field(default_factory=list)
     on_dependency_failure: WhenNeverSatisfied = OnDependencyFailure.CANCEL
@@ -140,6 +145,12 @@ class JobSubmission(Shape):
     def time_limit(self) -> int:
         """Seconds."""
         return max(1, round(self.estimated_hours * 3600))
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def site(self) -> dict[str, str] | None:
+        """Words that pass through to the cluster."""
+        return (self.slurm.site_words() or None) if self.slurm is not None else None
 
     @property
     def indices(self) -> ArrayIndices | None:
@@ -165,10 +176,16 @@ class BatchSubmission(BaseModel):
     jobs: list[JobSubmission] = Field(min_length=1, max_length=10_000)
 
 
+class BatchWarning(BaseModel):
+    index: int = Field(description="Of the job in the request")
+    warnings: list[str]
+
+
 class BatchResult(BaseModel):
     """The new jobs' ids, in the order of the request."""
 
     job_ids: list[int]
+    warnings: list[BatchWarning] = Field(description="Of the jobs that have some")
 
 
 class PriorityChange(BaseModel):
@@ -215,6 +232,10 @@ class Job(BaseModel):
     max_retries: int
     retries: int
     provider: str | None
+    cluster: str | None = Field(description="Where it must run; null: wherever it may")
+    site: dict[str, str] | None = Field(
+        description="What it asks of the cluster in its own words: partition, account, qos, gres"
+    )
     instance_type: str | None
     created_at: datetime
     queued_at: datetime
@@ -229,6 +250,10 @@ class Job(BaseModel):
     array_index: int | None = Field(description="Its index there")
     array: ArrayDocument | None = Field(description="If it is an array itself")
     version: int = Field(description="Grows with each change; the ETag")
+
+
+class SubmittedJob(Job):
+    warnings: list[str] = Field(description=WARNINGS)
 
 
 class NodeShare(BaseModel):
@@ -282,6 +307,7 @@ class StartRange(BaseModel):
 
 class JobDetail(Job):
     script: str
+    warnings: list[str] = Field(description=WARNINGS)
     env: dict[str, str]
     input_data: Any
     provider_job_id: str | None

@@ -5,14 +5,13 @@ same: a node has room for `tasks_per_node` tasks of `cpus_per_task` CPUs and `gp
 Saying a thing twice is refused unless both give one figure.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, NoReturn
 
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     Field,
     PrivateAttr,
     Strict,
@@ -22,22 +21,26 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from queueapi.fields import Real, Whole, Word, from_json
+from queueapi.fields import Real, Whole, Word
+from queueapi.jobs.amounts import (
+    MAX_CPUS,
+    MAX_GPUS,
+    MAX_MEMORY_GB,
+    MAX_NODES,
+    Cpus,
+    Features,
+    Gigabytes,
+    Gpus,
+    Nodes,
+    Tasks,
+)
+from queueapi.jobs.slurm_words import ContradictingWords, SlurmWords
 from queueapi.scheduling import Constraint
 
-MAX_CPUS = 4096  # on one node, as are the next two
-MAX_MEMORY_GB = 65_536
-MAX_GPUS = 64
-_FEATURE = "[A-Za-z0-9][A-Za-z0-9._-]*"
-_ALL_OF = f"{_FEATURE}(&{_FEATURE})*"
 _TASK_FIELDS = frozenset({"tasks", "tasks_per_node", "cpus_per_task", "gpus_per_task"})
-
-Nodes = Annotated[int, Field(ge=1, le=4096), BeforeValidator(from_json)]
-Tasks = Annotated[int, Field(ge=1, le=1_000_000), BeforeValidator(from_json)]
-Cpus = Annotated[int, Field(ge=1, le=MAX_CPUS), BeforeValidator(from_json)]
-Gpus = Annotated[int, Field(ge=0, le=MAX_GPUS), BeforeValidator(from_json)]
-Gigabytes = Annotated[float, Field(gt=0, le=MAX_MEMORY_GB, allow_inf_nan=False), Strict()]
-Features = Annotated[str, Field(pattern=rf"^{_ALL_OF}(\|{_ALL_OF})*$", max_length=500)]
+_MEMORY_FIELDS = frozenset(
+    {"memory_gb", "memory_per_node_gb", "memory_per_cpu_gb", "memory_per_gpu_gb"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +85,12 @@ class Shape(BaseModel):
         gt=0,
         le=MAX_MEMORY_GB,
         allow_inf_nan=False,
-        description="On each node. Give this, memory_per_node_gb or memory_per_cpu_gb, not two",
+        description="On each node. Give this, memory_per_node_gb, memory_per_cpu_gb or "
+        "memory_per_gpu_gb, not two",
     )
     memory_per_node_gb: Gigabytes | None = Field(None, description="Another word for memory_gb")
     memory_per_cpu_gb: Gigabytes | None = Field(None, description="For each CPU of a node")
+    memory_per_gpu_gb: Gigabytes | None = Field(None, description="For each GPU of a node")
     gpu_count: Gpus | None = Field(
         None,
         description="On each node. If it is absent or 0: 1 where gpu_type is given, else 0. Give "
@@ -105,13 +110,38 @@ class Shape(BaseModel):
         False, description="Whole nodes, shared with no other job, and charged as such"
     )
 
+    slurm: SlurmWords | None = None
+
     _needs: Needs = PrivateAttr()
 
     @model_validator(mode="after")
     def _in_plain_figures(self) -> "Shape":
-        given = {name for name in self.model_fields_set if getattr(self, name)}
-        self._needs = _needs(self, given)
+        words: dict[str, str] = {}
+        try:
+            if self.slurm is not None:
+                self._take(self.slurm, words)
+            given = {name for name in self.model_fields_set if getattr(self, name)}
+            self._needs = _needs(self, given)
+        except _Contradiction as error:
+            raise error.located(words) from None
         return self
+
+    def _take(self, slurm: SlurmWords, words: dict[str, str]) -> None:
+        """Say in our own fields what is said in Slurm's words; `words` gets which did."""
+        try:
+            said = slurm.own_fields()
+        except ContradictingWords as error:
+            words |= {word: word for word in error.words}
+            raise _Contradiction(error.words, error.why) from None
+        given = {name for name in self.model_fields_set if getattr(self, name) is not None}
+        for field, (value, word) in said.items():
+            if field in given and getattr(self, field) != value:
+                own = getattr(self, field)
+                why = f"{field} is {own} and {word} of slurm {value}; give one, or make them equal"
+                words["slurm"] = word
+                raise _Contradiction((field, "slurm"), why)
+            setattr(self, field, value)
+            words[field] = word
 
     @property
     def needs(self) -> Needs:
@@ -150,8 +180,8 @@ def _needs(shape: Shape, given: set[str]) -> Needs:
     nodes, tasks = _nodes_and_tasks(shape)
     per_node = -(-tasks // nodes)
     cpus = _cpus(shape, given, per_node)
-    memory_gb = _memory_gb(shape, given, cpus)
     gpus = _gpus(shape, given, per_node)
+    memory_gb = _memory_gb(shape, given, cpus, gpus)
     return Needs(nodes, tasks, cpus, max(1, round(memory_gb * 1024)), gpus)
 
 
@@ -159,8 +189,8 @@ def _nodes_and_tasks(shape: Shape) -> tuple[int, int]:
     nodes, tasks, most = shape.nodes, shape.tasks, shape.tasks_per_node
     if nodes is None:
         nodes = -(-tasks // most) if tasks and most else 1
-        if nodes > 4096:
-            _refuse(("tasks", "tasks_per_node"), f"{nodes} nodes; the most is 4096")
+        if nodes > MAX_NODES:
+            _refuse(("tasks", "tasks_per_node"), f"{nodes} nodes; the most is {MAX_NODES}")
     if tasks is None:
         return nodes, nodes * (most or 1)
     if tasks < nodes:
@@ -188,16 +218,20 @@ def _cpus(shape: Shape, given: set[str], per_node: int) -> int:
     return cpus
 
 
-def _memory_gb(shape: Shape, given: set[str], cpus: int) -> float:
-    said = sorted(given & {"memory_gb", "memory_per_node_gb", "memory_per_cpu_gb"})
+def _memory_gb(shape: Shape, given: set[str], cpus: int, gpus: int) -> float:
+    said = sorted(given & _MEMORY_FIELDS)
     if len(said) > 1:
         _refuse(said, f"{_listed(said)} say the same thing; give one of them")
-    if shape.memory_per_cpu_gb is None:
+    if shape.memory_per_cpu_gb is not None:
+        memory_gb, of = shape.memory_per_cpu_gb * cpus, f"{cpus} CPUs"
+    elif shape.memory_per_gpu_gb is not None:
+        if not gpus:
+            _refuse(said, "memory for each GPU, and the job asks for no GPUs")
+        memory_gb, of = shape.memory_per_gpu_gb * gpus, f"{gpus} GPUs"
+    else:
         return shape.memory_per_node_gb or shape.memory_gb
-    memory_gb = shape.memory_per_cpu_gb * cpus
     if memory_gb > MAX_MEMORY_GB:
-        why = f"{cpus} CPUs are {memory_gb:g} GB; the most on one node is {MAX_MEMORY_GB}"
-        _refuse(said, why)
+        _refuse(said, f"{of} are {memory_gb:g} GB; the most on one node is {MAX_MEMORY_GB}")
     return memory_gb
 
 
@@ -216,11 +250,25 @@ def _listed(names: Sequence[str]) -> str:
     return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
+class _Contradiction(Exception):  # noqa: N818 - it says what it is
+    """Fields say different things, or too much."""
+
+    def __init__(self, fields: Sequence[str], why: str) -> None:
+        super().__init__(why)
+        self.fields = fields
+        self.why = why
+
+    def located(self, words: Mapping[str, str]) -> ValidationError:
+        """Each of the fields is named, for any of them may be the one to change: by the word of
+        `slurm` where that said it."""
+        error = PydanticCustomError("contradiction", "{why}", {"why": f"{self.why}."})
+        places = (("slurm", words[name]) if name in words else (name,) for name in self.fields)
+        lines = [InitErrorDetails(type=error, loc=place, input=None) for place in places]
+        return ValidationError.from_exception_data("Shape", lines)
+
+
 def _refuse(fields: Sequence[str], why: str) -> NoReturn:
-    """Each of the fields is named, for any of them may be the one to change."""
-    error = PydanticCustomError("contradiction", "{why}", {"why": f"{why}."})
-    lines = [InitErrorDetails(type=error, loc=(name,), input=None) for name in fields]
-    raise ValidationError.from_exception_data("Shape", lines)
+    raise _Contradiction(fields, why)
 
 
 def parse_constraint(expression: str | None) -> Constraint:

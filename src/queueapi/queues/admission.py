@@ -11,7 +11,9 @@ from queueapi.queues.models import TAKING
 
 # The lock lets queues be changed meanwhile, but not deleted: no job comes to a queue that is gone.
 _RULES = text("""
-SELECT name, state, time_limit, is_routed, max_submitted_per_user, group_ids FROM queues
+SELECT name, state, time_limit, is_routed, max_submitted_per_user, group_ids,
+       clusters
+FROM queues
 FOR KEY SHARE
 """)
 _UNITS = (("days", 86_400), ("hours", 3600), ("minutes", 60))
@@ -27,9 +29,14 @@ class Rules:
     is_routed: bool  # takes jobs that name no queue
     max_submitted_per_user: int | None  # jobs that have not ended
     groups: frozenset[int] | None  # ids; None = all
+    clusters: frozenset[str] | None = None  # where its jobs run; None = all
 
     def admits(self, group_id: int) -> bool:
         return self.groups is None or group_id in self.groups
+
+    def runs_on(self, cluster: str | None) -> bool:
+        """Whether its jobs run on the cluster that a job names, if it does."""
+        return cluster is None or self.clusters is None or cluster in self.clusters
 
     def has_room_for(self, time_limit: int) -> bool:
         return self.state in TAKING and time_limit <= self.time_limit
@@ -46,6 +53,7 @@ class Applicant:
     time_limit: int  # seconds
     group_id: int
     group: str
+    cluster: str | None = None  # that it names
 
 
 async def load_rules(session: AsyncSession) -> list[Rules]:
@@ -59,6 +67,7 @@ async def load_rules(session: AsyncSession) -> list[Rules]:
             is_routed=row.is_routed,
             max_submitted_per_user=row.max_submitted_per_user,
             groups=None if row.group_ids is None else frozenset(row.group_ids),
+            clusters=None if row.clusters is None else frozenset(row.clusters),
         )
         for row in rows
     ]
@@ -70,7 +79,7 @@ def choose(queues: Sequence[Rules], job: Applicant) -> Rules:
     usable = [rules for rules in queues if rules.admits(job.group_id)]
     if job.queue is not None:
         return _named(usable, job, job.queue)
-    routed = [rules for rules in usable if rules.is_routed]
+    routed = [rules for rules in usable if rules.is_routed and rules.runs_on(job.cluster)]
     for rules in routed:
         if rules.has_room_for(job.time_limit):
             return rules
@@ -86,6 +95,12 @@ def _named(usable: Sequence[Rules], job: Applicant, name: str) -> Rules:
             errors=[FieldError("/queue", "name a queue that the group may use, or leave it out")],
         )
     check_taking(rules.name, rules.state)
+    if not rules.runs_on(job.cluster):
+        raise Conflict(
+            f"Jobs of the queue {rules.name} run on {', '.join(sorted(rules.clusters or ()))}, and "
+            f"this one names the cluster {job.cluster}. Name another queue or another cluster.",
+            errors=[FieldError("/cluster", "name a cluster of the queue, or leave it out")],
+        )
     if job.time_limit > rules.time_limit:
         raise _too_long(rules, usable, job)
     return rules
@@ -102,6 +117,11 @@ def check_taking(name: str, state: str) -> None:
 
 def _nowhere(usable: Sequence[Rules], routed: Sequence[Rules], job: Applicant) -> Problem:
     """Why no queue takes a job that names none."""
+    if job.cluster is not None and not routed:
+        return Conflict(
+            "No queue that takes jobs which name none runs them on the cluster "
+            f"{job.cluster}. {_remedy(usable, job)}"
+        )
     closed = [rules for rules in routed if job.time_limit <= rules.time_limit]
     if closed or not any(rules.state in TAKING for rules in routed):
         states = ", ".join(f"{rules.name} is {rules.state}" for rules in closed or routed)

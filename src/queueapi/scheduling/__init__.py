@@ -5,6 +5,7 @@ plans; the simulator drives the same object. Start at `Scheduler`.
 """
 
 from queueapi.scheduling.events import (
+    ClusterChanged,
     Event,
     GroupChanged,
     GroupUsageChanged,
@@ -57,6 +58,7 @@ from queueapi.scheduling.scheduler import Scheduler
 __all__ = [
     "AdvanceReservation",
     "Backfill",
+    "ClusterChanged",
     "Config",
     "Constraint",
     "Effort",

@@ -55,6 +55,14 @@ class NodeRemoved:
 
 
 @dataclass(frozen=True, slots=True)
+class ClusterChanged:
+    """The cluster can be reached, or can't. Says nothing of its nodes: they are told apart."""
+
+    name: str
+    problem: str | None = None  # why it can't be reached, in words
+
+
+@dataclass(frozen=True, slots=True)
 class GroupChanged:
     """The group's quota and limits are so."""
 
@@ -124,6 +132,7 @@ Event = (
     | JobStarted
     | NodeChanged
     | NodeRemoved
+    | ClusterChanged
     | GroupChanged
     | GroupUsageChanged
     | UserUsageChanged

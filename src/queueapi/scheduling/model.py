@@ -14,6 +14,8 @@ from typing import NamedTuple
 SECONDS_PER_DAY = 86_400.0
 
 
+# In place of clusters: none takes the job (any more).
+NOWHERE = ("",)
 # What a node must offer: any one of these sets of features, and of such a set all.
 Constraint = tuple[tuple[str, ...], ...]
 

@@ -102,6 +102,8 @@ class ReasonCode(StrEnum):
     ARRAY_TASK_LIMIT = "JobArrayTaskLimit"
     GROUP_QUOTA = "GroupQuota"
     REQ_NODE_NOT_AVAIL = "ReqNodeNotAvail"
+    CLUSTER_UNAVAILABLE = "ClusterUnavailable"
+    NOT_ALLOWED = "AccountNotAllowed"
     DEPENDENCY = "Dependency"
     RESERVATION = "Reservation"
 

@@ -9,7 +9,7 @@ from queueapi.scheduling.arrival import ArrivalRanking
 from queueapi.scheduling.board import enough
 from queueapi.scheduling.capacity import OTHERS
 from queueapi.scheduling.limits import limit_message
-from queueapi.scheduling.model import AdvanceReservation, Request, WaitingJob
+from queueapi.scheduling.model import NOWHERE, AdvanceReservation, Request, WaitingJob
 from queueapi.scheduling.plan import Plan, Reason, ReasonCode, Reservation
 from queueapi.scheduling.ranking import Ranking
 from queueapi.scheduling.remedy import remedy
@@ -25,6 +25,7 @@ class Explanation:
     def __init__(self, state: State, plan: Plan, ranking: Ranking | ArrivalRanking) -> None:
         self._plan = plan
         self._now = plan.now
+        self._away = state.away
         self._after = Aftermath(state, plan)
         self._board, self._accounts = self._after.board, self._after.accounts
         self._ranking = ranking
@@ -76,10 +77,19 @@ class Explanation:
         return Reason(ReasonCode.DEPENDENCY, f"waits for job {first}{more}", None)
 
     def _impossible(self, job: WaitingJob) -> Reason:
+        if job.resume_on is not None and job.resume_on.cluster in self._away:
+            return self._unreachable(job.resume_on.cluster)
         if job.resume_on is not None:
             where = _on(job.resume_on.nodes)
             why = f"it resumes {where}, which is drained, down, gone or no longer what it was"
             return Reason(ReasonCode.REQ_NODE_NOT_AVAIL, why, None)
+        if job.request.clusters == NOWHERE:
+            why = (
+                "no cluster that its owner may use takes it any more; GET /api/clusters lists them"
+            )
+            return Reason(ReasonCode.NOT_ALLOWED, why, None)
+        if (cluster := self._cluster_away(job.request)) is not None:
+            return self._unreachable(cluster)
         if self._board.could_hold_when_up(job.request):
             why = "the nodes that could give it are drained or down"
         elif job.request.nodes > 1:
@@ -88,6 +98,20 @@ class Explanation:
             why = "no node is large enough, so ask for less"
         message = f"needs {asked(job.request)}; {why}"
         return Reason(ReasonCode.REQ_NODE_NOT_AVAIL, message, None)
+
+    def _unreachable(self, cluster: str) -> Reason:
+        why = f"the cluster {cluster} can't be reached: {self._away[cluster]}"
+        return Reason(ReasonCode.CLUSTER_UNAVAILABLE, why, None)
+
+    def _cluster_away(self, request: Request) -> str | None:
+        """A cluster that may be what the job waits for: its nodes would do, or are not known."""
+        for name in sorted(self._away):
+            if request.clusters and name not in request.clusters:
+                continue
+            known = [s for key, s in self._board.spaces.items() if key[0] == name and s.node]
+            if not known or any(space.large_enough(request) for space in known):
+                return name
+        return None
 
     def _closed(self, job: WaitingJob) -> Reason | None:
         """There is room, but an advance reservation of the nodes keeps the job out."""

@@ -10,6 +10,7 @@ from queueapi.scheduling.accounts import Accounts
 from queueapi.scheduling.board import Board
 from queueapi.scheduling.capacity import NodeKey
 from queueapi.scheduling.events import (
+    ClusterChanged,
     Event,
     GroupChanged,
     GroupUsageChanged,
@@ -73,6 +74,7 @@ class State:
         self.board = Board()
         self.accounts = Accounts(config)
         self.windows = Windows(())
+        self.away: dict[str, str] = {}  # clusters that can't be reached, and why
         self.kept: dict[int, Reservation] = {}  # by job; see Reserved
         self._known_then: set[int] = set()  # jobs that waited or ran when those were made
         self.changes = 0  # of nodes and advance reservations
@@ -93,6 +95,7 @@ class State:
         twin.board = self.board.copy()
         twin.accounts = self.accounts.copy()
         twin.windows = self.windows
+        twin.away = dict(self.away)
         twin.kept = dict(self.kept)
         twin._known_then = set(self._known_then)
         twin.changes, twin.freed = self.changes, self.freed
@@ -117,6 +120,8 @@ class State:
             case NodeRemoved(cluster, name):
                 self.board.remove_node(NodeKey(cluster, name))
                 self._change()
+            case ClusterChanged(name, problem):
+                self._reach(name, problem)
             case GroupChanged(group):
                 self.accounts.groups[group.group_id] = group
             case GroupUsageChanged(usage):
@@ -157,6 +162,12 @@ class State:
     def known_bookings(self) -> Mapping[int, Booking]:
         """Those by job, if no node has changed since. Some may not be `kept`."""
         return self._bookings if self._bookings_as_of == self.changes else {}
+
+    def _reach(self, cluster: str, problem: str | None) -> None:
+        if problem is None:
+            self.away.pop(cluster, None)
+        else:
+            self.away[cluster] = problem
 
     def _change(self) -> None:
         self.changes += 1

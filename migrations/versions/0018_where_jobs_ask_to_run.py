@@ -1,0 +1,23 @@
+"""The cluster that a job names, and what it asks of it in the cluster's own words
+
+Revision: 0018, after 0017
+"""
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import postgresql
+
+revision = "0018"
+down_revision = "0017"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.add_column("jobs", sa.Column("cluster", sa.String(length=100), nullable=True))
+    op.add_column("jobs", sa.Column("site", postgresql.JSONB(), nullable=True))
+
+
+def downgrade() -> None:
+    op.drop_column("jobs", "site")
+    op.drop_column("jobs", "cluster")
