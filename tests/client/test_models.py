@@ -5,11 +5,15 @@ from pydantic import BaseModel
 
 from queueapi import problems
 from queueapi.auth import schemas as auth
+from queueapi.client import clusters as shown_clusters
 from queueapi.client import doctor as doctors
 from queueapi.client import hosts, models, nodes, proofs
 from queueapi.client import previews as shown
+from queueapi.client.submitted import SubmittedJob
+from queueapi.clusters import cluster_schemas as described
 from queueapi.clusters import reservation_schemas as reservations
 from queueapi.clusters import schemas as clusters
+from queueapi.clusters.importing import Imported
 from queueapi.doctor import schemas as doctor
 from queueapi.groups import schemas as groups
 from queueapi.jobs import array_schemas as arrays
@@ -24,7 +28,7 @@ from queueapi.servers import schemas as servers
 
 PAIRS: list[tuple[type[BaseModel], type[BaseModel]]] = [
     (models.Job, jobs.Job),
-    (models.SubmittedJob, jobs.SubmittedJob),
+    (SubmittedJob, jobs.SubmittedJob),
     (models.JobDetail, jobs.JobDetail),
     (models.Dependency, dependencies.DependencyDocument),
     (models.JobCounts, workflows.JobCounts),
@@ -70,6 +74,13 @@ PAIRS: list[tuple[type[BaseModel], type[BaseModel]]] = [
     (models.GroupSummary, groups.GroupSummary),
     (models.Group, groups.GroupView),
     (models.Member, groups.Member),
+    (shown_clusters.Cluster, described.ClusterDocument),
+    (shown_clusters.Caps, described.CapsDocument),
+    (shown_clusters.People, described.People),
+    (shown_clusters.ClusterConnection, described.Connection),
+    (shown_clusters.ClusterTest, described.ClusterTest),
+    (shown_clusters.Check, described.CheckDocument),
+    (shown_clusters.ImportedClusters, Imported),
     (nodes.Amounts, clusters.Amounts),
     (nodes.Node, clusters.NodeDocument),
     (hosts.Host, servers.HostDocument),

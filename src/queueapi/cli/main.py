@@ -73,6 +73,7 @@ COMMANDS = {
         "queueapi.cli.jobs:scheduler", "Show the scheduler's policy and how well it estimates."
     ),
     "nodes": Lazy("queueapi.cli.nodes:nodes", "Show the nodes, and what is free on them."),
+    "clusters": Lazy("queueapi.cli.clusters:clusters", "List the clusters that you may use."),
     "reservations": Lazy(
         "queueapi.cli.reservations:reservations",
         "Show which nodes are reserved, when and for whom.",
@@ -108,6 +109,37 @@ NODE = {
 HOST = {
     "list": Lazy("queueapi.cli.hosts:list_hosts", "List the machines that servers run on."),
     "gone": Lazy("queueapi.cli.hosts:gone", "Give up all that ran on a machine that is gone."),
+}
+CLUSTER = {
+    "add": Lazy("queueapi.cli.clusters:add", "Register a cluster; test it next."),
+    "set": Lazy(
+        "queueapi.cli.clusters:change",
+        "Change a cluster; what is not named stays, and `none` takes away.",
+    ),
+    "show": Lazy(
+        "queueapi.cli.clusters:show",
+        "Show a cluster: how it is reached, whose jobs it takes, how large ones.",
+    ),
+    "test": Lazy(
+        "queueapi.cli.clusters:test",
+        "Try each thing that jobs need there; says what is wrong, and how to mend it.",
+    ),
+    "trust": Lazy(
+        "queueapi.cli.clusters:trust",
+        "Accept a key that the cluster's host shows, beside those accepted before.",
+    ),
+    "drain": Lazy(
+        "queueapi.cli.clusters:drain", "Let a cluster start nothing new; what runs goes on."
+    ),
+    "down": Lazy(
+        "queueapi.cli.clusters:down", "Take a cluster out of use: no job may name it either."
+    ),
+    "resume": Lazy("queueapi.cli.clusters:resume", "Let a cluster start jobs again."),
+    "remove": Lazy("queueapi.cli.clusters:remove", "Forget a cluster."),
+    "import": Lazy(
+        "queueapi.cli.clusters:import_file",
+        "Register the clusters that a list of CyberGIS-Compute names.",
+    ),
 }
 WORKFLOW = {
     "submit": Lazy("queueapi.cli.workflows:submit", "Submit a graph of jobs; prints its id."),
@@ -168,6 +200,7 @@ app = _group(COMMANDS, "Run jobs fairly on whatever you have.")
 app.add_typer(_group(WORKFLOW, "Graphs of jobs: submit, status, list, cancel."), name="workflow")
 app.add_typer(_group(DOCTOR, "What is on record of a job's launches: job."), name="doctor")
 admin = _group(ADMIN, "Administration: the first administrator, groups, nodes, queues, people.")
+admin.add_typer(_group(CLUSTER, "Clusters: register, test, change, drain, remove."), name="cluster")
 admin.add_typer(_group(GROUP, "Groups: create, change, list, add members."), name="group")
 admin.add_typer(_group(HOST, "Hosts: list, and give up one that is gone."), name="host")
 admin.add_typer(_group(NODE, "Nodes: drain, resume, features."), name="node")

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from queueapi.cli.output import Table
 from queueapi.cli.quantities import local_time, span
+from queueapi.client.clusters import Cluster, ClusterTest
 from queueapi.client.hosts import Host
 from queueapi.client.models import (
     ENDED,
@@ -296,3 +297,26 @@ def reservations(found: Iterable[Reservation]) -> Table:
         for r in found
     ]
     return Table(headers, rows)
+
+
+def clusters(found: Iterable[Cluster]) -> Table:
+    rows = [
+        (
+            one.name,
+            one.kind,
+            one.state,
+            ", ".join(one.partitions) or "all",
+            "shared" if one.is_community_account else "",
+            one.reason or one.problem or "",
+        )
+        for one in found
+    ]
+    return Table(("NAME", "KIND", "STATE", "PARTITIONS", "ACCOUNT", "REASON"), rows)
+
+
+def checks(found: ClusterTest) -> Table:
+    rows = [
+        ("ok" if check.ok else "WRONG", check.name, check.found, check.remedy or "")
+        for check in found.checks
+    ]
+    return Table(("", "NEEDED", "FOUND", "TO MEND IT"), rows)

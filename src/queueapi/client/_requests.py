@@ -23,12 +23,12 @@ from queueapi.client.models import (
     QueuePage,
     Registered,
     SchedulerStatus,
-    SubmittedJob,
     TokenPair,
     User,
     Workflow,
     WorkflowSummary,
 )
+from queueapi.client.submitted import SubmittedJob
 
 T = TypeVar("T")
 Model = TypeVar("Model", bound=BaseModel)

@@ -151,10 +151,6 @@ class StartRange(Document):
     p90: datetime
 
 
-class SubmittedJob(Job):
-    warnings: list[str] = []  # what has no effect, in words
-
-
 class JobDetail(Job):
     script: str
     warnings: list[str]

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from queueapi.client import _flows, _requests
+from queueapi.client import clusters as _clusters
 from queueapi.client import doctor as _doctor
 from queueapi.client import hosts as _hosts
 from queueapi.client import nodes as _nodes
@@ -25,12 +26,12 @@ from queueapi.client.models import (
     QueuePage,
     Registered,
     SchedulerStatus,
-    SubmittedJob,
     TokenPair,
     User,
     Workflow,
     WorkflowSummary,
 )
+from queueapi.client.submitted import SubmittedJob
 
 
 class Client(SyncDriver):
@@ -262,6 +263,37 @@ class Client(SyncDriver):
     def run_check(self, name: str, *, repair: bool = False, after: int = 0) -> _doctor.CheckResult:
         """A part of a check; go on with `after` set to the answer's `next` until that is None."""
         return self._do(_doctor.run_check(name, repair=repair, after=after))
+
+    # Clusters
+
+    def clusters(self) -> Iterator[_clusters.Cluster]:
+        """Those that you may use; to administrators all."""
+        return self._iterate(
+            _flows.pages("/api/clusters", {}, _clusters.as_clusters, self.patience)
+        )
+
+    def cluster(self, name: str) -> _clusters.Cluster:
+        return self._do(_clusters.get(name))
+
+    def register_cluster(self, name: str, kind: str, **fields: Any) -> _clusters.Cluster:
+        """For administrators; `fields` are the API's (host, login, root_path, allow, ...)."""
+        return self._do(_clusters.register({"name": name, "kind": kind, **fields}))
+
+    def change_cluster(self, name: str, **changes: Any) -> _clusters.Cluster:
+        """For administrators: what is not named stays, None takes away."""
+        return self._do(_clusters.change(name, changes))
+
+    def remove_cluster(self, name: str, *, force: bool = False) -> None:
+        """For administrators. With `force` jobs that run there count as failed."""
+        self._do(_clusters.remove(name, force=force))
+
+    def test_cluster(self, name: str) -> _clusters.ClusterTest:
+        """For administrators: each thing that jobs need there, and how to mend it."""
+        return self._do(_clusters.try_out(name))
+
+    def import_clusters(self, entries: Mapping[str, Any]) -> _clusters.ImportedClusters:
+        """For administrators: clusters as CyberGIS-Compute lists them, all or none."""
+        return self._do(_clusters.import_all(entries))
 
     # Nodes and reservations
 
