@@ -12,14 +12,14 @@ from queueapi.clusters.caps import DEFAULTS, Ask, Caps, caps_of, excess
 from queueapi.clusters.models import ClusterState
 from queueapi.db.session import Database
 from queueapi.errors import Conflict, Forbidden, LimitExceeded, NotFound
-from queueapi.executors.base import NodeInventory, Phase
+from queueapi.executors.base import Bind, Container, NodeInventory, Phase
 from tests.clusters.test_clusters import change, register
 from tests.staging import Caller, Json, Puppet, Stage, fetch, until
 
 Make = Callable[..., Any]
 ADA = Who("ada@lab.edu", user_id=1, group_id=10)
 SMALL = Ask(1, 1, 1, 1024, 0, 60)
-OPEN = Rules("c", "slurm", ClusterState.UP, None, (), Caps(), False, People(), People())
+OPEN = Rules("c", "slurm", ClusterState.UP, None, (), Caps(), False, (), People(), People())
 WISH = Wish(ADA, SMALL)
 
 
@@ -101,7 +101,27 @@ def test_a_shared_account_takes_container_jobs_only() -> None:
     problem = refusal(shared, WISH)
     assert isinstance(problem, Conflict)
     assert "container jobs only" in problem.detail
-    assert refusal(shared, replace(WISH, is_container=True)) is None
+    image = replace(WISH, image="docker://python:3.12")
+    assert refusal(replace(shared, images=("docker://python:*",)), image) is None
+
+
+@pytest.mark.parametrize(
+    ("image", "pattern", "taken"),
+    [
+        ("docker://python:3.12", "docker://python:*", True),
+        ("docker://python:3.12", "docker://python:3.12", True),
+        ("docker://evil/python:3.12", "docker://*:3.12", False),
+        ("docker://lab/python", "docker://lab/*", True),
+        ("docker://lab/a/b", "docker://lab/*", False),
+        ("/images/a.sif", "/images/*.sif", True),
+        ("/images/../etc/a.sif", "/images/*.sif", False),
+        ("/images/aXsif", "/images/a.sif", False),
+    ],
+)
+def test_images_are_those_of_the_list(image: str, pattern: str, taken: bool) -> None:
+    rules = replace(OPEN, images=(pattern,))
+    assert (refusal(rules, replace(WISH, image=image)) is None) is taken
+    assert refusal(OPEN, replace(WISH, image=image)) is not None  # with no list there are none
 
 
 def test_a_job_goes_where_it_may_and_says_why_it_may_not() -> None:
@@ -281,3 +301,35 @@ async def test_removing_a_cluster_by_force_ends_its_jobs_as_failed(
     assert ended["reason"] == "NodeFail"
     assert "far was removed" in ended["reason_message"]
     assert await fetch(database, "SELECT 1 FROM attempts WHERE ended_at IS NULL") == []
+
+
+async def test_a_container_reaches_the_run_of_a_shared_account(
+    stage: Stage, make_person: Make
+) -> None:
+    container: Json = {
+        "image": "docker://python:3.12",
+        "binds": [{"source": "/data/shared", "target": "/data"}],
+        "gpus": True,
+    }
+    async with stage(Puppet(NODE)) as (app, client):
+        boss = Caller(client, await make_person(role=Role.ADMIN))
+        images = {"container_images": ["docker://python:*"], "container_binds": {"/data": "ro"}}
+        far = await two(boss, app, is_community_account=True, options=images)
+        plain = await boss.post("/api/jobs", json={"script": "x", "cluster": "far"})
+        other = await boss.post(
+            "/api/jobs", json={"script": "x", "container": {"image": "docker://evil"}}
+        )
+        nowhere = await boss.post(
+            "/api/jobs", json={"script": "x", "cluster": "local", "container": container}
+        )
+        job = await boss.submit(container=container)  # which no other cluster takes
+        run = far.runs[await far.launched(job)]
+        read = await boss.job(job)
+        for wrong in ("python", "docker://", "/a b", "http://x/y", "docker://a;b", "-o"):
+            body = {"script": "x", "container": {"image": wrong}}
+            assert (await boss.post("/api/jobs", json=body)).status_code == 422, wrong
+    assert (plain.status_code, other.status_code, nowhere.status_code) == (409, 409, 409)
+    assert run.container == Container(
+        "docker://python:3.12", (Bind("/data/shared", "/data"),), gpus=True
+    )
+    assert read["container"]["binds"][0]["writable"] is False

@@ -73,6 +73,9 @@ class JobOptions:
     account: Annotated[str | None, typer.Option("--account", help="Likewise")] = None
     qos: Annotated[str | None, typer.Option("--qos", help="Likewise")] = None
     gres: Annotated[str | None, typer.Option("--gres", help="Likewise: gpu:a100:2, nvme:1")] = None
+    image: Annotated[
+        str | None, typer.Option("--image", help="Run in a container of it: docker://..., /path")
+    ] = None
     tag: Annotated[list[str] | None, typer.Option("--tag", help="May be repeated")] = None
     after_ok: Annotated[
         list[str] | None,
@@ -142,6 +145,7 @@ class JobOptions:
             "queue": self.queue,
             "cluster": self.cluster,
             "slurm": self._slurm() or None,
+            "container": {"image": self.image} if self.image is not None else None,
             "tags": self.tag or None,
             "depends_on": self._depends_on() or None,
             "on_dependency_failure": self.on_dependency_failure,

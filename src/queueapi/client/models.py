@@ -69,6 +69,7 @@ class Job(Document):
     provider: str | None
     cluster: str | None  # that it named
     site: dict[str, str] | None  # partition, account, qos, gres
+    container: dict[str, Any] | None  # image, binds, gpus
     instance_type: str | None
     created_at: datetime
     queued_at: datetime

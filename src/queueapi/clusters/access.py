@@ -1,5 +1,6 @@
 """Whether a cluster takes a job: pure, so that a submit and a launch decide alike."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -50,6 +51,7 @@ class Rules:
     partitions: tuple[str, ...]
     caps: Caps
     is_community_account: bool
+    images: tuple[str, ...]  # patterns of the images of containers that it allows
     allow: People
     deny: People
 
@@ -64,7 +66,7 @@ class Wish:
     kind: str | None = None  # of cluster that it must be
     has_site_words: bool = False  # such as a partition, which not every kind knows
     partition: str | None = None
-    is_container: bool = False
+    image: str | None = None  # of the container that it runs in
 
 
 async def load_rules(session: AsyncSession) -> list[Rules]:
@@ -82,6 +84,7 @@ def rules_of(row: Cluster) -> Rules:
         partitions=tuple(row.partitions),
         caps=caps_of(row.name, row.caps),
         is_community_account=row.is_community_account,
+        images=tuple(row.options.get("container_images", ())),
         allow=People(
             tuple(row.allow_emails), frozenset(row.allow_users), frozenset(row.allow_groups)
         ),
@@ -166,10 +169,16 @@ def _kind(rules: Rules, wish: Wish) -> Problem | None:
             f"The cluster {name} is of the kind {rules.kind}, and the job is for {wish.kind}.",
             errors=[FieldError("/provider", "leave it out, or let it be auto")],
         )
-    if rules.is_community_account and not wish.is_container:
+    if rules.is_community_account and wish.image is None:
         return Conflict(
             f"On the cluster {name} everybody's jobs run under one account, so that it takes "
             "container jobs only. Name another cluster for a plain script."
+        )
+    if wish.image is not None and not any(_is_of(wish.image, each) for each in rules.images):
+        return Conflict(
+            f"The cluster {name} does not run containers of the image {wish.image}. Its images: "
+            f"{', '.join(rules.images) or 'none'}.",
+            errors=[FieldError("/container/image", "name an image that the cluster allows")],
         )
     if wish.has_site_words and rules.kind in PLAIN_KINDS:
         return Conflict(
@@ -184,6 +193,12 @@ def _kind(rules: Rules, wish: Wish) -> Problem | None:
             errors=[FieldError("/slurm/partition", "name a partition that jobs may use")],
         )
     return None
+
+
+def _is_of(image: str, pattern: str) -> bool:
+    """`*` of the pattern is any text without a slash."""
+    parts = (re.escape(part) for part in pattern.split("*"))
+    return re.fullmatch("[^/]*".join(parts), image) is not None
 
 
 def _caps(rules: Rules, wish: Wish) -> Problem | None:

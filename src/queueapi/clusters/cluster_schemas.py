@@ -86,8 +86,11 @@ HostKeys = Annotated[list[HostKey], Field(max_length=20), AfterValidator(_in_ord
 Partition = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 Partitions = Annotated[list[Partition], Field(max_length=100), AfterValidator(_in_order)]
 SiteWord = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:,@/=-]*$", max_length=200)]
+# Paths with colons between, patterns of images, ...: each kind checks its own.
+Text = Annotated[str, Field(pattern=r"^[A-Za-z0-9/*][A-Za-z0-9._:,@/=*+-]*$", max_length=1000)]
+Option = bool | int | float | Text
 Options = Annotated[
-    dict[str, bool | int | float | SiteWord | AbsolutePath],
+    dict[str, Option | Annotated[list[Text], Field(max_length=200)] | dict[str, Text]],
     Field(max_length=50),
     AfterValidator(_are_words),
 ]

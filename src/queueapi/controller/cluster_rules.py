@@ -53,7 +53,7 @@ class KnownClusters:
 
     def where(self, job: Row[Any] | Candidate, of_queue: tuple[str, ...]) -> tuple[str, ...]:
         """The clusters that take the job, of those of its queue; () = any, NOWHERE = none."""
-        if self._open and job.named_cluster is None and job.site is None:
+        if self._open and not (job.named_cluster or job.site or job.container):
             return of_queue
         key = _wish(job), of_queue
         found = self._found.get(key)
@@ -88,4 +88,5 @@ def _wish(job: Row[Any] | Candidate) -> Wish:
         kind=kind_of(job.provider),
         has_site_words=bool(job.site),
         partition=job.site.get("partition") if job.site else None,
+        image=job.container["image"] if job.container else None,
     )

@@ -11,7 +11,15 @@ from queueapi import metrics
 from queueapi.clock import utc_now
 from queueapi.controller.leadership import LostLeadership
 from queueapi.controller.patience import patience
-from queueapi.executors.base import ArrayTask, Executor, ExecutorUnavailable, LaunchRefused, Run
+from queueapi.executors.base import (
+    ArrayTask,
+    Bind,
+    Container,
+    Executor,
+    ExecutorUnavailable,
+    LaunchRefused,
+    Run,
+)
 from queueapi.jobs.attempts import Launched
 
 log = structlog.get_logger(__name__)
@@ -43,7 +51,15 @@ def run_of(row: Row[Any]) -> Run:
         constraint=row.constraint,
         exclusive=row.exclusive,
         site=row.site or {},
+        container=_container(row.container),
     )
+
+
+def _container(found: Mapping[str, Any] | None) -> Container | None:
+    if found is None:
+        return None
+    binds = (Bind(b["source"], b["target"], b["writable"]) for b in found["binds"])
+    return Container(found["image"], tuple(binds), found["gpus"])
 
 
 def _array_task(row: Row[Any]) -> ArrayTask | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from queueapi.jobs.schemas import Priority, StartRange
 
@@ -29,6 +30,7 @@ class Candidate:
     provider: str
     named_cluster: str | None
     site: Mapping[str, str] | None  # see JobSubmission
+    container: Mapping[str, Any] | None
     tasks: int | None = None  # of an array
     task_limit: int | None = None  # how many of them may run at once
 

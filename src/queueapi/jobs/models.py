@@ -154,6 +154,7 @@ class Job(Base):
     cluster: Mapped[str | None] = mapped_column(String(100))  # that it names
     # The cluster's own words: partition, account, qos, gres.
     site: Mapped[dict[str, str] | None] = mapped_column(JSONB(none_as_null=True))
+    container: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     instance_type: Mapped[str | None] = mapped_column(String(50))
     estimated_cost: Mapped[Decimal] = mapped_column(Numeric(20, 6))
     on_dependency_failure: Mapped[str] = mapped_column(

@@ -20,6 +20,7 @@ def wish(who: Who, job: JobSubmission) -> Wish:
         kind=kind_of(job.provider),
         has_site_words=bool(site),
         partition=site.get("partition") if site else None,
+        image=job.container.image if job.container is not None else None,
     )
 
 

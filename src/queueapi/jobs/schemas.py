@@ -19,6 +19,7 @@ from queueapi.clusters.schemas import ClusterName
 from queueapi.fields import QueueName, Real, Whole, Word
 from queueapi.jobs.array_indices import ArrayIndices
 from queueapi.jobs.array_schemas import ArrayDocument, ArrayText
+from queueapi.jobs.container_schemas import JobContainer
 from queueapi.jobs.dependency_schemas import (
     Dependencies,
     DependencyDocument,
@@ -127,6 +128,7 @@ class JobSubmission(Shape):
     cluster: ClusterName | None = Field(
         None, description="One of GET /api/clusters; if absent, the scheduler chooses among yours"
     )
+    container: JobContainer | None = None
     instance_type: Word | None = None
     depends_on: Dependencies = Field(default_factory=list)
     on_dependency_failure: WhenNeverSatisfied = OnDependencyFailure.CANCEL
@@ -236,6 +238,7 @@ class Job(BaseModel):
     site: dict[str, str] | None = Field(
         description="What it asks of the cluster in its own words: partition, account, qos, gres"
     )
+    container: JobContainer | None = Field(description="In what its script runs")
     instance_type: str | None
     created_at: datetime
     queued_at: datetime

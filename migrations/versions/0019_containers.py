@@ -1,0 +1,21 @@
+"""The container that a job runs in
+
+Revision: 0019, after 0018
+"""
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import postgresql
+
+revision = "0019"
+down_revision = "0018"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.add_column("jobs", sa.Column("container", postgresql.JSONB(), nullable=True))
+
+
+def downgrade() -> None:
+    op.drop_column("jobs", "container")
