@@ -63,8 +63,8 @@ def test_a_refusal_names_the_rule_and_nobody_elses() -> None:
 
 
 def test_the_default_caps_are_those_of_the_table() -> None:
-    assert caps_of("far", {}) == DEFAULTS == Caps(50, 50, 50, 20, 50, 10, 10, 10)
-    assert caps_of("far", {"nodes": 200}).nodes == 200
+    assert caps_of("slurm", {}) == DEFAULTS == Caps(50, 50, 50, 20, 50, 10, 10, 10)
+    assert caps_of("slurm", {"nodes": 200}).nodes == 200
     assert caps_of("local", {}) == Caps()
     assert caps_of("local", {"hours": 1}) == Caps(hours=1)
 

@@ -82,7 +82,7 @@ def rules_of(row: Cluster) -> Rules:
         state=ClusterState(row.state),
         reason=row.reason,
         partitions=tuple(row.partitions),
-        caps=caps_of(row.name, row.caps),
+        caps=caps_of(row.kind, row.caps),
         is_community_account=row.is_community_account,
         images=tuple(row.options.get("container_images", ())),
         allow=People(

@@ -1,7 +1,7 @@
 """The most that one job may ask of a cluster: its own caps, and defaults for what they leave out.
 
-The defaults are for clusters that were registered; the server's own machine has the limits that
-its settings give it.
+The defaults are for clusters of others; machines that servers run on have the limits that the
+settings give them.
 """
 
 from collections.abc import Mapping
@@ -49,9 +49,9 @@ class Ask:
     time_limit: float  # seconds
 
 
-def caps_of(name: str, own: Mapping[str, float]) -> Caps:
-    """Those that hold for the cluster of this name, of the caps that it was given."""
-    defaults = Caps() if name == BUILT_IN else DEFAULTS
+def caps_of(kind: str, own: Mapping[str, float]) -> Caps:
+    """Those that hold for a cluster of this kind, of the caps that it was given."""
+    defaults = Caps() if kind == BUILT_IN else DEFAULTS
     return Caps(**(asdict(defaults) | dict(own)))
 
 

@@ -303,7 +303,7 @@ async def _documents(
             problem=places.problem(row.name),
             partitions=row.partitions,
             defaults=row.defaults,
-            caps=_caps(caps_of(row.name, row.caps)),
+            caps=_caps(caps_of(row.kind, row.caps)),
             is_community_account=row.is_community_account,
             connection=_connection(row) if names is not None else None,
             allow=names and names.people(row.allow_emails, row.allow_users, row.allow_groups),
