@@ -2,13 +2,15 @@
 
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import pytest
 
+from queueapi.auth.models import Role
 from queueapi.executors.base import Bind, Container, LaunchRefused, Phase, Stream
 from queueapi.executors.environment import encode_environment
 from queueapi.executors.slurm import scontrol
@@ -17,7 +19,6 @@ from queueapi.executors.slurm.container import (
     Places,
     check_container,
     enter_argv,
-    script_of,
 )
 from queueapi.executors.slurm.executor import SlurmExecutor
 from queueapi.executors.slurm.request import Request
@@ -29,6 +30,8 @@ from tests.slurm.asking import make_request, prepare, submit, until_state
 from tests.slurm.lab import Lab, Unavailable
 from tests.slurm.lab.apptainer import find_apptainer
 from tests.slurm.lab.processes import until
+from tests.staging import Caller, Stage
+from tests.staging import until as staging_until
 
 _TOOLS = ("sh", "cat", "ls", "env", "touch", "id", "sleep")
 
@@ -147,7 +150,9 @@ def test_each_has_a_tmp_of_its_own(lab: Lab, apptainer: str, image: str) -> None
 def test_variables_reach_it_unchanged(lab: Lab, apptainer: str, image: str) -> None:
     """And those of Slurm; nothing evaluates them."""
     word = "a,b='$(id)' `id` \\ \" é"
-    job = Job(lab, apptainer, Container(image), script_of(["env"]), {"WORD": word, "PATH": "/bin"})
+    job = Job(
+        lab, apptainer, Container(image), "#!/bin/sh\nexec env\n", {"WORD": word, "PATH": "/bin"}
+    )
     job.end()
     lines = job.read("stdout").splitlines()
     assert f"WORD={word}" in lines
@@ -244,3 +249,32 @@ async def test_what_no_administrator_has_allowed_is_refused(
     with pytest.raises(LaunchRefused, match=words):
         await executor.submit(run)
     assert (await executor.poll([run.key]))[run.key].phase is Phase.UNKNOWN
+
+
+async def test_a_container_job_goes_all_the_way(
+    stage: Stage, make_person: Callable[..., Any], lab: Lab, apptainer: str, image: str
+) -> None:
+    """From a request to its log, on a cluster that an administrator registered."""
+    cluster = cluster_of(lab, lab.jobs_root / "registered")
+    async with stage() as (app, client):
+        boss = Caller(client, await make_person(role=Role.ADMIN))
+        answer = await boss.post("/api/clusters", json={
+            "name": "lab", "kind": "slurm", "host": cluster.host, "port": cluster.port,
+            "login": cluster.login, "key_path": cluster.key_path,
+            "host_keys": list(cluster.host_keys), "root_path": cluster.root,
+            "is_community_account": True,
+            "options": {**cluster.options, "container_program": apptainer,
+                        "container_images": [f"{lab.jobs_root}/*.sif"]},
+        })  # fmt: skip
+        assert answer.status_code == 201, answer.text
+        plain = await boss.post("/api/jobs", json={"script": "x", "cluster": "lab"})
+        assert plain.status_code == 409
+        await staging_until(lambda: "lab" in app.state.executors, "the cluster")
+        command = ["/bin/sh", "-c", 'echo "$0 $WORD $PWD"', "a b"]
+        container = {"image": image, "command": command, "env": {"WORD": "$(id)"}}
+        submitted = await boss.post("/api/jobs", json={"container": container, "memory_gb": 0.5})
+        assert submitted.status_code == 201, submitted.text
+        job = await boss.until(submitted.json()["id"], "completed", "failed")
+        log = (await boss.get(f"/api/jobs/{job['id']}/logs")).text
+    assert (job["status"], job["exit_code"]) == ("completed", 0), (job, log)
+    assert f"a b $(id) {cluster.root}/" in log

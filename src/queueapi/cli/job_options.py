@@ -76,6 +76,10 @@ class JobOptions:
     image: Annotated[
         str | None, typer.Option("--image", help="Run in a container of it: docker://..., /path")
     ] = None
+    bind: Annotated[
+        list[str] | None,
+        typer.Option("--bind", metavar="PATH:INSIDE[:rw]", help="A folder for the container"),
+    ] = None
     tag: Annotated[list[str] | None, typer.Option("--tag", help="May be repeated")] = None
     after_ok: Annotated[
         list[str] | None,
@@ -145,7 +149,7 @@ class JobOptions:
             "queue": self.queue,
             "cluster": self.cluster,
             "slurm": self._slurm() or None,
-            "container": {"image": self.image} if self.image is not None else None,
+            "container": self._container(),
             "tags": self.tag or None,
             "depends_on": self._depends_on() or None,
             "on_dependency_failure": self.on_dependency_failure,
@@ -158,6 +162,13 @@ class JobOptions:
         if self.input_file is not None:
             fields["input_data"] = _read("--input", _json_file, self.input_file)
         return fields
+
+    def _container(self) -> dict[str, Any] | None:
+        if self.image is None:
+            if self.bind:
+                raise typer.BadParameter("--bind needs --image")
+            return None
+        return {"image": self.image, "binds": [_bind(text) for text in self.bind or ()]}
 
     def _slurm(self) -> dict[str, str]:
         words = {
@@ -244,3 +255,12 @@ def _script_file(file: str) -> str:
         raise typer.BadParameter(f"{file}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise typer.BadParameter(f"{file} is not a text in UTF-8.") from None
+
+
+def _bind(text: str) -> dict[str, Any]:
+    parts = text.split(":")
+    if len(parts) not in (2, 3) or parts[2:] not in ([], ["ro"], ["rw"]):
+        raise typer.BadParameter(
+            f"--bind {text}: write PATH:INSIDE, PATH:INSIDE:ro or PATH:INSIDE:rw"
+        )
+    return {"source": parts[0], "target": parts[1], "writable": parts[2:] == ["rw"]}

@@ -51,15 +51,17 @@ def run_of(row: Row[Any]) -> Run:
         constraint=row.constraint,
         exclusive=row.exclusive,
         site=row.site or {},
-        container=_container(row.container),
+        container=_container(row.container, gpus=row.gpu_count > 0),
     )
 
 
-def _container(found: Mapping[str, Any] | None) -> Container | None:
+def _container(found: Mapping[str, Any] | None, *, gpus: bool) -> Container | None:
+    """`gpus`: whether the job has some, which decides where it does not say."""
     if found is None:
         return None
     binds = (Bind(b["source"], b["target"], b["writable"]) for b in found["binds"])
-    return Container(found["image"], tuple(binds), found["gpus"])
+    said = found["gpus"]
+    return Container(found["image"], tuple(binds), gpus if said is None else said)
 
 
 def _array_task(row: Row[Any]) -> ArrayTask | None:

@@ -14,7 +14,8 @@ EnvName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=2
 EnvValue = Annotated[str, Field(pattern=r"^[^\x00]*$", max_length=32_768)]
 
 
-def _env_fits(env: dict[str, str]) -> dict[str, str]:
+def env_fits(env: dict[str, str]) -> dict[str, str]:
+    """Return them if they can reach a job, else raise ValueError."""
     reserved = [name for name in env if name.startswith(RESERVED_ENV_PREFIX)]
     if reserved:
         raise ValueError(f"{reserved[0]} is set by the server; choose another name")
@@ -41,6 +42,6 @@ ENV_SCHEMA = {
 Env = Annotated[
     dict[EnvName, EnvValue],
     Field(max_length=256),
-    AfterValidator(_env_fits),
+    AfterValidator(env_fits),
     WithJsonSchema(ENV_SCHEMA),
 ]

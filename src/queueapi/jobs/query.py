@@ -215,7 +215,7 @@ def new_document(
         provider=body.provider,
         cluster=body.cluster,
         site=body.site,
-        container=body.container,
+        container=body.container.document if body.container else None,
         instance_type=body.instance_type,
         created_at=accepted.created_at,
         queued_at=accepted.created_at,

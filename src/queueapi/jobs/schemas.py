@@ -1,51 +1,40 @@
 """The documents that the job routes take and give."""
 
-import json
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     computed_field,
+    model_validator,
 )
-from pydantic_core import to_json
 
 from queueapi.clusters.schemas import ClusterName
 from queueapi.fields import QueueName, Real, Whole, Word
 from queueapi.jobs.array_indices import ArrayIndices
 from queueapi.jobs.array_schemas import ArrayDocument, ArrayText
-from queueapi.jobs.container_schemas import JobContainer
+from queueapi.jobs.container_schemas import (
+    MAX_SCRIPT,
+    ContainerDocument,
+    JobContainer,
+    merged,
+)
 from queueapi.jobs.dependency_schemas import (
     Dependencies,
     DependencyDocument,
     WhenNeverSatisfied,
 )
 from queueapi.jobs.env_field import Env
+from queueapi.jobs.input_field import InputData
 from queueapi.jobs.models import JobState, OnDependencyFailure
 from queueapi.jobs.shape import Shape
 
-MAX_INPUT_BYTES = 1024**2
 WARNINGS = "What has no effect, or perhaps not the one that was meant"
-
 Line = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=200)]
-
-
-def _input_fits(value: Any) -> Any:
-    if value is None:
-        return None
-    size = len(to_json(value))
-    if size > MAX_INPUT_BYTES:
-        raise ValueError(f"input_data is over {MAX_INPUT_BYTES} bytes; let the script fetch it")
-    try:
-        json.dumps(value, allow_nan=False)
-    except ValueError:
-        raise ValueError("input_data holds a number that is too large") from None
-    return value
 
 
 def _unset_is_one(value: Any) -> Any:
@@ -61,7 +50,7 @@ class Provider(StrEnum):
 
 
 class JobSubmission(Shape):
-    """What to run, and what it needs. Only `script` is required."""
+    """What to run, and what it needs. Only `script` is required, or a container's `command`."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -89,8 +78,9 @@ class JobSubmission(Shape):
     )
 
     script: str = Field(
+        "",
         min_length=1,
-        max_length=1024**2,
+        max_length=MAX_SCRIPT,
         pattern=r"^[^\x00]+$",
         description="The script's text. Begins with #! for an interpreter of its own; "
         "otherwise /bin/sh runs it.",
@@ -121,7 +111,7 @@ class JobSubmission(Shape):
         default_factory=dict,
         description="Environment variables, but for those that shells keep for themselves",
     )
-    input_data: Annotated[Any, AfterValidator(_input_fits)] = Field(
+    input_data: InputData = Field(
         None, description="Any JSON; the file named by $QUEUEAPI_INPUT holds it"
     )
     provider: Provider = Field(Provider.AUTO, description="Where it may run")
@@ -141,6 +131,11 @@ class JobSubmission(Shape):
         "%N at the end lets N of them run at once",
         examples=["0-99%10", "1,3,5-9", "0-100:4"],
     )
+
+    @model_validator(mode="after")
+    def _with_container(self) -> "JobSubmission":
+        self.script, self.env = merged(self.container, self.script, self.env)
+        return self
 
     @computed_field  # type: ignore[prop-decorator]  # pydantic's documented form
     @property
@@ -238,7 +233,7 @@ class Job(BaseModel):
     site: dict[str, str] | None = Field(
         description="What it asks of the cluster in its own words: partition, account, qos, gres"
     )
-    container: JobContainer | None = Field(description="In what its script runs")
+    container: ContainerDocument | None
     instance_type: str | None
     created_at: datetime
     queued_at: datetime

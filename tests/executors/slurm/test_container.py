@@ -1,7 +1,5 @@
 """What enters a container: what the job may see, and nothing that it may not name."""
 
-import shlex
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +12,6 @@ from queueapi.executors.slurm.container import (
     check_image,
     enter_argv,
     read_allowed,
-    script_of,
 )
 
 IMAGE = "/images/python.sif"
@@ -155,22 +152,6 @@ def test_whatever_is_accepted_is_one_word(image: str, source: str, target: str) 
     assert argv[-2] == f"{source}:{target}:ro"
     assert argv[-2].count(":") == 2
     assert "," not in argv[-2]
-
-
-@given(
-    st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), min_size=1)
-)
-def test_a_command_is_run_word_by_word(words: list[str]) -> None:
-    command = ["/bin/tool", *words]
-    head, _, line = script_of(command).partition("\nexec ")
-    assert head == "#!/bin/sh"
-    assert shlex.split(line) == command
-
-
-@pytest.mark.parametrize("command", [[], [""], ["a", "b\0"]])
-def test_what_is_no_command_is_refused(command: list[str]) -> None:
-    with pytest.raises(LaunchRefused, match="command"):
-        script_of(command)
 
 
 def test_an_operators_lists_are_read() -> None:

@@ -6,8 +6,7 @@ its binds name. Its image needs a /bin/sh, by which the run wrapper enters.
 """
 
 import re
-import shlex
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -157,15 +156,3 @@ def _binds(container: Container, places: Places) -> Iterator[str]:
 def _bind(source: str, target: str, *, writable: bool) -> str:
     # Plain paths have neither a colon nor a comma.
     return f"{check_path(source)}:{check_path(target)}:{'rw' if writable else 'ro'}"
-
-
-def script_of(command: Sequence[str]) -> str:
-    """The script of a job that gives a command and its arguments instead of one.
-
-    Raises :class:`LaunchRefused` for words that can't be arguments.
-    """
-    if not command or not command[0]:
-        raise LaunchRefused("the command is empty")
-    if any("\0" in word for word in command):
-        raise LaunchRefused("the command contains a NUL character")
-    return f"#!/bin/sh\nexec {shlex.join(command)}\n"
