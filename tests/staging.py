@@ -296,9 +296,9 @@ async def listening(app: FastAPI) -> AsyncIterator[str]:
         listener.close()
 
 
-async def until(condition: Callable[[], Any], what: str = "") -> Any:
+async def until(condition: Callable[[], Any], what: str = "", seconds: float = PATIENCE) -> Any:
     """Wait until the condition, which may be asynchronous, gives something true."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + seconds
     while True:
         found = condition()
         if inspect.isawaitable(found):

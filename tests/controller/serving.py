@@ -20,6 +20,8 @@ from queueapi.config import Settings
 from queueapi.main import create_app
 from tests.staging import until
 
+START_SECONDS = 60.0  # of a whole process, on a machine that may be busy
+
 
 @dataclass
 class Server:
@@ -40,7 +42,7 @@ class Server:
             [*command, json.dumps(self.settings)], pass_fds=[number], start_new_session=True
         )
         async with httpx.AsyncClient(base_url=self.url) as client:
-            await until(lambda: self._answers(client), "a server that is ready")
+            await until(lambda: self._answers(client), "a server that is ready", START_SECONDS)
 
     async def _answers(self, client: httpx.AsyncClient) -> bool:
         assert self.process is not None and self.process.poll() is None, "the server has ended"
@@ -72,8 +74,8 @@ async def serving(settings: Settings) -> AsyncIterator[Server]:
     assert settings.jwt_secret is not None
     plain["jwt_secret"] = settings.jwt_secret.get_secret_value()
     server = Server(plain)
-    await server.start()
     try:
+        await server.start()
         yield server
     finally:
         if server.process is not None and server.process.poll() is None:
