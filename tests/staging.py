@@ -37,7 +37,7 @@ from tests.conftest import TEMPLATE, new_database
 from tests.people import Person
 
 Json = dict[str, Any]
-PATIENCE = 20.0  # seconds until a condition counts as never met
+PATIENCE = 60.0  # seconds until a condition counts as never met
 EMPTY = """
 DELETE FROM inbox; DELETE FROM idempotency_keys; DELETE FROM job_events; DELETE FROM attempts;
 DELETE FROM jobs; DELETE FROM submitted_counts; DELETE FROM usage_ledger; DELETE FROM usage_days;

@@ -15,7 +15,7 @@ from tests.slurm.lab import Lab
 type_of_factory = Callable[..., Awaitable[SlurmExecutor]]
 
 
-def cluster_of(lab: Lab, root: Path, **changes: Any) -> ClusterConfig:
+def cluster_of(lab: Lab, folder: Path, /, **changes: Any) -> ClusterConfig:
     """As an admin would register the lab; ``options`` are added to quick ones."""
     options = {"poll_seconds": 0.2, "poll_seconds_most": 1.0, **changes.pop("options", {})}
     cluster = ClusterConfig(
@@ -26,7 +26,7 @@ def cluster_of(lab: Lab, root: Path, **changes: Any) -> ClusterConfig:
         login=lab.user,
         key_path=str(lab.ssh_key),
         host_keys=(lab.host_key,),
-        root=str(root),
+        root=str(folder),
         options=options,
     )
     return replace(cluster, **changes)

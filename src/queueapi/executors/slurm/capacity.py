@@ -20,6 +20,7 @@ class _Held:
     cpus: int = 0
     memory_mb: int = 0
     gpus: Counter[str] = field(default_factory=Counter)
+    gpus_of_any_type: int = 0  # where Slurm does not tell which
 
 
 def inventory(
@@ -53,8 +54,10 @@ def _held(jobs: Iterable[QueuedJob]) -> dict[str, _Held]:
             on_it = found.setdefault(name, _Held())
             on_it.cpus += -(-job.resources.cpus // count)
             on_it.memory_mb += job.resources.memory_bytes // MIB // count
-            for kind, gpus in job.resources.gpus_by_type.items():
+            typed = job.resources.gpus_by_type
+            for kind, gpus in typed.items():
                 on_it.gpus[kind.lower()] += -(-gpus // count)
+            on_it.gpus_of_any_type += -(-max(job.resources.gpus - sum(typed.values()), 0) // count)
     return found
 
 
@@ -63,11 +66,12 @@ def _offer(node: Node, ours: _Held, *, full: bool) -> NodeInventory:
     cpus_used = node.cpus if full else node.cpus_used
     memory_used = node.memory_mb if full else node.memory_used_mb
     gpus_used = Counter(node.gpus if full else node.gpus_used)
+    others = sorted((gpus_used - ours.gpus).elements())
     return replace(
         offer,
         taken_cpus=min(max(cpus_used - ours.cpus, 0), node.cpus),
         taken_memory_mb=min(max(memory_used - ours.memory_mb, 0), node.memory_mb),
-        taken_gpus=tuple(sorted((gpus_used - ours.gpus).elements())),
+        taken_gpus=tuple(others[ours.gpus_of_any_type :]),
     )
 
 

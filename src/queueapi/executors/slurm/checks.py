@@ -26,7 +26,7 @@ async def look(site: Site) -> tuple[Check, ...]:
     for trial, needed in _TRIALS:
         try:
             check = await trial(site)
-        except ExecutorUnavailable as error:
+        except (ExecutorUnavailable, CommandFailed) as error:
             check = Check(_NAMES[trial], False, str(error), _REMEDIES[trial])
         found.append(check)
         if needed and not check.ok:

@@ -91,7 +91,8 @@ class Witnesses:
 def of_gone(seen: Witnesses, clock: Clock) -> Observation | None:
     """A run that is not alive. None = wait for more evidence."""
     job_id = _owner(seen)
-    job = next((job for job in seen.jobs if job.job_id == job_id), None)
+    over = [job for job in seen.jobs if MEANING[job.state].phase in OVER]
+    job = next((job for job in over if job.job_id == job_id), None)
     run = next((run for run in reversed(seen.runs) if run.job_id == job_id), None)
     if run is not None and MEANING[run.state].phase not in OVER:
         run = None  # accounting has not heard yet
@@ -116,6 +117,7 @@ class _Account:
     """What Slurm says of one run, wherever it says so. Times by the cluster's clock."""
 
     exit_code: int
+    own_code: int | None  # without what the run's folder says
     started_at: float | None
     ended_at: float | None
     peak_memory_bytes: int | None = None
@@ -125,28 +127,32 @@ class _Account:
 def _of_run(run: Accounted, folder: Folder) -> _Account:
     batch = run.batch.exit if run.batch else None
     code = exit_status(run.state, run.exit, batch, folder.exit_code)
-    return _Account(code, run.started_at, run.ended_at, run.peak_memory_bytes, run.cpu_seconds)
+    own = run.exit.status if run.exit else None
+    return _Account(code, own, run.started_at, run.ended_at, run.peak_memory_bytes, run.cpu_seconds)
 
 
 def _of_job(job: QueuedJob, folder: Folder) -> _Account:
     code = exit_status(job.state, job.exit, None, folder.exit_code)
-    return _Account(code, job.started_at, job.ends_at)
+    return _Account(code, job.exit.status if job.exit else None, job.started_at, job.ends_at)
 
 
 def _judged(folder: Folder, clock: Clock, state: State, said: _Account) -> Observation:
     meaning = MEANING[state]
     began = said.started_at or folder.started_at
-    if folder.exit_code is None and (
-        meaning.phase is Phase.LOST or (said.exit_code == _NOT_RUN and folder.started_at)
-    ):
-        # Its node failed, or Slurm began it a second time: the first time left no record.
+    # What is ended on its way leaves any code, by chance: success alone says that it was over.
+    if meaning.phase is Phase.LOST and (state is State.PREEMPTED or folder.exit_code != 0):
         return Observation(Phase.LOST, clock.ours(began) if began else None)
+    if said.own_code == _NOT_RUN and folder.started_at and folder.exit_code not in (0, _NOT_RUN):
+        # Slurm ended it and began it a second time, which runs nothing.
+        return Observation(Phase.LOST, clock.ours(folder.started_at))
+    code = folder.exit_code if meaning.phase is Phase.LOST else said.exit_code
+    assert code is not None  # 0, if the phase was LOST
     ended = said.ended_at or folder.ended_at or began or clock.now
     started = min(began or ended, ended)
     reason = meaning.reason if meaning.phase is Phase.ENDED else None
     if folder.wanted is not None and reason == CANCELLED:
         reason = folder.wanted
-    elif reason is None and _overran(folder, said.exit_code):
+    elif reason is None and _overran(folder, code):
         reason = TIME_LIMIT
     elif state is State.FAILED and not folder.claimed and folder.started_at is None:
         reason = LAUNCH_FAILED  # the node could not even read the folder
@@ -154,7 +160,7 @@ def _judged(folder: Folder, clock: Clock, state: State, said: _Account) -> Obser
         Phase.ENDED,
         clock.ours(started),
         Ending(
-            said.exit_code,
+            code,
             reason,
             clock.ours(started),
             clock.ours(ended),

@@ -5,9 +5,7 @@ folder there. So any server that reaches the cluster can take over, and a restar
 """
 
 import asyncio
-import logging
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
-from contextlib import suppress
 from typing import Any, Final
 
 from queueapi.executors.base import (
@@ -28,14 +26,14 @@ from queueapi.executors.remote.base import CommandFailed
 from queueapi.executors.slurm import capacity, checks, scontrol
 from queueapi.executors.slurm.complaints import Kind
 from queueapi.executors.slurm.config import KIND, make_remote, read_config
-from queueapi.executors.slurm.folders import WANTED, Programs
+from queueapi.executors.slurm.endings import Endings
+from queueapi.executors.slurm.folders import Programs
 from queueapi.executors.slurm.launching import Launches
 from queueapi.executors.slurm.preparing import prepare, request_of
 from queueapi.executors.slurm.site import Refused, Site
 from queueapi.executors.slurm.states import MEANING, TIME_LIMIT
-from queueapi.executors.slurm.watch import Watch, is_alive
-
-_log = logging.getLogger(__name__)
+from queueapi.executors.slurm.stock import Stock
+from queueapi.executors.slurm.watch import PROMPT_SECONDS, Watch, is_alive
 
 _MOST_LOG: Final = 16 << 20  # bytes that one call returns at most
 
@@ -54,9 +52,10 @@ class SlurmExecutor:
         self._site = Site(self._config, self._remote)
         self._programs = Programs.of(self._config.root)
         self._watch = Watch(self._site, self._end_overdue)
+        self._endings = Endings(self._site, self._watch)
+        self._stock = Stock(self._site)
         self._launches = Launches(self._site, self._programs, self._room)
         self._unseen: set[str] = set()  # submitted, and not in the watch's last round yet
-        self._ending: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self, changed: Callable[[str], None]) -> None:
@@ -66,6 +65,7 @@ class SlurmExecutor:
         if not self._tasks:
             self._spawn(self._watch.run())
             self._spawn(self._launches.run())
+            self._spawn(self._endings.run())
 
     async def close(self) -> None:
         """Stop to serve; jobs go on running."""
@@ -80,9 +80,8 @@ class SlurmExecutor:
 
     async def nodes(self) -> Sequence[NodeInventory]:
         """The nodes that take jobs, in the partitions that ours may use."""
-        nodes = await self._site.nodes()
         return capacity.inventory(
-            nodes,
+            await self._stock.nodes(),
             self._watch.alive,
             partitions=self._config.partitions,
             full=self._room() <= 0,
@@ -100,12 +99,14 @@ class SlurmExecutor:
             request = request_of(run, self._config)
         except LaunchRefused as error:
             return str(error)
-        nodes, partitions = await asyncio.gather(self._site.nodes(), self._site.partitions())
-        return capacity.refusal(request, nodes, partitions)
+        return capacity.refusal(request, *await self._stock.limits())
 
     async def submit(self, run: Run) -> str:
         """Give the run to Slurm unless its key is known there; the remote id is Slurm's."""
         key = check_key(run.key)
+        # Slurm would let it wait for ever. What it has already, we do not give up.
+        if (why := await self.refusal(run)) and not (await self._site.look([key]))[key].exists:
+            raise LaunchRefused(why)
         prepared = prepare(run, self._config, self._programs)
         job_id = await self._launches.launch(prepared)
         self._unseen.add(key)
@@ -135,33 +136,12 @@ class SlurmExecutor:
         )
 
     async def cancel(self, key: str) -> None:
-        """End the run: SIGTERM, Slurm's KillWait, SIGKILL."""
-        seen = self._watch.seen(check_key(key))
-        if seen is not None and seen.phase in (Phase.ENDED, Phase.LOST):
-            return
-        ids = self._watch.job_ids(key)
-        if ids:
-            await self._site.cancel(ids)
-        else:
-            await self._site.cancel_named(key)
-        self._watch.hurry()
+        """End the run: SIGTERM, Slurm's KillWait, SIGKILL. A cluster that is away is told later."""
+        self._endings.end(check_key(key))
 
     def _end_overdue(self, keys: Collection[str]) -> None:
-        for key in set(keys) - self._ending:
-            self._ending.add(key)
-            self._spawn(self._end(key, TIME_LIMIT))
-
-    async def _end(self, key: str, reason: str) -> None:
-        """Why goes before, so that it is known whoever sees the end."""
-        try:
-            with suppress(FileNotFoundError):
-                path = f"{self._config.root}/{key}/{WANTED}"
-                await self._remote.write(path, f"{reason}\n".encode())
-            await self.cancel(key)
-        except ExecutorUnavailable as error:
-            _log.warning("can't end %s, which is over its time: %s", key, error)
-        finally:
-            self._ending.discard(key)
+        for key in keys:
+            self._endings.end(key, TIME_LIMIT)
 
     async def suspend(self, key: str) -> None:
         """Raises :class:`SuspendRefused` where the account is no operator of the cluster."""
@@ -180,7 +160,11 @@ class SlurmExecutor:
         if not ids:
             return
         try:
-            await self._site.order(order(ids))
+            async with asyncio.timeout(PROMPT_SECONDS):
+                await self._site.order(order(ids))
+                await self._watch.fresh()
+        except TimeoutError:
+            raise ExecutorUnavailable(f"{self._remote} is slow to answer") from None
         except Refused as error:
             if error.complaint.kind is Kind.DENIED:
                 raise SuspendRefused(
@@ -190,7 +174,6 @@ class SlurmExecutor:
             if error.complaint.kind in (Kind.UNREACHABLE, Kind.UNCERTAIN):
                 raise ExecutorUnavailable(str(error)) from error
             # Else the job is not in a state for it: the next poll tells which.
-        await self._watch.fresh()
 
     def output_path(self, key: str) -> str | None:
         """The run's working folder on the cluster."""
@@ -198,7 +181,10 @@ class SlurmExecutor:
 
     async def log_size(self, key: str, stream: Stream) -> int:
         """Bytes written so far."""
-        return await self._remote.size(self._log(key, stream)) or 0
+        try:
+            return await self._remote.size(self._log(key, stream)) or 0
+        except PermissionError as error:
+            raise ExecutorUnavailable(str(error)) from error
 
     async def read_log(self, key: str, stream: Stream, offset: int, length: int) -> bytes:
         """At most ``length`` bytes, and never more than 16 MiB, from ``offset``."""
@@ -209,6 +195,8 @@ class SlurmExecutor:
             return await self._remote.read(path, offset, min(length, _MOST_LOG))
         except FileNotFoundError:
             return b""
+        except PermissionError as error:
+            raise ExecutorUnavailable(str(error)) from error
 
     def _log(self, key: str, stream: Stream) -> str:
         return f"{self._config.root}/{check_key(key)}/{stream.value}"

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
 from typing import Final
 
 from queueapi.executors.base import ExecutorUnavailable, Observation, Phase
@@ -23,6 +24,8 @@ from queueapi.executors.slurm.squeue import QueuedJob
 _log = logging.getLogger(__name__)
 
 _UNKNOWN: Final = Observation(Phase.UNKNOWN)
+PROMPT_SECONDS: Final = 5.0  # that a caller who serves other clusters too waits for an answer
+KEY_PREFIX: Final = "qa-"  # of launch keys
 _SLOWER: Final = 1.5  # the interval grows so with each round that brought nothing new
 _SHARE: Final = 0.3  # of the time that our questions may take
 _LATE_SECONDS: Final = 20.0  # by which accounting may be late while it answers
@@ -45,6 +48,7 @@ class Watch:
         self._gone: dict[str, float] = {}  # since when the controller does not name it
         self._pause: dict[str, float] = {}  # until when it is not worth a look
         self._removed: dict[str, None] = {}
+        self.why: dict[str, str] = {}  # we ended a run, by key; it may not be in its folder
         self._ids: dict[str, tuple[int, ...]] = {}  # Slurm's, as the controller last told
         self._jobs: list[QueuedJob] = []
         self._waiters: list[asyncio.Future[None]] = []
@@ -57,12 +61,22 @@ class Watch:
     # ---- what others ask ----
 
     async def poll(self, keys: Collection[str]) -> dict[str, Observation]:
-        """What is known; for a run that is new to us, after the next round."""
+        """What is known; for a run that is new to us, after the next round.
+
+        Raises :class:`ExecutorUnavailable` when that round failed, or takes long: the caller has
+        other clusters to look after.
+        """
         now = time.monotonic()
         for key in keys:
             self._asked[key] = now
         if any(key not in self._seen and key not in self._removed for key in keys):
-            await self.fresh()
+            try:
+                async with asyncio.timeout(0.0 if self.trouble else PROMPT_SECONDS):
+                    await self.fresh()
+            except TimeoutError:
+                raise ExecutorUnavailable(
+                    self.trouble or f"{self._site.remote} is slow to answer"
+                ) from None
         if self.trouble and not all(self._is_settled(key) for key in keys):
             raise ExecutorUnavailable(self.trouble)
         return {key: self._seen.get(key, _UNKNOWN) for key in keys}
@@ -116,8 +130,9 @@ class Watch:
 
     @property
     def alive(self) -> list[QueuedJob]:
-        """Our account's jobs that wait or run, as the last round saw them."""
-        return [job for job in self._jobs if evidence.alive([job])]
+        """Our jobs that wait or run, as the last round saw them; not what people start by hand."""
+        ours = (job for job in self._jobs if job.name.startswith(KEY_PREFIX))
+        return [job for job in ours if evidence.alive([job])]
 
     # ---- the rounds ----
 
@@ -162,7 +177,7 @@ class Watch:
         self, waiters: Iterable[asyncio.Future[None]], error: ExecutorUnavailable | None
     ) -> None:
         for waiter in waiters:
-            if not waiter.done():
+            if not waiter.done():  # nor given up
                 if error is None:
                     waiter.set_result(None)
                 else:
@@ -228,8 +243,11 @@ class Watch:
         for key in keys:
             since = self._gone.setdefault(key, now)
             own = {*folders[key].job_ids, *(job.job_id for job in named.get(key, ()))}
+            folder = folders[key]
+            if folder.wanted is None and key in self.why:
+                folder = replace(folder, wanted=self.why[key])
             witnesses = Witnesses(
-                folders[key],
+                folder,
                 named.get(key, ()),
                 [run for run in runs if run.job_id in own],
                 patient=now - since < patience,
@@ -299,7 +317,8 @@ class Watch:
             self._forget(key)
 
     def _forget(self, key: str) -> None:
-        for known in (self._asked, self._seen, self._limits, self._gone, self._pause, self._ids):
+        facts = (self._asked, self._seen, self._limits, self._gone, self._pause, self._ids)
+        for known in (*facts, self.why):
             known.pop(key, None)
 
 

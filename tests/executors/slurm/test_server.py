@@ -1,0 +1,133 @@
+"""An admin registers a cluster and users ask by curl: the whole way to a real Slurm."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from queueapi.auth.models import Role
+from queueapi.config import Settings
+from tests.controller.serving import Server, serving
+from tests.people import Person
+from tests.slurm.lab import Lab
+from tests.staging import until
+
+Make = Callable[..., Any]
+Json = dict[str, Any]
+
+
+@dataclass
+class Curl:
+    """What a person asks of a server by curl."""
+
+    url: str
+    person: Person
+
+    async def __call__(self, path: str, *options: str, body: Json | None = None) -> str:
+        data = ("-H", "Content-Type: application/json", "-d", json.dumps(body)) if body else ()
+        process = await asyncio.create_subprocess_exec(
+            "curl", "--silent", "--show-error", "--fail-with-body", "--max-time", "60",
+            "-H", f"Authorization: {self.person.headers['Authorization']}",
+            *data, *options, f"{self.url}{path}",
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        stdout, stderr = await process.communicate()
+        assert process.returncode == 0, (stdout, stderr)
+        return stdout.decode()
+
+    async def ask(self, path: str, *options: str, body: Json | None = None) -> Any:
+        return json.loads(await self(path, *options, body=body))
+
+    async def submit(self, script: str, **fields: Any) -> int:
+        body = {"script": script, "memory_gb": 0.25, "queue": "slurm", **fields}
+        return int((await self.ask("/api/jobs", body=body))["id"])
+
+    async def until(self, job_id: int, status: str) -> Json:
+        """Long-polls until the job is in that state."""
+        job: Json = {}
+
+        async def there() -> bool:
+            nonlocal job
+            job = await self.ask(f"/api/jobs/{job_id}?wait=5")
+            return bool(job["status"] == status)
+
+        await until(there, f"{status}: {job}")
+        return job
+
+
+@pytest.fixture
+async def server(make_settings: Callable[..., Settings]) -> AsyncIterator[Server]:
+    async with serving(make_settings()) as server:
+        yield server
+
+
+async def register(boss: Curl, lab: Lab, root: Path) -> None:
+    """The lab as a cluster, and a queue whose jobs go there."""
+    cluster = {
+        "name": "lab",
+        "kind": "slurm",
+        "host": lab.ssh_host,
+        "port": lab.ssh_port,
+        "login": lab.user,
+        "private_key": lab.ssh_key.read_text(),
+        "host_keys": [lab.host_key],
+        "root_path": str(root),
+        "options": {"poll_seconds": 0.3, "poll_seconds_most": 1.0},
+    }
+    await boss.ask("/api/clusters", body=cluster)
+
+    async def has_nodes() -> bool:
+        return len((await boss.ask("/api/nodes?cluster=lab"))["items"]) == 4
+
+    await until(has_nodes, "the nodes of the cluster")
+    queue = {"name": "slurm", "max_estimated_hours": 24, "clusters": ["lab"]}
+    await boss.ask("/api/queues", body=queue)
+
+
+async def test_from_the_registration_to_a_finished_job_a_followed_log_and_a_cancel(
+    server: Server, make_person: Make, slurm_lab: Lab, root: Path
+) -> None:
+    boss = Curl(server.url, await make_person(role=Role.ADMIN))
+    ann = Curl(server.url, await make_person())
+    await register(boss, slurm_lab, root)
+    tested = await boss.ask("/api/clusters/lab/test", "-X", "POST")
+    assert all(check["ok"] for check in tested["checks"]), tested
+    plain = await ann.submit("#SBATCH --account=thieves\nhostname; echo out; echo err >&2\n")
+    gpu = await ann.submit("echo gpus: $CUDA_VISIBLE_DEVICES\n", gpu_count=1, gpu_type="v100")
+    bad = await ann.submit("exit 7\n")
+    live = await ann.submit("for i in 1 2 3; do echo line $i; sleep 0.3; done; sleep 300\n")
+    done = await ann.until(plain, "completed")
+    assert done["exit_code"] == 0 and done["attempts"][0]["cluster"] == "lab"
+    assert (await ann(f"/api/jobs/{plain}/logs")).endswith("out\n")
+    await ann.until(gpu, "completed")
+    assert await ann(f"/api/jobs/{gpu}/logs") == "gpus: 0\n"
+    assert (await ann.until(bad, "failed"))["exit_code"] == 7
+    await ann.until(live, "running")
+    followed = asyncio.create_task(ann(f"/api/jobs/{live}/logs?follow=true", "-N"))
+    await asyncio.sleep(1.5)
+    await ann.ask(f"/api/jobs/{live}", "-X", "DELETE")
+    assert (await ann.until(live, "cancelled"))["reason"] == "Cancelled"
+    assert "line 3" in await followed
+
+
+async def test_a_server_that_is_killed_finds_its_slurm_jobs_again(
+    server: Server, make_person: Make, slurm_lab: Lab, root: Path
+) -> None:
+    boss = Curl(server.url, await make_person(role=Role.ADMIN))
+    ann = Curl(server.url, await make_person())
+    await register(boss, slurm_lab, root)
+    marks = root.parent / "marks"
+    script = f"echo x >>{marks}; sleep 4; exit 5\n"
+    jobs = [await ann.submit(script) for _ in range(5)]
+    await ann.until(jobs[0], "running")
+    server.kill()
+    await server.start()
+    for job_id in jobs:
+        job = await ann.until(job_id, "failed")
+        assert (job["exit_code"], len(job["attempts"])) == (5, 1)
+    assert marks.read_text() == "x\n" * len(jobs)
+    marks.unlink()
