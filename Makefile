@@ -21,7 +21,7 @@ demo: $(VENV)/.installed-demo ## run real jobs of two groups on a server of thei
 	@$(BIN)/queueapi demo
 
 test: $(VENV)/.installed-dev system-packages newer-slurm node-packages ## run all tests; T="-k quota" chooses
-	@$(BIN)/pytest -q $(T)
+	@$(BIN)/pytest -q $(if $(T),,-n logical --maxprocesses 4 --no-loadscope-reorder) $(T)
 
 crash-points: $(VENV)/.installed-dev ## let a process die, and the database be cut off, at every step of a job's life
 	@CRASH_POINTS=all $(BIN)/pytest -q tests/crash $(T)

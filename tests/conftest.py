@@ -28,6 +28,7 @@ from queueapi.db.session import Database
 from queueapi.groups.models import Group, MemberRole, Membership
 from queueapi.main import create_app
 from tests.people import Person
+from tests.sharing_out import ByFile, longest_first
 from tests.slurm.fixtures import (  # noqa: F401 - fixtures of many folders
     each_slurm_lab,
     memory_slurm_lab,
@@ -37,6 +38,14 @@ from tests.slurm.fixtures import (  # noqa: F401 - fixtures of many folders
 
 SECRET = secrets.token_hex(32)
 TEMPLATE = "queueapi_template"
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items[:] = longest_first(items)
 
 
 @pytest.fixture(scope="session")
