@@ -23,7 +23,7 @@ Name = Annotated[
         description="The check's name",
         min_length=1,
         max_length=50,
-        pattern=r"^[a-z-]+$",
+        pattern=r"^[a-z0-9-]+$",
     ),
 ]
 
