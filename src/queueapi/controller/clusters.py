@@ -60,6 +60,6 @@ class ClusterWatch:
                     log.exception("cluster_watch_failed")
 
     async def _look(self) -> None:
-        async with self._database.transaction() as session:
+        async with self._database.reading() as session:
             configs = await load_configs(session, self._vault)
         self._registry.follow(configs)

@@ -340,8 +340,7 @@ class _Turn:
         """Have runs stand still or go on; that they do is seen by a poll."""
         self._suspender.pass_on(self._mirror.placed.values())
         if refused := self._suspender.refusals():
-            async with self._database.transaction() as session:
-                await self._lead.fence(session)
+            async with self._lead.transaction() as session:
                 await suspension.record_refused(session, refused)
 
     async def start_jobs(self) -> None:
