@@ -2,6 +2,7 @@
 # A fresh machine needs git, make, Python 3.11 or newer and the network; the rest goes into .venv.
 
 VENV := .venv
+WORKERS ?= 4  # processes that share the tests; most of a test is waiting
 BIN := $(VENV)/bin
 DEV_DATA ?= $(if $(filter 0,$(shell id -u)),/var/lib,$(HOME)/.local/share)/queueapi-dev
 DEV_SECRET := $(VENV)/dev-secret
@@ -21,7 +22,7 @@ demo: $(VENV)/.installed-demo ## run real jobs of two groups on a server of thei
 	@$(BIN)/queueapi demo
 
 test: $(VENV)/.installed-dev system-packages newer-slurm node-packages ## run all tests; T="-k quota" chooses
-	@$(BIN)/pytest -q $(if $(T),,-n logical --maxprocesses 4 --no-loadscope-reorder) $(T)
+	@$(BIN)/pytest -q $(if $(T),,-n $(WORKERS) --no-loadscope-reorder) $(T)
 
 crash-points: $(VENV)/.installed-dev ## let a process die, and the database be cut off, at every step of a job's life
 	@CRASH_POINTS=all $(BIN)/pytest -q tests/crash $(T)

@@ -25,13 +25,13 @@ documents (RFC 9457) with a stable `type`. Repeat a submit safely with an `Idemp
 """
 TAGS = [
     {"name": "auth", "description": "Accounts, logins and API tokens"},
+    {"name": "clusters", "description": "The places that run jobs, and who may use them"},
     {"name": "doctor", "description": "Checks of what must always hold, and repairs"},
     {"name": "groups", "description": "Research groups: members, quotas, usage"},
     {"name": "health", "description": "Liveness, readiness, version, metrics"},
     {"name": "hosts", "description": "The machines that servers run on"},
     {"name": "jobs", "description": "Submit, watch and control jobs"},
     {"name": "logs", "description": "What jobs wrote"},
-    {"name": "clusters", "description": "The places that run jobs, and who may use them"},
     {"name": "nodes", "description": "What nodes have, what is free on them, and their state"},
     {"name": "queue", "description": "The waiting jobs in the scheduler's order"},
     {"name": "queues", "description": "Queues: their limits, and their administration"},
@@ -308,7 +308,21 @@ def as_3_0(document: Node) -> Node:
     older["info"]["license"].pop("identifier", None)
     for name in ("LogChunk", "LogEnd"):  # 3.0 can't say what a text holds
         older["components"]["schemas"].pop(name)
+    _type_nullables(older, older["components"]["schemas"])
     return older
+
+
+def _type_nullables(node: Any, schemas: Node) -> None:
+    """3.0 lets `nullable` stand only beside a `type`; that of a reference is its target's."""
+    if isinstance(node, list):
+        for item in node:
+            _type_nullables(item, schemas)
+    elif isinstance(node, dict):
+        for item in node.values():
+            _type_nullables(item, schemas)
+        if node.get("nullable") is True and "type" not in node:
+            name = node["allOf"][0]["$ref"].rpartition("/")[2]
+            node["type"] = schemas[name]["type"]
 
 
 def _older(node: Any) -> Any:
@@ -319,13 +333,14 @@ def _older(node: Any) -> Any:
     node = {key: _older(value) for key, value in node.items()}
     choices = node.get("anyOf")
     if isinstance(choices, list) and NULL in choices:
-        node["nullable"] = True
         rest = [choice for choice in choices if choice != NULL]
         del node["anyOf"]
-        if len(rest) == 1 and "$ref" not in rest[0]:
-            node = rest[0] | node
+        if len(rest) > 1:
+            node["anyOf"] = [rest[0] | {"nullable": True}, *rest[1:]]
+        elif "$ref" in rest[0]:
+            node |= {"allOf": rest, "nullable": True}
         else:
-            node["allOf" if len(rest) == 1 else "anyOf"] = rest
+            node = rest[0] | node | {"nullable": True}
     for bound in ("Minimum", "Maximum"):
         limit = node.get(f"exclusive{bound}")
         if isinstance(limit, int | float) and not isinstance(limit, bool):

@@ -36,10 +36,13 @@ def test_what_proves_that_a_job_ran_once(ada: Cli) -> None:
 def test_what_is_wrong_is_shown_and_mended(server: Server, root: Cli, ada: Cli) -> None:
     ada.run("wait", ada.submit("true"))
     assert "Nothing is wrong." in root.run("admin", "doctor").stdout
-    execute(server, "UPDATE submitted_counts SET active = active + 1 WHERE user_id = 1")
+    ada_id = ada.json("whoami")["user"]["id"]
+    execute(server, f"UPDATE submitted_counts SET active = active + 1 WHERE user_id = {ada_id}")
     only = ("admin", "doctor", "--check", "submitted-miscounted")
     found = root.run(*only, expect=1)
-    assert re.search(r"submitted-miscounted +user 1 .*--repair: It is counted anew", found.stdout)
+    assert re.search(
+        rf"submitted-miscounted +user {ada_id} .*--repair: It is counted anew", found.stdout
+    )
     assert "1 findings, 1 left" in found.stderr
     [finding] = json.loads(root.run(*only, "--repair", "--json").stdout)
     assert finding["mended"]

@@ -58,7 +58,7 @@ async def test_each_role_on_each_route(stage: Stage, make_person: Make) -> None:
             assert (await caller.get("/api/clusters/far")).status_code == reads
             for method, path, json, best in (
                 ("POST", "/api/clusters", body(f"new-{wanted}"), 201),
-                ("POST", "/api/clusters/import", {"clusters": {}}, 201),
+                ("POST", "/api/cluster-imports", {"clusters": {}}, 201),
                 ("PATCH", "/api/clusters/far", {"port": 2222}, 200),
                 ("POST", "/api/clusters/local/test", None, 200),
                 ("DELETE", f"/api/clusters/new-{wanted}", None, 204),
@@ -297,7 +297,7 @@ THEIRS: Json = {
 
 
 async def import_all(boss: Caller, **entries: Json) -> httpx.Response:
-    return await boss.post("/api/clusters/import", json={"clusters": entries})
+    return await boss.post("/api/cluster-imports", json={"clusters": entries})
 
 
 async def test_a_list_of_cybergis_is_taken_in_as_it_is(

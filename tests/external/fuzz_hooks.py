@@ -22,6 +22,10 @@ BESIDE_OTHERS = {
     *("memory_gb", "memory_per_node_gb", "memory_per_cpu_gb"),
     *("gpu_count", "gpus_per_node", "gpus_per_task"),
     *("reason", "ends_at"),  # needed with some states; after the start and the present
+    *("estimated_hours", "time", "memory", "memory_per_cpu", "memory_per_gpu", "gres"),
+    *("memory_per_gpu_gb", "gpu_type", "constraint", "num_of_node", "num_of_task"),
+    *("cpu_per_task", "gpu_per_task", "gpus_per_task", "script", "command"),
+    *("kind", "key_path", "private_key", "private_key_path"),  # of a cluster; kinds are code
 }
 RANGES = {"array", "indices", "tasks"}  # of an array: each ends after it begins
 CHANGES_QUEUES = {"change_queue", "delete_queue"}

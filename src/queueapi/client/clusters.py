@@ -105,7 +105,7 @@ def try_out(name: str) -> Request[ClusterTest]:
 
 def import_all(entries: Mapping[str, Any]) -> Request[ImportedClusters]:
     body = {"clusters": dict(entries)}
-    return Request("POST", "/api/clusters/import", _reader(ImportedClusters), body=body)
+    return Request("POST", "/api/cluster-imports", _reader(ImportedClusters), body=body)
 
 
 def as_clusters(found: Page) -> list[Cluster]:

@@ -23,7 +23,7 @@ from queueapi.errors import Conflict, NotFound
 from queueapi.fields import Page
 from queueapi.routing import StrictRoute
 
-router = APIRouter(prefix="/api/clusters", tags=["clusters"], route_class=StrictRoute)
+router = APIRouter(prefix="/api", tags=["clusters"], route_class=StrictRoute)
 
 
 # Asynchronous, although they wait for nothing: FastAPI runs plain functions in a thread.
@@ -43,7 +43,7 @@ Name = Annotated[ClusterName, Path(description="The cluster's name")]
 
 
 @router.get(
-    "",
+    "/clusters",
     operation_id="list_clusters",
     summary="List the clusters that you may use",
     responses=problems.responses(*problems.COMMON),
@@ -56,7 +56,7 @@ async def list_clusters(
 
 
 @router.post(
-    "",
+    "/clusters",
     operation_id="register_cluster",
     summary="Register a cluster",
     status_code=201,
@@ -77,7 +77,7 @@ async def register_cluster(
 
 
 @router.post(
-    "/import",
+    "/cluster-imports",
     operation_id="import_clusters",
     summary="Register clusters as CyberGIS-Compute lists them",
     status_code=201,
@@ -96,7 +96,7 @@ async def import_clusters(
 
 
 @router.get(
-    "/{name}",
+    "/clusters/{name}",
     operation_id="get_cluster",
     summary="Read a cluster",
     responses=problems.responses(*problems.COMMON, NotFound),
@@ -109,7 +109,7 @@ async def get_cluster(
 
 
 @router.patch(
-    "/{name}",
+    "/clusters/{name}",
     operation_id="change_cluster",
     summary="Change, drain or resume a cluster",
     responses=problems.responses(*problems.COMMON, NotFound, Conflict),
@@ -123,7 +123,7 @@ async def change_cluster(
 
 
 @router.delete(
-    "/{name}",
+    "/clusters/{name}",
     operation_id="remove_cluster",
     summary="Remove a cluster",
     status_code=204,
@@ -142,7 +142,7 @@ async def remove_cluster(
 
 
 @router.post(
-    "/{name}/test",
+    "/clusters/{name}/test",
     operation_id="test_cluster",
     summary="Try each thing that jobs need of a cluster",
     responses=problems.responses(*problems.COMMON, NotFound),

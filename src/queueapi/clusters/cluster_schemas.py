@@ -49,16 +49,21 @@ def _in_order(names: list[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
+_WORD = r"^[a-z][a-z0-9_]{0,49}$"
+
+
 def _are_words(options: dict[str, Any]) -> dict[str, Any]:
     for name in options:
-        if not re.fullmatch(r"[a-z][a-z0-9_]{0,49}", name):
+        if not re.fullmatch(_WORD, name):
             raise ValueError(f"{name[:60]!r} is not a word of small letters, digits and _")
     return options
 
 
+_PRIVATE_KEY = r"^-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----\s"
+
+
 def _is_private_key(secret: SecretStr) -> SecretStr:
-    text = secret.get_secret_value()
-    if not re.match(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----\s", text):
+    if not re.match(_PRIVATE_KEY, secret.get_secret_value()):
         raise ValueError("it does not begin as a private key does: -----BEGIN ... PRIVATE KEY-----")
     return secret
 
@@ -79,7 +84,11 @@ Login = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9._-]*$", max_length=6
 AbsolutePath = Annotated[
     str, Field(pattern=r"^(/(\.?[A-Za-z0-9_+@=-][A-Za-z0-9._+@=-]*))+/?$", max_length=1000)
 ]
-PrivateKey = Annotated[SecretStr, Field(max_length=20_000), AfterValidator(_is_private_key)]
+PrivateKey = Annotated[
+    SecretStr,
+    Field(max_length=20_000, json_schema_extra={"pattern": _PRIVATE_KEY}),
+    AfterValidator(_is_private_key),
+]
 Passphrase = Annotated[SecretStr, Field(min_length=1, max_length=1000), AfterValidator(_no_control)]
 HostKey = Annotated[str, StringConstraints(max_length=16_500), AfterValidator(_fingerprint)]
 HostKeys = Annotated[list[HostKey], Field(max_length=20), AfterValidator(_in_order)]
@@ -91,7 +100,7 @@ Text = Annotated[str, Field(pattern=r"^[A-Za-z0-9/*][A-Za-z0-9._:,@/=*+-]*$", ma
 Option = bool | int | float | Text
 Options = Annotated[
     dict[str, Option | Annotated[list[Text], Field(max_length=200)] | dict[str, Text]],
-    Field(max_length=50),
+    Field(max_length=50, json_schema_extra={"propertyNames": {"pattern": _WORD}}),
     AfterValidator(_are_words),
 ]
 EmailPattern = Annotated[

@@ -98,7 +98,11 @@ class Database:
         """A connection outside the pool, for LISTEN and for advisory locks that must last."""
         dsn = self.url.set(drivername="postgresql").render_as_string(hide_password=False)
         connection = await asyncpg.connect(dsn, server_settings=self._server_settings)
-        await connection.execute(_SESSION)
+        try:
+            await connection.execute(_SESSION)
+        except BaseException:  # a cancellation, too: nobody else knows of it yet
+            connection.terminate()
+            raise
         return connection
 
     async def close(self) -> None:

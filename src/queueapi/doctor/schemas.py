@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from queueapi.doctor.check import Check
 from queueapi.doctor.examine import Step, Treated
+from queueapi.fields import MAX_ID
 
 
 class CheckDocument(BaseModel):
@@ -29,7 +30,7 @@ class CheckRun(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     repair: bool = Field(False, description="Mend what has one right answer")
-    after: Annotated[int, Field(ge=0, le=2**63 - 1)] = Field(
+    after: Annotated[int, Field(strict=True, ge=0, le=MAX_ID)] = Field(
         0, description="Where to begin: `next` of the answer before"
     )
 

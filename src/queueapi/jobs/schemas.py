@@ -78,7 +78,7 @@ class JobSubmission(Shape):
     )
 
     script: str = Field(
-        "",
+        default_factory=str,
         min_length=1,
         max_length=MAX_SCRIPT,
         pattern=r"^[^\x00]+$",

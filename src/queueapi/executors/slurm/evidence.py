@@ -142,7 +142,7 @@ def _judged(folder: Folder, clock: Clock, state: State, said: _Account) -> Obser
     # What is ended on its way leaves any code, by chance: success alone says that it was over.
     if meaning.phase is Phase.LOST and (state is State.PREEMPTED or folder.exit_code != 0):
         return Observation(Phase.LOST, clock.ours(began) if began else None)
-    if said.own_code == _NOT_RUN and folder.started_at and folder.exit_code not in (0, _NOT_RUN):
+    if folder.started_at and _is_of_another_start(folder, state, said):
         # Slurm ended it and began it a second time, which runs nothing.
         return Observation(Phase.LOST, clock.ours(folder.started_at))
     code = folder.exit_code if meaning.phase is Phase.LOST else said.exit_code
@@ -168,6 +168,18 @@ def _judged(folder: Folder, clock: Clock, state: State, said: _Account) -> Obser
             said.cpu_seconds,
         ),
     )
+
+
+def _is_of_another_start(folder: Folder, state: State, said: _Account) -> bool:
+    """Whether what Slurm says can't be of the start that left the folder's record."""
+    if folder.exit_code is None or folder.exit_code in (0, _NOT_RUN):
+        return folder.exit_code is None and said.own_code == _NOT_RUN
+    if said.own_code == _NOT_RUN:
+        return True
+    # A second start that came while the first was being ended may fail in other ways.
+    signal = folder.exit_code - _SIGNALLED  # accounting shows codes above it without that part
+    own = (None, 0, folder.exit_code, signal)
+    return signal > 0 and state is State.FAILED and said.own_code not in own
 
 
 def _overran(folder: Folder, code: int) -> bool:
