@@ -36,8 +36,8 @@ check: $(VENV)/.installed-dev ## style, types, the API's document, the launch mo
 	@if command -v spin >/dev/null && command -v cc >/dev/null; then docs/models/check.sh; \
 		else echo "spin or a C compiler is not installed: docs/models left out"; fi
 	@if command -v shellcheck >/dev/null; then \
-		shellcheck src/queueapi/executors/run_wrapper.sh \
-			src/queueapi/executors/slurm/batch_script.sh docs/models/check.sh .ci/run; \
+		shellcheck src/queueapi/executors/run_wrapper.sh src/queueapi/executors/slurm/*.sh \
+			docs/models/check.sh .ci/run; \
 		else echo "shellcheck is not installed: left out"; fi
 	@if command -v hadolint >/dev/null; then hadolint docker/Dockerfile; \
 		else echo "hadolint is not installed: left out"; fi

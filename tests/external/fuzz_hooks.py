@@ -29,7 +29,9 @@ BESIDE_OTHERS = {
 }
 RANGES = {"array", "indices", "tasks"}  # of an array: each ends after it begins
 CHANGES_QUEUES = {"change_queue", "delete_queue"}
-KEPT_QUEUES = {"express", "normal", "long"}  # or submits would find none
+KEPT_QUEUES = {"express", "normal", "long", "closed"}  # or submits would find none
+WAITS = {"script": "true", "queue": "closed"}  # for ever, so that it can be acted on
+OF_WAITING = {"hold_job", "release_job", "cancel_job", "cancel_workflow"}
 NODE = {"cluster": "local", "name": "null"}
 FOR_THE_NODE = {"cluster": "local", "nodes": ["null"], "users": [], "groups": []}
 FAR_AHEAD = {"starts_at": "2098-01-01T00:00:00Z", "ends_at": "2099-01-01T00:00:00Z"}
@@ -77,12 +79,32 @@ def before_call(context: HookContext, case: Any, kwargs: dict[str, Any]) -> None
         place["queue_name"] = "spare"
     if operation == "get_task" and all(str(part).isdigit() for part in place.values()):
         place |= SPARE_ARRAY  # hardly any other number is an array's, with such a task
+    if operation == "list_tasks" and str(place.get("job_id")).isdigit() and next(numbers) % 2:
+        place["job_id"] = SPARE_ARRAY["job_id"]
+    if operation in OF_WAITING and all(str(part).isdigit() for part in place.values()):
+        let_wait(case, operation)
     if operation in ("get_node", "change_node", "create_reservation", "change_reservation"):
         keep_the_node(operation, place, case.body)
     if operation in ("submit_job", "submit_jobs", "submit_workflow"):
         renew_key(case)
     if operation in ("get_job", "get_job_logs"):
         shorten_wait(case)
+
+
+def let_wait(case: Any, operation: str) -> None:
+    """Every other time what is acted on waits; by itself a job ends at once."""
+    if next(numbers) % 2:
+        return
+    with httpx.Client(base_url=case.operation.base_url, headers=ADMIN) as client:
+        if operation == "cancel_workflow":
+            jobs = {"jobs": [WAITS | {"label": "waits"}]}
+            case.path_parameters["workflow_id"] = client.post("/api/workflows", json=jobs).json()[
+                "id"
+            ]
+            return
+        job_id = case.path_parameters["job_id"] = client.post("/api/jobs", json=WAITS).json()["id"]
+        if operation == "release_job":
+            client.post(f"/api/jobs/{job_id}/hold")
 
 
 def keep_the_node(operation: str, place: dict[str, Any], body: Any) -> None:

@@ -128,6 +128,9 @@ def runs(null_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Itera
     )
     queue = {"name": "spare", "max_estimated_hours": 1}
     httpx.post(f"{null_server.url}/api/queues", json=queue, headers=admin.headers)
+    closed: dict[str, Any] = {"name": "closed", "max_estimated_hours": 8760}
+    closed |= {"state": "down", "is_routed": False}
+    httpx.post(f"{null_server.url}/api/queues", json=closed, headers=admin.headers)
     array = {"script": "true", "array": "0-2"}
     submitted = httpx.post(f"{null_server.url}/api/jobs", json=array, headers=ordinary.headers)
     environment = {

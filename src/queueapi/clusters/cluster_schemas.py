@@ -24,7 +24,8 @@ from queueapi.clusters.schemas import ClusterName, WhyNotUp
 from queueapi.fields import Body, GroupName, from_json
 
 _FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
-_PUBLIC_KEY = re.compile(r"(?:ssh|ecdsa|sk)-[A-Za-z0-9@.-]+ ([A-Za-z0-9+/]{40,12000}={0,3})( .*)?")
+_BASE64 = r"(?:[A-Za-z0-9+/]{4}){10,3000}(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?"
+_PUBLIC_KEY = re.compile(rf"(?:ssh|ecdsa|sk)-[A-Za-z0-9@.-]+ ({_BASE64})( .*)?")
 
 
 def _fingerprint(value: str) -> str:
@@ -90,7 +91,12 @@ PrivateKey = Annotated[
     AfterValidator(_is_private_key),
 ]
 Passphrase = Annotated[SecretStr, Field(min_length=1, max_length=1000), AfterValidator(_no_control)]
-HostKey = Annotated[str, StringConstraints(max_length=16_500), AfterValidator(_fingerprint)]
+HostKey = Annotated[
+    str,
+    StringConstraints(max_length=16_500),
+    Field(json_schema_extra={"pattern": rf"^({_FINGERPRINT.pattern}|{_PUBLIC_KEY.pattern})$"}),
+    AfterValidator(_fingerprint),
+]
 HostKeys = Annotated[list[HostKey], Field(max_length=20), AfterValidator(_in_order)]
 Partition = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 Partitions = Annotated[list[Partition], Field(max_length=100), AfterValidator(_in_order)]

@@ -101,5 +101,5 @@ else
     "$@" /bin/sh "$0" --enter "$QUEUEAPI_JOBDIR" </dev/null >>stdout 2>>stderr 9>&-
 fi
 code=$?
-printf 'exit_code=%d\n' "$code" >exit
+printf 'exit_code=%d\n' "$code" >'exit'
 exit "$code"

@@ -1,4 +1,5 @@
 # Launches prepared jobs, each once. Runs on the login node as `sh -c`, so it is not a file there.
+# shellcheck shell=sh
 #
 #   launch.sh ROOT MARK [AGAIN...]
 #

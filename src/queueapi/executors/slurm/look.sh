@@ -1,4 +1,5 @@
 # Tells what lies in the folders of jobs. Runs on the login node as `sh -c`.
+# shellcheck shell=sh
 #
 #   look.sh ROOT MARK <keys, one on each line
 #
