@@ -33,7 +33,7 @@ def torn(script: str) -> set[int]:
     start lock is taken and before the exit record is written."""
     lines = script.splitlines()
     [locked] = [number for number, line in enumerate(lines) if line.endswith(">started || {")]
-    [recorded] = [number for number, line in enumerate(lines) if line.endswith(">exit")]
+    [recorded] = [number for number, line in enumerate(lines) if line.endswith(">'exit'")]
     main = lines.index("umask 077")
     return {n for n in steps(script) if n < main or locked < n <= recorded}
 

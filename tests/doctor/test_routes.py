@@ -38,7 +38,7 @@ async def test_an_administrator_lists_checks_looks_and_mends(
         [finding] = (await admin.post(path, json={"repair": True})).json()["findings"]
         assert finding["mended"]
         assert (await admin.post(path, json={})).json()["findings"] == []
-        past = await admin.post(path, json={"after": 2**63 - 1})
+        past = await admin.post(path, json={"after": 2**53 - 1})
         assert past.json() == {"findings": [], "looked_at": 0, "next": None}
 
 
@@ -48,7 +48,7 @@ async def test_an_administrator_lists_checks_looks_and_mends(
         (f"{PATH}/no-such-check", {}, 404, "not-found"),
         (f"{PATH}/submitted-miscounted", {"repair": "perhaps"}, 422, "invalid"),
         (f"{PATH}/submitted-miscounted", {"after": -1}, 422, "invalid"),
-        (f"{PATH}/submitted-miscounted", {"after": 2**63}, 422, "invalid"),
+        (f"{PATH}/submitted-miscounted", {"after": 2**53}, 422, "invalid"),
         (f"{PATH}/submitted-miscounted", {"fix": True}, 422, "invalid"),
         (f"{PATH}/UPPER%00", {}, 422, "invalid"),
     ],

@@ -22,6 +22,7 @@ BY_ID: list[tuple[str, str, Any]] = [
     ("GET", "/logs", None),
     ("GET", "/logs?follow=true", None),
     ("GET", "/events", None),
+    ("GET", "/launch-proof", None),
     ("POST", "/hold", None),
     ("POST", "/release", None),
     ("PATCH", "", {"priority": 3}),

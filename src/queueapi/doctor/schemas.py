@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from queueapi.doctor.check import Check
 from queueapi.doctor.examine import Step, Treated
-from queueapi.fields import MAX_ID
+from queueapi.fields import MAX_ID, Whole
 
 
 class CheckDocument(BaseModel):
@@ -30,7 +30,7 @@ class CheckRun(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     repair: bool = Field(False, description="Mend what has one right answer")
-    after: Annotated[int, Field(strict=True, ge=0, le=MAX_ID)] = Field(
+    after: Annotated[Whole, Field(ge=0, le=MAX_ID)] = Field(
         0, description="Where to begin: `next` of the answer before"
     )
 

@@ -14,6 +14,8 @@ from queueapi.executors.environment import DEFAULT_PATH
 from queueapi.executors.remote.base import MOST_OUTPUT, Completed, Remote
 from queueapi.executors.remote.trees import Entry, chunks_of, write_all
 
+KILLED_SECONDS = 5.0  # within which what was killed is gone
+
 
 class HostRemote(Remote):
     """Commands run as the server's own account, but without its environment."""
@@ -48,23 +50,32 @@ class HostRemote(Remote):
             )
         except OSError as error:
             raise ExecutorUnavailable(f"can't run {argv[0]}: {error.strerror}") from error
+        talk = (
+            asyncio.create_task(_collect(process.stdout, argv[0])),
+            asyncio.create_task(_collect(process.stderr, argv[0])),
+            asyncio.create_task(_feed(process.stdin, stdin)),
+        )
         try:
             async with asyncio.timeout(seconds):
-                stdout, stderr, _ = await asyncio.gather(
-                    _collect(process.stdout, argv[0]),
-                    _collect(process.stderr, argv[0]),
-                    _feed(process.stdin, stdin),
-                )
+                stdout, stderr, _ = await asyncio.gather(*talk)
                 status = await process.wait()
         except TimeoutError:
             raise ExecutorUnavailable(
                 f"{argv[0]} gave no answer within {seconds:g} s on {self}"
             ) from None
         finally:
+            for task in talk:
+                task.cancel()
+            await asyncio.gather(*talk, return_exceptions=True)
             if process.returncode is None:
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
-                await process.wait()
+                # The end of a process is not told before that of its pipes, which another
+                # that left its group may hold for ever.
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(KILLED_SECONDS):
+                        await asyncio.gather(_empty(process.stdout), _empty(process.stderr))
+                        await process.wait()
         return Completed(argv, status, stdout, stderr)
 
     async def write(
@@ -126,6 +137,12 @@ async def _collect(stream: asyncio.StreamReader | None, name: str) -> bytes:
         if len(found) > MOST_OUTPUT:
             raise ExecutorUnavailable(f"{name} says more than {MOST_OUTPUT >> 20} MiB")
     return bytes(found)
+
+
+async def _empty(stream: asyncio.StreamReader | None) -> None:
+    assert stream is not None
+    while await stream.read(1 << 16):
+        pass
 
 
 async def _feed(stream: asyncio.StreamWriter | None, data: bytes) -> None:
