@@ -47,6 +47,7 @@ BodyId = Annotated[int, _ID, BeforeValidator(from_json)]
 # JSON's numbers: 4.0 is whole; "4" and true are no numbers.
 Whole = Annotated[int, BeforeValidator(from_json)]
 Real = Annotated[float, Strict()]
+Flag = Annotated[bool, Strict()]
 # A word that is safe as part of a name elsewhere: of a file, a label, an option.
 Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=50)]
 # How many items a page of a list has.

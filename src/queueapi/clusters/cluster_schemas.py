@@ -21,7 +21,7 @@ from pydantic import (
 from queueapi.auth.schemas import Email
 from queueapi.clusters.models import ClusterState
 from queueapi.clusters.schemas import ClusterName, WhyNotUp
-from queueapi.fields import Body, GroupName, from_json
+from queueapi.fields import Body, Flag, GroupName, from_json
 
 _FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
 _BASE64 = r"(?:[A-Za-z0-9+/]{4}){10,3000}(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?"
@@ -204,7 +204,7 @@ class ClusterFields(Body):
     )
     defaults: SiteDefaults | None = None
     caps: NewCaps | None = None
-    is_community_account: Annotated[bool, Strict()] | None = Field(
+    is_community_account: Flag | None = Field(
         None,
         description="Everybody's jobs run there under one account, so that it takes container "
         "jobs only",

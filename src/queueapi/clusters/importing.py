@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from queueapi.auth.principal import Principal
@@ -21,14 +21,14 @@ from queueapi.clusters.cluster_schemas import (
 )
 from queueapi.clusters.secrets import Vault
 from queueapi.errors import FieldError, Invalid, Problem
-from queueapi.fields import Body
+from queueapi.fields import Body, Flag
 
-Flag = Annotated[bool, Strict()]
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
 
 def _have_names(entries: dict[str, "Entry"]) -> dict[str, "Entry"]:
     for name in entries:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+        if not re.fullmatch(_NAME, name):
             raise ValueError(f"{name[:110]!r} can't be a cluster's name")
     return entries
 
@@ -87,9 +87,11 @@ class Entry(BaseModel):
 
 
 class ClusterImport(Body):
-    clusters: Annotated[dict[str, Entry], Field(max_length=100), AfterValidator(_have_names)] = (
-        Field(description="By name: the content of their file")
-    )
+    clusters: Annotated[
+        dict[str, Entry],
+        Field(max_length=100, json_schema_extra={"propertyNames": {"pattern": _NAME}}),
+        AfterValidator(_have_names),
+    ] = Field(description="By name: the content of their file")
 
 
 class Imported(BaseModel):

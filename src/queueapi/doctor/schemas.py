@@ -1,12 +1,10 @@
 """The doctor's documents."""
 
-from typing import Annotated
-
 from pydantic import BaseModel, ConfigDict, Field
 
 from queueapi.doctor.check import Check
 from queueapi.doctor.examine import Step, Treated
-from queueapi.fields import MAX_ID, Whole
+from queueapi.fields import MAX_ID, Flag, Whole
 
 
 class CheckDocument(BaseModel):
@@ -29,9 +27,9 @@ class CheckList(BaseModel):
 class CheckRun(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    repair: bool = Field(False, description="Mend what has one right answer")
-    after: Annotated[Whole, Field(ge=0, le=MAX_ID)] = Field(
-        0, description="Where to begin: `next` of the answer before"
+    repair: Flag = Field(False, description="Mend what has one right answer")
+    after: Whole = Field(
+        0, ge=0, le=MAX_ID, description="Where to begin: `next` of the answer before"
     )
 
 

@@ -5,13 +5,12 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, Strict
 
-from queueapi.fields import Body, GroupName, QueueName, from_json
+from queueapi.fields import Body, Flag, GroupName, QueueName, from_json
 from queueapi.queues.models import QueueState
 
 Hours = Annotated[float, Strict(), Field(gt=0, le=8760, allow_inf_nan=False)]
 Factor = Annotated[float, Strict(), Field(gt=0, le=1000, allow_inf_nan=False)]
 Limit = Annotated[int, Field(ge=0, le=1_000_000), BeforeValidator(from_json)]
-Flag = Annotated[bool, Strict()]
 ClusterName = Annotated[str, Field(max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 
