@@ -7,6 +7,10 @@ BIN := $(VENV)/bin
 DEV_DATA ?= $(if $(filter 0,$(shell id -u)),/var/lib,$(HOME)/.local/share)/queueapi-dev
 DEV_SECRET := $(VENV)/dev-secret
 NODE_PACKAGES := tests/external/package.json
+# Beside others a test of real processes may run out of time; alone it must not.
+ALL_TESTS = $(BIN)/pytest -q -n $(WORKERS) --no-loadscope-reorder || { [ $$? = 1 ] && \
+	echo 'Once more, by itself, what failed beside others:' && \
+	$(BIN)/pytest -q --last-failed --last-failed-no-failures none; }
 INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -22,7 +26,7 @@ demo: $(VENV)/.installed-demo ## run real jobs of two groups on a server of thei
 	@$(BIN)/queueapi demo
 
 test: $(VENV)/.installed-dev system-packages newer-slurm node-packages ## run all tests; T="-k quota" chooses
-	@$(BIN)/pytest -q $(if $(T),,-n $(WORKERS) --no-loadscope-reorder) $(T)
+	@$(if $(T),$(BIN)/pytest -q $(T),$(ALL_TESTS))
 
 crash-points: $(VENV)/.installed-dev ## let a process die, and the database be cut off, at every step of a job's life
 	@CRASH_POINTS=all $(BIN)/pytest -q tests/crash $(T)
