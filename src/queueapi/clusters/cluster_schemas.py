@@ -21,7 +21,7 @@ from pydantic import (
 from queueapi.auth.schemas import Email
 from queueapi.clusters.models import ClusterState
 from queueapi.clusters.schemas import ClusterName, WhyNotUp
-from queueapi.fields import Body, Flag, GroupName, from_json
+from queueapi.fields import PRINTABLE, Body, Flag, GroupName, from_json
 
 _FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
 _BASE64 = r"(?:[A-Za-z0-9+/]{4}){10,3000}(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?"
@@ -70,7 +70,7 @@ def _is_private_key(secret: SecretStr) -> SecretStr:
 
 
 def _no_control(secret: SecretStr) -> SecretStr:
-    if not secret.get_secret_value().isprintable():
+    if not re.search(PRINTABLE, secret.get_secret_value()):
         raise ValueError("it holds a control character")
     return secret
 
@@ -90,7 +90,11 @@ PrivateKey = Annotated[
     Field(max_length=20_000, json_schema_extra={"pattern": _PRIVATE_KEY}),
     AfterValidator(_is_private_key),
 ]
-Passphrase = Annotated[SecretStr, Field(min_length=1, max_length=1000), AfterValidator(_no_control)]
+Passphrase = Annotated[
+    SecretStr,
+    Field(min_length=1, max_length=1000, json_schema_extra={"pattern": PRINTABLE}),
+    AfterValidator(_no_control),
+]
 HostKey = Annotated[
     str,
     StringConstraints(max_length=16_500),
