@@ -16,7 +16,7 @@ from queueapi.access import Access
 from queueapi.api import install_error_handlers, mount_routers
 from queueapi.auth.principals import Principals
 from queueapi.auth.throttle import Throttle
-from queueapi.clusters.models import BUILT_IN
+from queueapi.clusters.models import BUILT_IN, OWN_KIND
 from queueapi.clusters.secrets import Vault
 from queueapi.config import ConfigurationError, Settings
 from queueapi.controller.asking import LeaderView
@@ -36,7 +36,7 @@ from queueapi.jobs.group_commit import GroupCommit
 from queueapi.openapi import describe
 from queueapi.servers.answers import Answers
 from queueapi.servers.homecoming import ending_what_was_given_up
-from queueapi.servers.host_executor import OWN_KIND, HostExecutor, answer_for_host
+from queueapi.servers.host_executor import HostExecutor, answer_for_host
 from queueapi.servers.hosts import host_id, leave, settle
 from queueapi.servers.identity import Identity, new_identity
 from queueapi.servers.peers import Peers

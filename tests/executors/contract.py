@@ -333,8 +333,8 @@ class ScriptContract:
         assert ending.ended_at - ending.started_at > 2.0
 
     async def test_suspend_and_resume_at_any_instant(self, executor: Executor) -> None:
-        for pause in (0.0, 0.002, 0.01, 0.03, 0.06):
-            run = make_run("sleep 0.1; echo done; exit 3\n")
+        async def suspend_after(pause: float) -> None:
+            run = make_run("sleep 1; echo done; exit 3\n")
             await executor.submit(run)
             await asyncio.sleep(pause)
             await executor.suspend(run.key)
@@ -346,6 +346,8 @@ class ScriptContract:
             ending = (await until_phase(executor, run.key)).ending
             assert ending is not None and (ending.exit_code, ending.reason) == (3, None)
             assert await executor.read_log(run.key, Stream.STDOUT, 0, 100) == b"done\n"
+
+        await asyncio.gather(*map(suspend_after, (0.0, 0.002, 0.01, 0.03, 0.06)))
 
     @pytest.mark.parametrize(
         "environment",

@@ -11,7 +11,6 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
-    Strict,
     WithJsonSchema,
 )
 from pydantic_core import PydanticCustomError
@@ -20,7 +19,7 @@ from queueapi.auth.models import Role
 from queueapi.auth.passwords import MAX_LENGTH, MIN_LENGTH
 from queueapi.auth.principal import Scope
 from queueapi.auth.tokens import MAX_TOKEN_LENGTH
-from queueapi.fields import Body, Name, from_json
+from queueapi.fields import Body, Flag, Name, from_json
 
 MAX_EMAIL = 254
 
@@ -136,6 +135,6 @@ class UserChange(Body):
     """What is absent or null stays as it is."""
 
     role: Role | None = None
-    is_active: Annotated[bool, Strict()] | None = Field(
+    is_active: Flag | None = Field(
         None, description="false ends every login and revokes every API token of the account"
     )

@@ -1,6 +1,5 @@
 """Whether a cluster takes a job: pure, so that a submit and a launch decide alike."""
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -11,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from queueapi.clusters.caps import Ask, Caps, caps_of, excess
 from queueapi.clusters.models import PLAIN_KINDS, Cluster, ClusterState
 from queueapi.errors import Conflict, FieldError, Forbidden, LimitExceeded, NotFound, Problem
+from queueapi.executors.base import is_image_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,8 @@ def _nowhere(refusals: Sequence[tuple[Rules, Problem]]) -> Problem:
 
 def refusal(rules: Rules, wish: Wish) -> Problem | None:
     """Why the cluster does not take the job. It tells nothing of what it says of others."""
-    return _who(rules, wish.who) or _kind(rules, wish) or _caps(rules, wish)
+    checks = (_kind, _image, _site_words, _caps)
+    return _who(rules, wish.who) or next(filter(None, (c(rules, wish) for c in checks)), None)
 
 
 def _who(rules: Rules, who: Who) -> Problem | None:
@@ -169,17 +170,27 @@ def _kind(rules: Rules, wish: Wish) -> Problem | None:
             f"The cluster {name} is of the kind {rules.kind}, and the job is for {wish.kind}.",
             errors=[FieldError("/provider", "leave it out, or let it be auto")],
         )
+    return None
+
+
+def _image(rules: Rules, wish: Wish) -> Problem | None:
+    name = rules.name
     if rules.is_community_account and wish.image is None:
         return Conflict(
             f"On the cluster {name} everybody's jobs run under one account, so that it takes "
             "container jobs only. Name another cluster for a plain script."
         )
-    if wish.image is not None and not any(_is_of(wish.image, each) for each in rules.images):
+    if wish.image is not None and not any(is_image_of(wish.image, each) for each in rules.images):
         return Conflict(
             f"The cluster {name} does not run containers of the image {wish.image}. Its images: "
             f"{', '.join(rules.images) or 'none'}.",
             errors=[FieldError("/container/image", "name an image that the cluster allows")],
         )
+    return None
+
+
+def _site_words(rules: Rules, wish: Wish) -> Problem | None:
+    name = rules.name
     if wish.has_site_words and rules.kind in PLAIN_KINDS:
         return Conflict(
             f"The cluster {name} has no partitions, accounts, QOS or GRES. Leave them out, or name "
@@ -193,12 +204,6 @@ def _kind(rules: Rules, wish: Wish) -> Problem | None:
             errors=[FieldError("/slurm/partition", "name a partition that jobs may use")],
         )
     return None
-
-
-def _is_of(image: str, pattern: str) -> bool:
-    """`*` of the pattern is any text without a slash."""
-    parts = (re.escape(part) for part in pattern.split("*"))
-    return re.fullmatch("[^/]*".join(parts), image) is not None
 
 
 def _caps(rules: Rules, wish: Wish) -> Problem | None:

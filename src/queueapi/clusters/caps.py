@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Final
 
-from queueapi.clusters.models import BUILT_IN
+from queueapi.clusters.models import OWN_KIND
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Ask:
 
 def caps_of(kind: str, own: Mapping[str, float]) -> Caps:
     """Those that hold for a cluster of this kind, of the caps that it was given."""
-    defaults = Caps() if kind == BUILT_IN else DEFAULTS
+    defaults = Caps() if kind == OWN_KIND else DEFAULTS
     return Caps(**(asdict(defaults) | dict(own)))
 
 

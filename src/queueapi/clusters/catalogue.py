@@ -15,7 +15,8 @@ from queueapi.clock import utc_now
 from queueapi.clusters import cluster_schemas as schemas
 from queueapi.clusters.access import Who, admits, rules_of
 from queueapi.clusters.caps import Caps, caps_of
-from queueapi.clusters.models import BUILT_IN, Cluster, ClusterState
+from queueapi.clusters.models import BUILT_IN, OWN_KIND, Cluster, ClusterState
+from queueapi.clusters.people import group_ids, user_ids
 from queueapi.clusters.secrets import Vault
 from queueapi.db import inbox
 from queueapi.errors import Conflict, FieldError, Invalid, NotFound, Unavailable
@@ -69,7 +70,7 @@ async def register(
             errors=[FieldError("/kind", "name a kind that there is")],
         )
     # What is a machine itself is this one.
-    owner = places.host if wanted.kind == BUILT_IN else None
+    owner = places.host if wanted.kind == OWN_KIND else None
     row = await session.scalar(
         insert(Cluster)
         .values(name=wanted.name, kind=wanted.kind, host_id=owner)
@@ -164,27 +165,10 @@ async def _people(session: AsyncSession, wanted: schemas.ClusterFields) -> dict[
         if field not in wanted.model_fields_set:
             continue
         people: schemas.People = getattr(wanted, field) or schemas.People()
-        users = await session.execute(
-            select(User.email, User.id).where(User.email.in_(people.users))
-        )
-        groups = await session.execute(
-            select(Group.name, Group.id).where(Group.name.in_(people.groups))
-        )
         values[f"{field}_emails"] = sorted(set(people.emails))
-        values[f"{field}_users"] = _ids(f"/{field}/users", "an account", people.users, users.all())
-        values[f"{field}_groups"] = _ids(f"/{field}/groups", "a group", people.groups, groups.all())
+        values[f"{field}_users"] = await user_ids(session, f"/{field}/users", people.users)
+        values[f"{field}_groups"] = await group_ids(session, f"/{field}/groups", people.groups)
     return values
-
-
-def _ids(pointer: str, what: str, names: Sequence[str], rows: Sequence[Any]) -> list[int]:
-    known = dict(rows)
-    for index, name in enumerate(names):
-        if name not in known:
-            raise NotFound(
-                f"{name} is not {what} here.",
-                errors=[FieldError(f"{pointer}/{index}", f"name {what}")],
-            )
-    return sorted({known[name] for name in names})
 
 
 def _check_reason(row: Cluster, wanted: schemas.ClusterFields) -> None:

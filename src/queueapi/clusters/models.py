@@ -57,8 +57,9 @@ class ClusterState(StrEnum):
 
 
 BUILT_IN = "local"  # the machine that the server is on: always there
+OWN_KIND = "local"  # of clusters that are a machine that a server is on
 # Kinds that have neither partitions nor accounts of their own.
-PLAIN_KINDS = frozenset({"local", "null"})
+PLAIN_KINDS = frozenset({OWN_KIND, "null"})
 
 
 class Cluster(Base):

@@ -1,6 +1,6 @@
 """Advance reservations: nodes kept for maintenance, or for some people's jobs."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -11,6 +11,7 @@ from queueapi.clock import utc_now
 from queueapi.clusters import reservation_schemas as schemas
 from queueapi.clusters.models import NodeReservation
 from queueapi.clusters.nodes import NodeView
+from queueapi.clusters.people import group_ids, user_ids
 from queueapi.db import inbox
 from queueapi.errors import Conflict, FieldError, Invalid, NotFound
 from queueapi.groups.models import Group, Membership
@@ -31,8 +32,8 @@ async def create_reservation(
         )
     row = NodeReservation(
         **wanted.model_dump(exclude={"users", "groups"}),
-        user_ids=await _user_ids(session, wanted.users),
-        group_ids=await _group_ids(session, wanted.groups),
+        user_ids=await user_ids(session, "/users", wanted.users),
+        group_ids=await group_ids(session, "/groups", wanted.groups),
     )
     return await _accept(session, view, principal, row)
 
@@ -50,9 +51,9 @@ async def change_reservation(
         raise Conflict(f"The reservation {name} is over. Make another one.")
     values = change.model_dump(exclude_none=True, exclude={"users", "groups"})
     if change.users is not None:
-        values["user_ids"] = await _user_ids(session, change.users)
+        values["user_ids"] = await user_ids(session, "/users", change.users)
     if change.groups is not None:
-        values["group_ids"] = await _group_ids(session, change.groups)
+        values["group_ids"] = await group_ids(session, "/groups", change.groups)
     for field, value in values.items():
         setattr(row, field, value)
     return await _accept(session, view, principal, row)
@@ -166,26 +167,6 @@ async def _get(session: AsyncSession, name: str) -> NodeReservation:
     if row is None:
         raise NotFound(f"There is no reservation {name!r}.")
     return row
-
-
-async def _user_ids(session: AsyncSession, emails: Sequence[str]) -> list[int]:
-    rows = await session.execute(select(User.email, User.id).where(User.email.in_(emails)))
-    return _found("users", "an account", emails, dict(rows.all()))
-
-
-async def _group_ids(session: AsyncSession, names: Sequence[str]) -> list[int]:
-    rows = await session.execute(select(Group.name, Group.id).where(Group.name.in_(names)))
-    return _found("groups", "a group", names, dict(rows.all()))
-
-
-def _found(field: str, what: str, names: Sequence[str], known: dict[str, int]) -> list[int]:
-    for index, name in enumerate(names):
-        if name not in known:
-            raise NotFound(
-                f"{name} is not {what} here.",
-                errors=[FieldError(f"/{field}/{index}", f"name {what}")],
-            )
-    return sorted({known[name] for name in names})
 
 
 async def _documents(

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from queueapi.clusters.access import Rules, Who, Wish, load_rules, usable
 from queueapi.clusters.caps import Ask, Caps
-from queueapi.clusters.models import BUILT_IN, ClusterState
+from queueapi.clusters.models import OWN_KIND, ClusterState
 from queueapi.jobs.foresight import Candidate
 from queueapi.jobs.placing import kind_of
 from queueapi.scheduling import ClusterChanged, NodeState
@@ -74,7 +74,7 @@ class KnownClusters:
 def _is_open(rules: Rules) -> bool:
     """It asks nothing of any job, whatever kind of cluster that is for."""
     asks = rules.allow or rules.deny or rules.is_community_account or rules.caps != Caps()
-    return not asks and rules.state is not ClusterState.DOWN and rules.kind == BUILT_IN
+    return not asks and rules.state is not ClusterState.DOWN and rules.kind == OWN_KIND
 
 
 def _wish(job: Row[Any] | Candidate) -> Wish:

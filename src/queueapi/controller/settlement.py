@@ -92,30 +92,26 @@ def _instant(seconds: float | None, now: datetime) -> datetime:
 
 def refused(placed: Placed, why: str, now: datetime) -> ClosedAttempt:
     """The executor can never start this run."""
-    change = Transition(
-        placed.job_id,
-        JobState.FAILED,
-        "ended",
-        reason="LaunchFailed",
-        message=why,
-        attempt_id=placed.attempt_id,
-        ended_at=now,
-    )
+    change = _failed(placed, "LaunchFailed", why, now)
     return _close(placed, change, reason="LaunchFailed")
 
 
 def removed(placed: Placed, now: datetime) -> ClosedAttempt:
     """An administrator has removed its cluster while it ran, and wanted that."""
-    change = Transition(
+    why = f"the cluster {placed.cluster} was removed while it ran there"
+    return _close(placed, _failed(placed, "NodeFail", why, now), reason="NodeFail")
+
+
+def _failed(placed: Placed, reason: str, why: str, now: datetime) -> Transition:
+    return Transition(
         placed.job_id,
         JobState.FAILED,
         "ended",
-        reason="NodeFail",
-        message=f"the cluster {placed.cluster} was removed while it ran there",
+        reason=reason,
+        message=why,
         attempt_id=placed.attempt_id,
         ended_at=now,
     )
-    return _close(placed, change, reason="NodeFail")
 
 
 def _ended(placed: Placed, ending: Ending, now: datetime) -> ClosedAttempt:
@@ -202,15 +198,7 @@ def _lost(
             retry=not asked,
         )
     else:
-        change = Transition(
-            placed.job_id,
-            JobState.FAILED,
-            "ended",
-            reason="NodeFail",
-            message=f"{words}; it has no retries left",
-            attempt_id=placed.attempt_id,
-            ended_at=now,
-        )
+        change = _failed(placed, "NodeFail", f"{words}; it has no retries left", now)
     return _close(placed, change, reason="NodeFail")
 
 

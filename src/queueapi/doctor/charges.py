@@ -11,7 +11,7 @@ from queueapi.groups.usage import WINDOW_DAYS, Charge, charge
 from queueapi.jobs.lifecycle import amend
 from queueapi.jobs.locking import lock
 from queueapi.jobs.models import JobState
-from queueapi.jobs.pricing import cost
+from queueapi.jobs.pricing import amounts
 
 _LOST = "NodeFail"  # is not charged: the failure was not the user's
 
@@ -98,7 +98,6 @@ async def _hold_job(session: AsyncSession, row: Row[Any]) -> None:
 
 async def _charge(session: AsyncSession, premises: Premises, row: Row[Any]) -> None:
     """As settling the attempt would have done."""
-    minutes = row.seconds / 60
     entry = Charge(
         attempt_id=row.key,
         job_id=row.job_id,
@@ -106,10 +105,7 @@ async def _charge(session: AsyncSession, premises: Premises, row: Row[Any]) -> N
         group_id=row.group_id,
         started_at=row.started_at,
         ended_at=row.ended_at,
-        cpu_minutes=row.cpus * minutes,
-        gpu_minutes=row.gpus * minutes,
-        memory_gb_minutes=row.memory_mb / 1024 * minutes,
-        cost=cost(premises.settings, row.seconds, row.cpus, row.gpus),
+        **amounts(premises.settings, row.seconds, row.cpus, row.gpus, row.memory_mb),
     )
     await charge(session, [entry])
     values = {

@@ -62,6 +62,12 @@ class ArrayTask:
     max_index: int
 
 
+def is_image_of(image: str, pattern: str) -> bool:
+    """`*` of the pattern is any text without a slash."""
+    parts = (re.escape(part) for part in pattern.split("*"))
+    return re.fullmatch("[^/]*".join(parts), image) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class Bind:
     """A folder of the cluster that a container sees."""

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -21,6 +22,10 @@ from queueapi.jobs.limits import Admission, Allowance, check
 from queueapi.jobs.pricing import cost
 from queueapi.jobs.schemas import JobSubmission
 from queueapi.queues.admission import Rules, load_rules
+
+# What a release added counts where it is asked for alone: while two releases serve one database, a
+# submit that is repeated at the other one must be known for the same.
+_ADDED: Final = frozenset({"memory_per_gpu_gb", "slurm", "cluster", "container", "site"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +44,8 @@ class Submission:
         if self.graph is not None:
             digest.update(f"workflow {self.graph.name!r}".encode())
         for job in self.jobs:
-            digest.update(job.model_dump_json().encode())
+            unasked = {name for name in _ADDED if getattr(job, name) is None}
+            digest.update(job.model_dump_json(exclude=unasked).encode())
         return digest.hexdigest()
 
     @property

@@ -13,7 +13,7 @@ from queueapi.config import Settings
 from queueapi.groups.usage import Charge, charge
 from queueapi.jobs.lifecycle import Transition, transition
 from queueapi.jobs.models import JobState
-from queueapi.jobs.pricing import cost
+from queueapi.jobs.pricing import amounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +267,6 @@ async def _add_use(session: AsyncSession, charges: Sequence[tuple[int, Charge]])
 def _charge(settings: Settings, closed: ClosedAttempt) -> Charge:
     assert closed.started_at is not None
     assert closed.ended_at is not None
-    minutes = closed.seconds / 60
     return Charge(
         attempt_id=closed.attempt_id,
         job_id=closed.transition.job_id,
@@ -275,8 +274,5 @@ def _charge(settings: Settings, closed: ClosedAttempt) -> Charge:
         group_id=closed.group_id,
         started_at=closed.started_at,
         ended_at=closed.ended_at,
-        cpu_minutes=closed.cpus * minutes,
-        gpu_minutes=closed.gpus * minutes,
-        memory_gb_minutes=closed.memory_mb / 1024 * minutes,
-        cost=cost(settings, closed.seconds, closed.cpus, closed.gpus),
+        **amounts(settings, closed.seconds, closed.cpus, closed.gpus, closed.memory_mb),
     )

@@ -3,11 +3,11 @@
 import shlex
 from typing import Annotated
 
-from pydantic import BaseModel, Field, Strict, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from queueapi.clusters.cluster_schemas import AbsolutePath
-from queueapi.fields import Body
+from queueapi.fields import Body, Flag
 from queueapi.jobs.env_field import Env, env_fits
 
 MAX_SCRIPT = 1024**2  # characters
@@ -23,7 +23,7 @@ Argument = Annotated[str, Field(pattern=r"^[^\x00]*$", max_length=32_768)]
 class ContainerBind(Body):
     source: BindPath = Field(description="A path on the cluster, of those that it allows")
     target: BindPath = Field(description="Its path in the container")
-    writable: Annotated[bool, Strict()] = False
+    writable: Flag = False
 
 
 class ContainerDocument(BaseModel):
@@ -51,7 +51,7 @@ class JobContainer(Body):
         exclude=True,
     )
     binds: Annotated[list[ContainerBind], Field(max_length=50)] = Field(default_factory=list)
-    gpus: Annotated[bool, Strict()] | None = Field(
+    gpus: Flag | None = Field(
         None, description="With the libraries of the GPUs' driver; if absent, as the job has GPUs"
     )
     env: Env = Field(default_factory=dict, description="More of the job's `env`", exclude=True)

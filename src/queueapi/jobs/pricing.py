@@ -1,6 +1,7 @@
 """What a job costs on this machine: time × what it holds × the operator's prices."""
 
 from decimal import Decimal
+from typing import TypedDict
 
 from queueapi.config import Settings
 
@@ -11,3 +12,23 @@ def cost(settings: Settings, seconds: float, cpus: int, gpus: int) -> Decimal:
         return Decimal(0)
     hourly = cpus * settings.price_per_cpu_hour + gpus * settings.price_per_gpu_hour
     return round(Decimal(hourly * seconds / 3600), 6)
+
+
+class Amounts(TypedDict):
+    """What a charge is made of."""
+
+    cpu_minutes: float
+    gpu_minutes: float
+    memory_gb_minutes: float
+    cost: Decimal
+
+
+def amounts(settings: Settings, seconds: float, cpus: int, gpus: int, memory_mb: int) -> Amounts:
+    """Of an attempt that held so much for so long."""
+    minutes = seconds / 60
+    return Amounts(
+        cpu_minutes=cpus * minutes,
+        gpu_minutes=gpus * minutes,
+        memory_gb_minutes=memory_mb / 1024 * minutes,
+        cost=cost(settings, seconds, cpus, gpus),
+    )

@@ -14,14 +14,13 @@ from pydantic import (
     BaseModel,
     Field,
     PrivateAttr,
-    Strict,
     ValidationError,
     computed_field,
     model_validator,
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from queueapi.fields import Real, Whole, Word
+from queueapi.fields import Flag, Real, Whole, Word
 from queueapi.jobs.amounts import (
     MAX_CPUS,
     MAX_GPUS,
@@ -106,7 +105,7 @@ class Shape(BaseModel):
         description="Features that each node must have: & for and, | for or, & binds tighter",
         examples=["IB&CPU-N|BigMem"],
     )
-    exclusive: Annotated[bool, Strict()] = Field(
+    exclusive: Flag = Field(
         False, description="Whole nodes, shared with no other job, and charged as such"
     )
 

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from pydantic import ConfigDict, TypeAdapter
 
+from queueapi.clusters.models import OWN_KIND
 from queueapi.db.session import Database
 from queueapi.errors import Unavailable
 from queueapi.executors.base import (
@@ -30,7 +31,6 @@ from queueapi.servers.hosts import Presence, presence
 from queueapi.servers.peers import Peers
 from queueapi.servers.questions import Question
 
-OWN_KIND = "local"  # of clusters that are a machine themselves
 LOOK_SECONDS = 1.0  # for so long it is remembered where a host is asked
 Asked = TypeVar("Asked")
 Answer = TypeVar("Answer")

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from queueapi.executors.base import Container, LaunchRefused
+from queueapi.executors.base import Container, LaunchRefused, is_image_of
 from queueapi.executors.slurm.request import check_path
 
 _EXECUTABLE: Final = "/job/executable"
@@ -67,7 +67,7 @@ def read_allowed(images: object, binds: object) -> Allowed:
 def check_container(container: Container, allowed: Allowed) -> None:
     """Raise :class:`LaunchRefused` for an image or a bind that is not allowed."""
     check_image(container.image)
-    if not any(_matches(container.image, pattern) for pattern in allowed.images):
+    if not any(is_image_of(container.image, pattern) for pattern in allowed.images):
         raise LaunchRefused(f"the image {container.image[:200]!r} is not allowed on this cluster")
     targets: list[str] = []
     for bind in container.binds:
@@ -94,11 +94,6 @@ def check_image(image: str) -> str:
             "one of a registry by docker://, oras:// or library://"
         )
     return image
-
-
-def _matches(image: str, pattern: str) -> bool:
-    parts = (re.escape(part) for part in pattern.split("*"))
-    return re.fullmatch("[^/]*".join(parts), image) is not None
 
 
 def _overlap(one: str, other: str) -> bool:
