@@ -36,7 +36,7 @@ async def ended(connection: asyncpg.Connection, jobs: int) -> None:
             await asyncio.sleep(0.1)
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(400)
 async def test_an_upgrade_under_load_loses_and_repeats_nothing(
     open_folder: Callable[[], Path], last_release: Path, empty_database_url: str
 ) -> None:
