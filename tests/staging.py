@@ -46,7 +46,7 @@ DELETE FROM clusters WHERE name <> 'local';
 UPDATE clusters SET state = 'up', reason = NULL, caps = '{}', partitions = '{}',
     allow_emails = '{}', allow_users = '{}', allow_groups = '{}',
     deny_emails = '{}', deny_users = '{}', deny_groups = '{}';
-DELETE FROM users; DELETE FROM groups; DELETE FROM leadership;
+DELETE FROM users; DELETE FROM contents; DELETE FROM groups; DELETE FROM leadership;
 DELETE FROM servers;
 DELETE FROM hosts; UPDATE clusters SET host_id = NULL;
 INSERT INTO groups (name, join_policy) VALUES ('default', 'open'); DELETE FROM queues;

@@ -25,7 +25,7 @@ LAYERS = (
     # liveness. Beside it what drives the scheduler: its loop, and the simulator.
     {"api", "openapi", "access", "health", "controller", "simulate"},
     # The domains.
-    {"jobs", "groups", "clusters", "queues", "servers", "doctor"},
+    {"jobs", "groups", "clusters", "queues", "servers", "doctor", "files"},
     # Who asks, and what they may do.
     {"auth"},
     # The scheduler's mind. The adapters to clusters.
@@ -46,7 +46,7 @@ FACES = LAYERS[1] - {"controller", "simulate"}
 STRANGERS = [(FACES, {"controller"}), ({"executors"}, {"scheduling", "db"})]
 ALONE = {"scheduling", "client"}
 # In `executors`, what all kinds share; everything else there is one kind.
-SHARED_BY_EXECUTORS = {"base", "environment", "registry", "remote"}
+SHARED_BY_EXECUTORS = {"base", "environment", "registry", "remote", "placing"}
 COMPOSITION_ROOT = "queueapi.main"  # alone in knowing which kinds there are
 PURE = {
     "__future__",

@@ -4,6 +4,7 @@ import re
 import secrets
 import sys
 import time
+from collections.abc import Mapping
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -20,9 +21,16 @@ _GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 class Access:
     """ASGI middleware. Kept to one layer, since each costs time on every request."""
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        max_body_bytes: int,
+        others: Mapping[tuple[str, str], int] | None = None,
+    ) -> None:
+        """`others`: of operations that take larger bodies, by method and path."""
         self._app = app
         self._max = max_body_bytes
+        self._others = others or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -45,6 +53,7 @@ class Access:
         started = time.perf_counter()
         status = 500
         request_id = scope["queueapi.request_id"].encode()
+        most = self._others.get((scope["method"], scope["path"]), self._max)
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
@@ -54,35 +63,15 @@ class Access:
             await send(message)
 
         try:
-            if content_length is not None and _number(content_length) > self._max:
-                await self._refuse(scope, send_with_id)
+            if content_length is not None and _number(content_length) > most:
+                await self._refuse(scope, most, send_with_id)
             else:
-                await self._app(scope, self._counted(receive), send_with_id)
+                await self._app(scope, _counted(receive, most), send_with_id)
         finally:
             self._record(scope, status, time.perf_counter() - started)
 
-    def _counted(self, receive: Receive) -> Receive:
-        """A body without Content-Length is counted as it comes."""
-        received = 0
-
-        async def counted() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > self._max:
-                raise self._too_large()
-            return message
-
-        return counted
-
-    def _too_large(self) -> PayloadTooLarge:
-        return PayloadTooLarge(
-            f"A request may have {self._max} bytes at the most. Send less at once; let the "
-            "script fetch its data."
-        )
-
-    async def _refuse(self, scope: Scope, send: Send) -> None:
-        response = problems.response(self._too_large(), scope["queueapi.request_id"])
+    async def _refuse(self, scope: Scope, most: int, send: Send) -> None:
+        response = problems.response(_too_large(most), scope["queueapi.request_id"])
         response.headers["Connection"] = "close"
         await response(scope, _nothing, send)
 
@@ -102,6 +91,28 @@ class Access:
             ms=round(seconds * 1000, 2),
             user=scope.get("queueapi.user_id"),
         )
+
+
+def _counted(receive: Receive, most: int) -> Receive:
+    """A body without Content-Length is counted as it comes."""
+    received = 0
+
+    async def counted() -> Message:
+        nonlocal received
+        message = await receive()
+        received += len(message.get("body", b""))
+        if received > most:
+            raise _too_large(most)
+        return message
+
+    return counted
+
+
+def _too_large(most: int) -> PayloadTooLarge:
+    return PayloadTooLarge(
+        f"A request may have {most} bytes at the most here. Send less at once; let the script "
+        "fetch its data."
+    )
 
 
 async def _nothing() -> Message:

@@ -19,6 +19,7 @@ from queueapi.clusters import cluster_routes, node_routes, reservation_routes
 from queueapi.db.session import is_away
 from queueapi.doctor import routes as doctor
 from queueapi.errors import Conflict, FieldError, Invalid, MalformedRequest, Problem, Unavailable
+from queueapi.files import routes as folders
 from queueapi.groups import account_routes, member_routes
 from queueapi.groups import routes as groups
 from queueapi.jobs import (
@@ -142,6 +143,7 @@ def mount_routers(app: FastAPI) -> None:
         cluster_routes,
         node_routes,
         reservation_routes,
+        folders,
         doctor,
         host_routes,
         health,

@@ -104,9 +104,17 @@ class Settings(BaseSettings):
     max_array_tasks: int = Field(100_000, ge=1, le=1_000_000)
     idempotency_hours: Count = 24
 
+    # Folders that users upload
+    max_upload_mb: Count = 100
+    max_folder_mb: Count = 1024
+    max_folder_files: Count = 10_000
+    max_folder_ratio: Count = 200
+    max_folders_mb_per_user: Count = 5120
+
     # How long things are kept after their job or attempt has ended; 0 = for ever
     keep_logs_days: int = Field(90, ge=0, le=36_500)
     keep_history_days: int = Field(365, ge=0, le=36_500)
+    keep_folders_days: int = Field(90, ge=0, le=36_500)
 
     # Upkeep
     doctor_interval_minutes: float = Field(60, ge=0, allow_inf_nan=False)

@@ -26,11 +26,13 @@ from queueapi.db.migrate import migrate
 from queueapi.db.session import Database
 from queueapi.doctor.check import Premises
 from queueapi.doctor.routine import Routine
-from queueapi.executors.base import ClusterConfig, Executor, NodeInventory
+from queueapi.executors.base import ClusterConfig, Contents, Executor, NodeInventory
 from queueapi.executors.local import LocalConfig, LocalExecutor
 from queueapi.executors.null import NullExecutor
 from queueapi.executors.registry import Registry
 from queueapi.executors.slurm.executor import SlurmExecutor
+from queueapi.files.receiving import MIB, Uploads
+from queueapi.files.stored import StoredContents
 from queueapi.jobs.changes import ChangeFeed
 from queueapi.jobs.group_commit import GroupCommit
 from queueapi.openapi import describe
@@ -70,26 +72,31 @@ def local_features(settings: Settings) -> tuple[str, ...]:
 
 def make_registry(settings: Settings, database: Database, peers: Peers) -> Registry:
     """The kinds of clusters that there can be, and this machine, which is always one."""
+    contents = StoredContents(database)
 
     def local(cluster: ClusterConfig) -> Executor:
         if cluster.owner not in (None, registry.host):
             return HostExecutor(database, peers, cluster.owner, cluster.name)
         own = Path(cluster.root) if cluster.root else settings.data_dir / "clusters" / cluster.name
-        return LocalExecutor(replace(local_config(settings), data_dir=own))
+        return LocalExecutor(replace(local_config(settings), data_dir=own), contents)
 
     registry = Registry(
-        {"local": local, "null": lambda cluster: NullExecutor(), "slurm": SlurmExecutor}
+        {
+            "local": local,
+            "null": lambda cluster: NullExecutor(),
+            "slurm": lambda cluster: SlurmExecutor(cluster, contents),
+        }
     )
-    registry.build_in(BUILT_IN, this_machine(settings))
+    registry.build_in(BUILT_IN, this_machine(settings, contents))
     return registry
 
 
-def this_machine(settings: Settings) -> Executor:
+def this_machine(settings: Settings, contents: Contents) -> Executor:
     if settings.executor == "null":
         cpus, features = settings.local_cpus or 64, local_features(settings)
         node = NodeInventory("null", cpus, 256 * MEBIBYTES_PER_GIB, (), features)
         return NullExecutor([node])
-    return LocalExecutor(local_config(settings))
+    return LocalExecutor(local_config(settings), contents)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -139,8 +146,7 @@ def create_app(settings: Settings) -> FastAPI:
             await stack.enter_async_context(ending_what_was_given_up(database, executors, host))
             yield
 
-    app = _make_app(lifespan)
-    app.state.settings = settings
+    app = _make_app(settings, lifespan)
     app.state.database = database
     app.state.principals = principals
     app.state.throttle = throttle
@@ -150,7 +156,6 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.group_commit = group_commit
     app.state.queue = view
     app.state.controller = controller
-    app.add_middleware(Access, max_body_bytes=settings.max_body_bytes)
     return app
 
 
@@ -173,7 +178,7 @@ async def _settle(settings: Settings, database: Database, executors: Registry) -
     return host
 
 
-def _make_app(lifespan: Lifespan[FastAPI]) -> FastAPI:
+def _make_app(settings: Settings, lifespan: Lifespan[FastAPI]) -> FastAPI:
     app = FastAPI(
         title="queueapi",
         version=__version__,
@@ -183,6 +188,10 @@ def _make_app(lifespan: Lifespan[FastAPI]) -> FastAPI:
         redirect_slashes=False,
         telemetry={"tracing": False, "metrics": False, "logs": False},  # ours is /metrics
     )
+    app.state.settings = settings
+    app.state.uploads = Uploads(settings)
+    uploads = {("POST", "/api/folders"): settings.max_upload_mb * MIB}
+    app.add_middleware(Access, settings.max_body_bytes, others=uploads)
     mount_routers(app)
     install_error_handlers(app)
     describe(app)

@@ -27,6 +27,7 @@ TAGS = [
     {"name": "auth", "description": "Accounts, logins and API tokens"},
     {"name": "clusters", "description": "The places that run jobs, and who may use them"},
     {"name": "doctor", "description": "Checks of what must always hold, and repairs"},
+    {"name": "folders", "description": "Code and small files that jobs bring with them"},
     {"name": "groups", "description": "Research groups: members, quotas, usage"},
     {"name": "health", "description": "Liveness, readiness, version, metrics"},
     {"name": "hosts", "description": "The machines that servers run on"},
@@ -107,6 +108,7 @@ ANSWER_HEADERS = {
     "register": {"201": ["Location"]},
     "create_group": {"201": ["Location"]},
     "create_queue": {"201": ["Location"]},
+    "upload_folder": {"200": ["Location"], "201": ["Location"]},
     "create_reservation": {"201": ["Location"]},
     "submit_job": {"201": ["ETag", "Location", "Idempotency-Replayed"]},
     "submit_jobs": {"201": ["Idempotency-Replayed"]},
@@ -143,6 +145,7 @@ LINKS: dict[tuple[str, str], tuple[str, str, str]] = {
     ("list_jobs", "200"): ("cursor", "$response.body#/next", "list_jobs"),
     ("get_queue", "200"): ("cursor", "$response.body#/next", "get_queue"),
     ("list_nodes", "200"): ("cursor", "$response.body#/next", "list_nodes"),
+    ("list_folders", "200"): ("cursor", "$response.body#/next", "list_folders"),
     ("list_queues", "200"): ("cursor", "$response.body#/next", "list_queues"),
     ("list_reservations", "200"): ("cursor", "$response.body#/next", "list_reservations"),
     ("create_reservation", "201"): (
@@ -154,6 +157,7 @@ LINKS: dict[tuple[str, str], tuple[str, str, str]] = {
     ("list_groups", "200"): ("cursor", "$response.body#/next", "list_groups"),
     ("list_members", "200"): ("cursor", "$response.body#/next", "list_members"),
     ("create_api_token", "201"): ("token_id", "$response.body#/id", "revoke_api_token"),
+    ("upload_folder", "201"): ("folder_id", "$response.body#/id", "get_folder delete_folder"),
     ("create_queue", "201"): (
         "queue_name",
         "$response.body#/name",

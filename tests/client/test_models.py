@@ -7,7 +7,7 @@ from queueapi import problems
 from queueapi.auth import schemas as auth
 from queueapi.client import clusters as shown_clusters
 from queueapi.client import doctor as doctors
-from queueapi.client import hosts, models, nodes, proofs
+from queueapi.client import folders, hosts, models, nodes, proofs
 from queueapi.client import previews as shown
 from queueapi.client.submitted import SubmittedJob
 from queueapi.clusters import cluster_schemas as described
@@ -15,6 +15,7 @@ from queueapi.clusters import reservation_schemas as reservations
 from queueapi.clusters import schemas as clusters
 from queueapi.clusters.importing import Imported
 from queueapi.doctor import schemas as doctor
+from queueapi.files import schemas as files
 from queueapi.groups import schemas as groups
 from queueapi.jobs import array_schemas as arrays
 from queueapi.jobs import dependency_schemas as dependencies
@@ -86,6 +87,9 @@ PAIRS: list[tuple[type[BaseModel], type[BaseModel]]] = [
     (hosts.Host, servers.HostDocument),
     (hosts.HostList, servers.HostList),
     (hosts.ServerProcess, servers.ServerDocument),
+    (folders.Folder, files.FolderDocument),
+    (folders.FolderDetail, files.FolderDetail),
+    (folders.FolderFile, files.FolderFile),
     (nodes.Reservation, reservations.ReservationDocument),
 ]
 

@@ -80,6 +80,14 @@ class JobOptions:
         list[str] | None,
         typer.Option("--bind", metavar="PATH:INSIDE[:rw]", help="A folder for the container"),
     ] = None
+    executable: Annotated[
+        str | None,
+        typer.Option(
+            "--executable",
+            metavar="PATH|ID",
+            help="A folder that the job finds as $QUEUEAPI_EXECUTABLE; a path is uploaded first",
+        ),
+    ] = None
     tag: Annotated[list[str] | None, typer.Option("--tag", help="May be repeated")] = None
     after_ok: Annotated[
         list[str] | None,
@@ -150,6 +158,7 @@ class JobOptions:
             "cluster": self.cluster,
             "slurm": self._slurm() or None,
             "container": self._container(),
+            "executable": self.executable,
             "tags": self.tag or None,
             "depends_on": self._depends_on() or None,
             "on_dependency_failure": self.on_dependency_failure,

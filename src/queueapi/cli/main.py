@@ -149,6 +149,14 @@ WORKFLOW = {
         "queueapi.cli.workflows:cancel", "Cancel all jobs of a workflow that have not ended."
     ),
 }
+FOLDER = {
+    "upload": Lazy(
+        "queueapi.cli.folders:upload", "Upload a folder for jobs; prints what they name it by."
+    ),
+    "list": Lazy("queueapi.cli.folders:list_folders", "List folders, newest first."),
+    "show": Lazy("queueapi.cli.folders:show", "Show a folder, with the list of its files."),
+    "delete": Lazy("queueapi.cli.folders:delete", "Delete a folder that no unfinished job names."),
+}
 QUEUE = {
     "create": Lazy("queueapi.cli.queues:create_queue", "Create a queue."),
     "set": Lazy("queueapi.cli.queues:set_queue", "Change a queue; what is not named stays."),
@@ -198,6 +206,7 @@ def _nothing() -> None:
 
 app = _group(COMMANDS, "Run jobs fairly on whatever you have.")
 app.add_typer(_group(WORKFLOW, "Graphs of jobs: submit, status, list, cancel."), name="workflow")
+app.add_typer(_group(FOLDER, "Folders for jobs: upload, list, show, delete."), name="folder")
 app.add_typer(_group(DOCTOR, "What is on record of a job's launches: job."), name="doctor")
 admin = _group(ADMIN, "Administration: the first administrator, groups, nodes, queues, people.")
 admin.add_typer(_group(CLUSTER, "Clusters: register, test, change, drain, remove."), name="cluster")

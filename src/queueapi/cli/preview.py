@@ -7,6 +7,7 @@ import typer
 from queueapi.cli import views
 from queueapi.cli.connection import Connection
 from queueapi.cli.exits import FAILED
+from queueapi.cli.folders import with_executable
 from queueapi.cli.job_options import JobOptions, Script
 from queueapi.cli.output import Table
 from queueapi.cli.quantities import span
@@ -28,7 +29,7 @@ def preview(
     if array is not None:
         fields["array"] = array
     with connection.client() as client:
-        found = client.preview(text, **fields)
+        found = client.preview(text, **with_executable(client, fields))
     connection.out.result(found, table(found))
     if not found.accepted:
         raise typer.Exit(FAILED)

@@ -11,6 +11,7 @@ import typer
 from queueapi.cli import exits
 from queueapi.cli.commands import LOG_IN, Failure
 from queueapi.cli.connection import Connection
+from queueapi.cli.folders import with_executable
 from queueapi.cli.job_options import JobOptions, Script
 from queueapi.cli.output import complain, note
 from queueapi.client import AsyncClient, Job, JobDetail, QueueApiError
@@ -36,6 +37,7 @@ def run(
     text, fields = job.script(context, script), job.fields()
     try:
         with connection.client() as client:
+            fields = with_executable(client, fields)
             submitted = client.submit(text, idempotency_key=job.idempotency_key, **fields)
     except QueueApiError as error:
         complain(error, LOG_IN if error.status == 401 else "")

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from queueapi.cli.connection import Connection
+from queueapi.cli.folders import with_executable
 from queueapi.cli.job_options import JobOptions, Script
 from queueapi.cli.output import note
 
@@ -28,6 +29,7 @@ def submit(
     if array is not None:
         fields["array"] = array
     with connection.client() as client:
+        fields = with_executable(client, fields)
         submitted = client.submit(text, idempotency_key=job.idempotency_key, **fields)
     for warning in submitted.warnings:
         note(f"Warning: {warning}")

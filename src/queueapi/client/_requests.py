@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
@@ -57,6 +58,7 @@ class Request(Generic[T]):
     parse: Callable[[Answer], T]
     params: Mapping[str, Any] = field(default_factory=dict)
     body: Any = None
+    file: Path | None = None  # the body, in place of `body`
     headers: Mapping[str, str] = field(default_factory=dict)
     repeatable: bool = False
     with_token: bool = True

@@ -1,12 +1,15 @@
 """The client for programs that use asyncio."""
 
+import asyncio
 import uuid
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from queueapi.client import _flows, _requests
 from queueapi.client import clusters as _clusters
 from queueapi.client import doctor as _doctor
+from queueapi.client import folders as _folders
 from queueapi.client import hosts as _hosts
 from queueapi.client import nodes as _nodes
 from queueapi.client import previews as _previews
@@ -147,6 +150,33 @@ class AsyncClient(AsyncDriver):
     async def scheduler(self) -> SchedulerStatus:
         """Its policy, its last cycle, and how well it estimates."""
         return await self._do(_requests.scheduler())
+
+    # Folders that jobs bring
+
+    async def upload_folder(
+        self, path: str | Path, *, name: str | None = None, group: str | None = None
+    ) -> _folders.Folder:
+        """Upload a folder, a file, or an archive of one, and name it by `executable` in a job.
+
+        What is named .git or __pycache__ is left out. `group`: whose members may use it, too.
+        """
+        pack = _folders.packed(Path(path))
+        archive = await asyncio.to_thread(pack.__enter__)
+        try:
+            return await self._do(_folders.upload(archive, _folders.label(path, name), group))
+        finally:
+            await asyncio.to_thread(pack.__exit__, None, None, None)
+
+    def folders(self) -> AsyncGenerator[_folders.Folder, None]:
+        """Yours and those of your groups, newest first."""
+        return self._iterate(_flows.pages("/api/folders", {}, _folders.as_folders, self.patience))
+
+    async def folder(self, folder_id: int) -> _folders.FolderDetail:
+        """With the list of its files."""
+        return await self._do(_folders.get(folder_id))
+
+    async def delete_folder(self, folder_id: int) -> None:
+        await self._do(_folders.delete(folder_id))
 
     # Queues
 

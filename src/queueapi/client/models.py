@@ -70,6 +70,7 @@ class Job(Document):
     cluster: str | None  # that it named
     site: dict[str, str] | None  # partition, account, qos, gres
     container: dict[str, Any] | None  # image, binds, gpus
+    executable: str | None  # the folder that it brings
     instance_type: str | None
     created_at: datetime
     queued_at: datetime

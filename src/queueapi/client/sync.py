@@ -2,11 +2,13 @@
 
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from queueapi.client import _flows, _requests
 from queueapi.client import clusters as _clusters
 from queueapi.client import doctor as _doctor
+from queueapi.client import folders as _folders
 from queueapi.client import hosts as _hosts
 from queueapi.client import nodes as _nodes
 from queueapi.client import previews as _previews
@@ -147,6 +149,29 @@ class Client(SyncDriver):
     def scheduler(self) -> SchedulerStatus:
         """Its policy, its last cycle, and how well it estimates."""
         return self._do(_requests.scheduler())
+
+    # Folders that jobs bring
+
+    def upload_folder(
+        self, path: str | Path, *, name: str | None = None, group: str | None = None
+    ) -> _folders.Folder:
+        """Upload a folder, a file, or an archive of one, and name it by `executable` in a job.
+
+        What is named .git or __pycache__ is left out. `group`: whose members may use it, too.
+        """
+        with _folders.packed(Path(path)) as archive:
+            return self._do(_folders.upload(archive, _folders.label(path, name), group))
+
+    def folders(self) -> Iterator[_folders.Folder]:
+        """Yours and those of your groups, newest first."""
+        return self._iterate(_flows.pages("/api/folders", {}, _folders.as_folders, self.patience))
+
+    def folder(self, folder_id: int) -> _folders.FolderDetail:
+        """With the list of its files."""
+        return self._do(_folders.get(folder_id))
+
+    def delete_folder(self, folder_id: int) -> None:
+        self._do(_folders.delete(folder_id))
 
     # Queues
 

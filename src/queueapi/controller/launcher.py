@@ -52,6 +52,7 @@ def run_of(row: Row[Any]) -> Run:
         exclusive=row.exclusive,
         site=row.site or {},
         container=_container(row.container, gpus=row.gpu_count > 0),
+        executable=_executable(row),
     )
 
 
@@ -62,6 +63,13 @@ def _container(found: Mapping[str, Any] | None, *, gpus: bool) -> Container | No
     binds = (Bind(b["source"], b["target"], b["writable"]) for b in found["binds"])
     said = found["gpus"]
     return Container(found["image"], tuple(binds), gpus if said is None else said)
+
+
+def _executable(row: Row[Any]) -> str | None:
+    if row.executable is not None and row.executable_digest is None:  # of a job that was requeued
+        raise LaunchRefused(f"folder {row.executable}, which it names, was deleted")
+    digest: str | None = row.executable_digest
+    return digest
 
 
 def _array_task(row: Row[Any]) -> ArrayTask | None:

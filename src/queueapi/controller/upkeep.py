@@ -15,9 +15,10 @@ from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from queueapi import metrics
-from queueapi.config import Settings
+from queueapi.config import DAY, Settings
 from queueapi.controller.leadership import Lead, LostLeadership
-from queueapi.executors.base import Executor, ExecutorUnavailable
+from queueapi.executors.base import Executor, ExecutorUnavailable, PlacesContents
+from queueapi.files import expiry as folders
 from queueapi.jobs import expiry
 
 log = structlog.get_logger(__name__)
@@ -68,6 +69,34 @@ class Upkeep:
         if days := self._settings.keep_history_days:
             await self._forget("events", days, expiry.forget_events)
             await self._forget("attempts", days, expiry.forget_attempts)
+        if days := self._settings.keep_folders_days:
+            await self._forget_folders(days)
+            for cluster in tuple(self._executors):
+                await self._displace(cluster, days * DAY)
+
+    async def _forget_folders(self, days: int) -> None:
+        gone = folders.BATCH
+        while gone == folders.BATCH:
+            async with self._batch() as session:
+                gone = await folders.forget_folders(session, days)
+            _count("folders", gone)
+
+    async def _displace(self, cluster: str, unused_seconds: float) -> None:
+        """Remove a cluster's copies of folders that its jobs do not use any more."""
+        executor = self._executors.get(cluster)
+        if not isinstance(executor, PlacesContents):
+            return
+        try:
+            async with self._at_work():
+                unused = await executor.placed(unused_seconds)
+            async with self._batch() as session:
+                needed = await folders.needed(session, unused)
+            for digest in sorted(set(unused) - needed):
+                async with self._at_work():
+                    await executor.displace(digest, unused_seconds)
+                _count("placed_folders", 1)
+        except ExecutorUnavailable as error:  # a later round tries
+            log.info("folders_stay", cluster=cluster, error=str(error))
 
     async def _forget_keys(self) -> None:
         gone = expiry.BATCH
@@ -116,17 +145,24 @@ class Upkeep:
         executor = self._executors.get(cluster)
         if executor is None:
             return False
+        try:
+            async with self._at_work():
+                await executor.remove(key)
+        except ExecutorUnavailable as error:
+            log.info("files_stay", cluster=cluster, attempt=key, error=str(error))
+            return False
+        return True
+
+    @asynccontextmanager
+    async def _at_work(self) -> AsyncIterator[None]:
+        """Around what an executor does."""
         await self._rest()
         began = time.monotonic()
         try:
             self._lead.check()
-            await executor.remove(key)
-        except ExecutorUnavailable as error:
-            log.info("files_stay", cluster=cluster, attempt=key, error=str(error))
-            return False
+            yield
         finally:
             self._tire(time.monotonic() - began)
-        return True
 
     @asynccontextmanager
     async def _batch(self) -> AsyncIterator[AsyncSession]:

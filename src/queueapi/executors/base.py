@@ -6,12 +6,14 @@ launch key alone is enough to poll, read, cancel and remove a run.
 """
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, Protocol, runtime_checkable
 
 _KEY: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,126}[a-z0-9])?")
+
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 
 class LaunchRefused(Exception):  # noqa: N818 - it reads as the event it is
@@ -115,9 +117,12 @@ class Run:
     # Words of the cluster's own: "partition", "account", "qos", "gres"; those given only.
     site: Mapping[str, str] = field(default_factory=dict)
     container: Container | None = None  # None = none: the script sees the node as it is
+    executable: str | None = None  # digest of a folder that it brings; see Contents
 
     def __post_init__(self) -> None:
         check_key(self.key)
+        if self.executable is not None:
+            check_digest(self.executable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +218,16 @@ class Check:
     remedy: str | None = None  # how to mend it, where it is not ok
 
 
+class Contents(Protocol):
+    """Where executors read folders that jobs bring. Each is known by the digest of what is in it,
+    so that a cluster needs it once, whoever brings it."""
+
+    def archive(self, digest: str) -> AsyncIterator[bytes]:
+        """The folder as a tar compressed by gzip, in parts: plain files, folders, and links that
+        lead nowhere else. Raises :class:`LaunchRefused` where nobody has it any more, and
+        :class:`ExecutorUnavailable`."""
+
+
 class Executor(Protocol):
     """The adapter to one kind of cluster.
 
@@ -300,6 +315,24 @@ class KeepsFolders(Protocol):
 
     async def folders(self) -> Collection[str]:
         """Launch keys of all runs of which anything is kept, whoever launched them."""
+
+
+@runtime_checkable
+class PlacesContents(Protocol):
+    """An executor that keeps the folders which jobs brought, for the jobs to come."""
+
+    async def placed(self, unused_seconds: float) -> Collection[str]:
+        """Digests of those that no launch has asked for in so many seconds."""
+
+    async def displace(self, digest: str, unused_seconds: float) -> None:
+        """Delete one, unless a launch has asked for it since."""
+
+
+def check_digest(digest: str) -> str:
+    """Return ``digest`` if it is one, for it becomes a name, else raise ValueError."""
+    if not _DIGEST.fullmatch(digest):
+        raise ValueError(f"not a digest: {digest[:80]!r}")
+    return digest
 
 
 def check_key(key: str) -> str:

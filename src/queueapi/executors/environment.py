@@ -36,10 +36,12 @@ def build_environment(
     tmpdir: str,
     user: str,
     input_path: str | None,
+    executable: str | None = None,
     by_slurm: bool = False,
 ) -> dict[str, str]:
     """All variables of ``run``: defaults, then the user's, then ours.
 
+    ``executable``: where the folder is that it brings.
     ``by_slurm``: it runs in Slurm, which knows best what it gets and where.
 
     Raises :class:`LaunchRefused` for a variable that can't be passed.
@@ -75,6 +77,8 @@ def build_environment(
     }
     if input_path is not None:
         environment["QUEUEAPI_INPUT"] = input_path
+    if executable is not None:
+        environment["QUEUEAPI_EXECUTABLE"] = executable
     return environment
 
 

@@ -16,6 +16,7 @@ from queueapi.clusters.access import load_rules as load_cluster_rules
 from queueapi.clusters.admission import check_reservation, open_reservations
 from queueapi.clusters.models import NodeReservation
 from queueapi.config import Settings
+from queueapi.files.admission import Owned, check_folder, load_owned
 from queueapi.jobs.allowances import load_allowances
 from queueapi.jobs.graph import Graph, Parents, check_parents, lock_parents
 from queueapi.jobs.limits import Admission, Allowance, check
@@ -25,7 +26,9 @@ from queueapi.queues.admission import Rules, load_rules
 
 # What a release added counts where it is asked for alone: while two releases serve one database, a
 # submit that is repeated at the other one must be known for the same.
-_ADDED: Final = frozenset({"memory_per_gpu_gb", "slurm", "cluster", "container", "site"})
+_ADDED: Final = frozenset(
+    {"memory_per_gpu_gb", "slurm", "cluster", "container", "site", "executable"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,7 @@ class Grounds:
     allowances: Mapping[int, Allowance]  # by user
     parents: Parents
     reservations: Mapping[str, NodeReservation]  # by name
+    folders: Mapping[int, Owned]  # those that are named and are there
 
 
 async def load_grounds(
@@ -83,7 +87,9 @@ async def load_grounds(
     now = utc_now()
     named = {job.reservation for job in jobs if job.reservation is not None}
     reservations = await open_reservations(session, named, now)
-    return Grounds(now, queues, clusters, allowances, parents, reservations)
+    refs = {job.executable for job in jobs if job.executable is not None}
+    folders = await load_owned(session, refs, lock=lock)
+    return Grounds(now, queues, clusters, allowances, parents, reservations, folders)
 
 
 def decide(settings: Settings, submission: Submission, grounds: Grounds) -> list[Admission]:
@@ -93,6 +99,7 @@ def decide(settings: Settings, submission: Submission, grounds: Grounds) -> list
     """
     allowance = grounds.allowances[submission.principal.user_id]
     _check_reservations(allowance, submission, grounds.reservations, grounds.now)
+    _check_folders(allowance, submission, grounds.folders)
     check_parents(submission.principal, submission.jobs, grounds.parents, submission.in_list)
     return check(
         settings,
@@ -122,6 +129,18 @@ def _check_reservations(
                 now=now,
                 place=f"/jobs/{index}" if submission.in_list else "",
             )
+
+
+def _check_folders(
+    allowance: Allowance, submission: Submission, folders: Mapping[int, Owned]
+) -> None:
+    """Whether each job may use the folder that it names. Raises a Problem."""
+    groups = {membership.group_id for membership in allowance.memberships.values()}
+    for index, job in enumerate(submission.jobs):
+        if job.executable is not None:
+            place = f"/jobs/{index}" if submission.in_list else ""
+            pointer = f"{place}/executable"
+            check_folder(submission.principal, groups, folders, job.executable, pointer)
 
 
 def estimated_cost(settings: Settings, job: JobSubmission) -> Decimal:

@@ -81,7 +81,8 @@ _closed_json = TypeAdapter(list[dict[str, Any]])
 _IDS = text("SELECT nextval('attempts_id_seq') FROM generate_series(1, :count)")
 _ASKED = """
     j.user_id, j.nodes, j.tasks, j.exclusive, j.cpu_cores, j.memory_mb, j.gpu_count, j.gpu_type,
-    j."constraint", j.time_limit, j.site, j.container
+    j."constraint", j.time_limit, j.site, j.container, j.executable,
+    (SELECT digest FROM folders WHERE id = j.executable) AS executable_digest
 """
 # A task's texts are those of its array.
 _TEXTS = """

@@ -13,6 +13,7 @@ from queueapi.auth.principal import Principal
 from queueapi.clock import utc_now
 from queueapi.config import Settings
 from queueapi.errors import Conflict, PreconditionFailed
+from queueapi.files.admission import hold_folder
 from queueapi.jobs.allowances import active_in_queues
 from queueapi.jobs.lifecycle import Transition, amend, transition
 from queueapi.jobs.limits import check_count, check_queue_count
@@ -135,6 +136,7 @@ async def requeue(
     await check_dependencies(session, [job_id, counted.id])
     if counted.state in TERMINAL_STATES:
         await check_resubmission(session, settings, counted)
+    await check_executable(session, job)
     change = Transition(
         job_id, JobState.QUEUED, "requeued", reason="Requeued", message=message, queued_at=utc_now()
     )
@@ -153,6 +155,15 @@ async def check_dependencies(session: AsyncSession, job_ids: Sequence[int]) -> N
         raise Conflict(
             f"Job {job_id} waits for an end of job {needed} that it did not come to. Requeue job "
             f"{needed} first."
+        )
+
+
+async def check_executable(session: AsyncSession, job: Job) -> None:
+    """A job that is to run anew needs the folder that it names."""
+    if job.executable is not None and not await hold_folder(session, job.executable):
+        raise Conflict(
+            f"Folder {job.executable}, which job {job.id} names, was deleted. Upload it again and "
+            "submit a new job."
         )
 
 

@@ -106,6 +106,17 @@ class Job(Base):
             postgresql_where=text("reservation IS NOT NULL AND state = 'queued'"),
         ),
         Index(
+            "ix_jobs_executable",
+            "executable",
+            "id",
+            postgresql_where=text(f"executable IS NOT NULL AND {_LISTED}"),
+        ),
+        Index(
+            "ix_jobs_active_executable",
+            "executable",
+            postgresql_where=text(f"executable IS NOT NULL AND {_LISTED} AND {_ACTIVE}"),
+        ),
+        Index(
             "ix_jobs_name",
             "name",
             desc("id"),
@@ -155,6 +166,7 @@ class Job(Base):
     # The cluster's own words: partition, account, qos, gres.
     site: Mapped[dict[str, str] | None] = mapped_column(JSONB(none_as_null=True))
     container: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    executable: Mapped[int | None] = mapped_column(BigInteger)  # a folder's id
     instance_type: Mapped[str | None] = mapped_column(String(50))
     estimated_cost: Mapped[Decimal] = mapped_column(Numeric(20, 6))
     on_dependency_failure: Mapped[str] = mapped_column(

@@ -15,6 +15,7 @@ from pydantic import (
 
 from queueapi.clusters.schemas import ClusterName
 from queueapi.fields import QueueName, Real, Whole, Word
+from queueapi.files.admission import FolderRef
 from queueapi.jobs.array_indices import ArrayIndices
 from queueapi.jobs.array_schemas import ArrayDocument, ArrayText
 from queueapi.jobs.container_schemas import (
@@ -119,6 +120,9 @@ class JobSubmission(Shape):
         None, description="One of GET /api/clusters; if absent, the scheduler chooses among yours"
     )
     container: JobContainer | None = None
+    executable: FolderRef | None = Field(
+        None, description="An uploaded folder: $QUEUEAPI_EXECUTABLE names it to the script"
+    )
     instance_type: Word | None = None
     depends_on: Dependencies = Field(default_factory=list)
     on_dependency_failure: WhenNeverSatisfied = OnDependencyFailure.CANCEL
@@ -234,6 +238,7 @@ class Job(BaseModel):
         description="What it asks of the cluster in its own words: partition, account, qos, gres"
     )
     container: ContainerDocument | None
+    executable: str | None = Field(description="The folder that it brings")
     instance_type: str | None
     created_at: datetime
     queued_at: datetime

@@ -23,6 +23,7 @@ from queueapi.executors.base import (
     NodeInventory,
     Observation,
     Phase,
+    PlacesContents,
     Run,
     Stream,
 )
@@ -57,6 +58,8 @@ CANCEL = Question("host/cancel", _key, _nothing)
 SUSPEND = Question("host/suspend", _key, _nothing)
 RESUME = Question("host/resume", _key, _nothing)
 REMOVE = Question("host/remove", _key, _nothing, seconds=60.0)
+PLACED = Question("host/placed", TypeAdapter(tuple[str, float]), TypeAdapter(list[str]))
+DISPLACE = Question("host/displace", TypeAdapter(tuple[str, str, float]), _nothing, seconds=60.0)
 LOG_SIZE = Question("host/log-size", TypeAdapter(tuple[str, str, Stream]), TypeAdapter(int))
 READ_LOG = Question("host/read-log", TypeAdapter(tuple[str, str, Stream, int, int]), _bytes)
 
@@ -131,6 +134,12 @@ class HostExecutor:
     async def remove(self, key: str) -> None:
         await self._ask(REMOVE, (self._cluster, key))
 
+    async def placed(self, unused_seconds: float) -> Collection[str]:
+        return await self._ask(PLACED, (self._cluster, unused_seconds))
+
+    async def displace(self, digest: str, unused_seconds: float) -> None:
+        await self._ask(DISPLACE, (self._cluster, digest, unused_seconds))
+
     async def _presence(self) -> Presence:
         now = time.monotonic()
         if self._known is None or now - self._known[0] > LOOK_SECONDS:
@@ -175,6 +184,15 @@ def answer_for_host(answers: Answers, executors: Mapping[str, Executor]) -> None
     async def check(cluster: str) -> list[Check]:
         return list(await own(cluster).check())
 
+    def keeper(cluster: str) -> PlacesContents:
+        found = own(cluster)
+        if not isinstance(found, PlacesContents):
+            raise Unavailable(f"The cluster {cluster} keeps no folders.")
+        return found
+
+    async def placed(asked: tuple[str, float]) -> list[str]:
+        return list(await keeper(asked[0]).placed(asked[1]))
+
     def give(question: Question[Asked, Answer], work: Callable[[Asked], Awaitable[Answer]]) -> None:
         async def answer(asked: Asked) -> Answer:
             try:
@@ -193,5 +211,7 @@ def answer_for_host(answers: Answers, executors: Mapping[str, Executor]) -> None
     give(SUSPEND, lambda asked: own(asked[0]).suspend(asked[1]))
     give(RESUME, lambda asked: own(asked[0]).resume(asked[1]))
     give(REMOVE, lambda asked: own(asked[0]).remove(asked[1]))
+    give(PLACED, placed)
+    give(DISPLACE, lambda asked: keeper(asked[0]).displace(asked[1], asked[2]))
     give(LOG_SIZE, lambda asked: own(asked[0]).log_size(asked[1], asked[2]))
     give(READ_LOG, lambda asked: own(asked[0]).read_log(*asked[1:]))

@@ -35,6 +35,11 @@ class LocalConfig:
     node: str = field(default_factory=socket.gethostname)  # the node's name
 
     @property
+    def folders_dir(self) -> Path:
+        """Where the folders are that jobs bring."""
+        return self.data_dir / "folders"
+
+    @property
     def jobs_dir(self) -> Path:
         """Where the job folders are."""
         return self.data_dir / "jobs"

@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar
 
 from queueapi.executors.base import (
     Check,
+    Contents,
     Evidence,
     ExecutorUnavailable,
     LaunchRefused,
@@ -33,6 +34,8 @@ from queueapi.executors.local.config import LocalConfig
 from queueapi.executors.local.discovery import discover_node
 from queueapi.executors.local.link import ForkServerLink
 from queueapi.executors.local.sandbox_probe import choose_sandbox
+from queueapi.executors.placing import PlacedFolders
+from queueapi.executors.remote.host import HostRemote
 
 _log = logging.getLogger(__name__)
 
@@ -53,8 +56,9 @@ class LocalExecutor:
 
     kind = "local"
 
-    def __init__(self, config: LocalConfig) -> None:
+    def __init__(self, config: LocalConfig, contents: Contents | None = None) -> None:
         self._config = config
+        self._folders = PlacedFolders(HostRemote(), str(config.folders_dir), contents, for_all=True)
         self._jobs = str(config.jobs_dir)
         self._changed: Callable[[str], None] = lambda key: None
         self._link = ForkServerLink(self._on_event, self._on_lost)
@@ -89,6 +93,7 @@ class LocalExecutor:
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._folders.close()
         await self._link.close()
         self._maker.shutdown(wait=False)
 
@@ -108,6 +113,8 @@ class LocalExecutor:
             raise LaunchRefused(f"this machine is one node, and the job is for {len(run.nodes)}")
         self._in_flight.add(key)
         try:
+            if run.executable is not None:
+                await self._folders.ensure(run.executable)
             loop = asyncio.get_running_loop()
             if not await loop.run_in_executor(self._maker, self._prepare, run):
                 self._in_flight.discard(key)
@@ -169,6 +176,14 @@ class LocalExecutor:
             return [name for name in folders if not name.startswith(".")]
 
         return await asyncio.to_thread(names)
+
+    async def placed(self, unused_seconds: float) -> Collection[str]:
+        """Of the folders that jobs brought, those that were not used for so long."""
+        return await self._folders.unused(unused_seconds)
+
+    async def displace(self, digest: str, unused_seconds: float) -> None:
+        """Delete one of them, unless a launch has asked for it since."""
+        await self._folders.drop(digest, unused_seconds)
 
     async def cancel(self, key: str) -> None:
         """End the run's whole tree; returns before it is gone."""

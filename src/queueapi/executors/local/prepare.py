@@ -8,7 +8,7 @@ import shutil
 import struct
 import subprocess
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +44,8 @@ def prepare_jobs_dir(config: LocalConfig) -> str:
     jobs = config.jobs_dir
     jobs.mkdir(parents=True, exist_ok=True)
     jobs.chmod(_THROUGH)
+    config.folders_dir.mkdir(exist_ok=True)
+    config.folders_dir.chmod(_THROUGH)
     _spread(jobs)
     if os.geteuid() == 0:
         _check_reachable(config)
@@ -116,8 +118,10 @@ def make_folder(run: Run, site: Site) -> bool:
         raise LaunchRefused("the script contains a NUL character")
     if run.input_data is not None:
         files["input.json"] = run.input_data
-    environment = _environment(run, f"{path}/{RUN}", sandboxed=bool(site.sandbox))
-    options = _options(run, site, f"{path}/{RUN}", files, environment) if site.sandbox else ()
+    executable = f"{site.config.folders_dir}/{run.executable}" if run.executable else None
+    environment = _environment(run, f"{path}/{RUN}", executable, sandboxed=bool(site.sandbox))
+    given = [f"{path}/{RUN}/{name}" for name in files] + ([executable] if executable else [])
+    options = _options(run, site, f"{path}/{RUN}", given, environment) if site.sandbox else ()
     if not site.sandbox:
         files["environment"] = encode_environment(environment)
     if os.access(path, os.F_OK):
@@ -135,22 +139,24 @@ def make_folder(run: Run, site: Site) -> bool:
     return True
 
 
-def _environment(run: Run, run_path: str, *, sandboxed: bool) -> dict[str, str]:
+def _environment(
+    run: Run, run_path: str, executable: str | None, *, sandboxed: bool
+) -> dict[str, str]:
     return build_environment(
         run,
         home=f"{run_path}/work",
         tmpdir="/tmp" if sandboxed else f"{run_path}/tmp",  # noqa: S108
         user=f"user{run.user_id}",
         input_path=None if run.input_data is None else f"{run_path}/input.json",
+        executable=executable,
     )
 
 
 def _options(
-    run: Run, site: Site, run_path: str, given: Iterable[str], environment: Mapping[str, str]
+    run: Run, site: Site, run_path: str, given: Sequence[str], environment: Mapping[str, str]
 ) -> tuple[str, ...]:
     options = job_options(site.sandbox[1:], run_path, gpus=bool(run.gpu_indices))
-    paths = [f"{run_path}/{name}" for name in given]
-    return all_options(options, paths, f"{run_path}/work", environment)
+    return all_options(options, given, f"{run_path}/work", environment)
 
 
 def _plan(run: Run, site: Site, path: str, options: tuple[str, ...]) -> Plan:

@@ -43,6 +43,11 @@ class SlurmConfig:
     containers: Allowed = field(default_factory=Allowed)  # what they may name; nothing if absent
 
     @property
+    def folders(self) -> str:
+        """Where the folders are that jobs bring."""
+        return f"{self.root}/.folders"
+
+    @property
     def environment(self) -> dict[str, str]:
         """For all commands on the cluster."""
         if self.path is None:

@@ -13,7 +13,7 @@ from typing import Final
 from queueapi.executors.base import Container, LaunchRefused, is_image_of
 from queueapi.executors.slurm.request import check_path
 
-_EXECUTABLE: Final = "/job/executable"
+EXECUTABLE: Final = "/job/executable"
 _DATA: Final = "/job/data"
 _RESULT: Final = "/job/result"
 # In the job's folder: what the container sees as /tmp and /var/tmp, and what is in /job.
@@ -139,7 +139,7 @@ def _binds(container: Container, places: Places) -> Iterator[str]:
     for path in (places.wrapper, f"{folder}/script", f"{folder}/environment", *places.inputs):
         yield _bind(path, path, writable=False)
     yield _bind(f"{folder}/work", f"{folder}/work", writable=True)
-    for source, target in ((places.executable, _EXECUTABLE), (places.data, _DATA)):
+    for source, target in ((places.executable, EXECUTABLE), (places.data, _DATA)):
         if source is not None:
             yield _bind(source, target, writable=False)
     if places.result is not None:

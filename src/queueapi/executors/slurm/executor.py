@@ -11,6 +11,7 @@ from typing import Any, Final
 from queueapi.executors.base import (
     Check,
     ClusterConfig,
+    Contents,
     Evidence,
     ExecutorUnavailable,
     LaunchRefused,
@@ -22,6 +23,7 @@ from queueapi.executors.base import (
     SuspendRefused,
     check_key,
 )
+from queueapi.executors.placing import PlacedFolders
 from queueapi.executors.remote.base import CommandFailed
 from queueapi.executors.slurm import capacity, checks, scontrol
 from queueapi.executors.slurm.complaints import Kind
@@ -46,11 +48,12 @@ class SlurmExecutor:
 
     kind = KIND
 
-    def __init__(self, cluster: ClusterConfig) -> None:
+    def __init__(self, cluster: ClusterConfig, contents: Contents | None = None) -> None:
         self._config = read_config(cluster)
         self._remote = make_remote(cluster)
         self._site = Site(self._config, self._remote)
         self._programs = Programs.of(self._config.root)
+        self._folders = PlacedFolders(self._remote, self._config.folders, contents)
         self._watch = Watch(self._site, self._end_overdue)
         self._endings = Endings(self._site, self._watch)
         self._stock = Stock(self._site)
@@ -72,6 +75,7 @@ class SlurmExecutor:
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._folders.close()
         await self._remote.disconnect()
 
     async def check(self) -> Sequence[Check]:
@@ -108,6 +112,8 @@ class SlurmExecutor:
         if (why := await self.refusal(run)) and not (await self._site.look([key]))[key].exists:
             raise LaunchRefused(why)
         prepared = prepare(run, self._config, self._programs)
+        if run.executable is not None:
+            await self._folders.ensure(run.executable)
         job_id = await self._launches.launch(prepared)
         self._unseen.add(key)
         self._watch.submitted(key, run.time_limit)
@@ -211,6 +217,14 @@ class SlurmExecutor:
         except CommandFailed as error:
             raise ExecutorUnavailable(str(error)) from error
         self._watch.removed(key)
+
+    async def placed(self, unused_seconds: float) -> Collection[str]:
+        """Of the folders that jobs brought, those that were not used for so long."""
+        return await self._folders.unused(unused_seconds)
+
+    async def displace(self, digest: str, unused_seconds: float) -> None:
+        """Delete one of them, unless a launch has asked for it since."""
+        await self._folders.drop(digest, unused_seconds)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -6,7 +6,13 @@ from typing import Final
 from queueapi.executors.base import Container, LaunchRefused, Run
 from queueapi.executors.environment import build_environment, encode_environment
 from queueapi.executors.slurm.config import SITE_WORDS, SlurmConfig
-from queueapi.executors.slurm.container import FOLDERS, Places, check_container, enter_argv
+from queueapi.executors.slurm.container import (
+    EXECUTABLE,
+    FOLDERS,
+    Places,
+    check_container,
+    enter_argv,
+)
 from queueapi.executors.slurm.folders import LIMIT, Prepared, Programs
 from queueapi.executors.slurm.request import Request
 from queueapi.executors.slurm.sbatch import submit_argv
@@ -20,7 +26,7 @@ def prepare(run: Run, config: SlurmConfig, programs: Programs) -> Prepared:
     files = _files(run, config, request.folder)
     prefix: tuple[str, ...] = ()
     if run.container is not None:
-        prefix = _enter(run.container, config, programs, request.folder, files)
+        prefix = _enter(run, run.container, config, programs, request.folder, files)
     argv = submit_argv(
         request, batch_script=programs.batch_path, wrapper=programs.wrapper_path, prefix=prefix
     )
@@ -28,19 +34,23 @@ def prepare(run: Run, config: SlurmConfig, programs: Programs) -> Prepared:
 
 
 def _enter(
-    container: Container, config: SlurmConfig, programs: Programs, folder: str,
+    run: Run, container: Container, config: SlurmConfig, programs: Programs, folder: str,
     files: Mapping[str, bytes],
 ) -> tuple[str, ...]:  # fmt: skip
     check_container(container, config.containers)
     places = Places(
         folder,
         programs.wrapper_path,
-        executable=f"{folder}/executable",
+        executable=_executable(run, config) or f"{folder}/executable",
         data=f"{folder}/data",
         result=f"{folder}/result",
         inputs=(f"{folder}/{_INPUT}",) if _INPUT in files else (),
     )
     return enter_argv(container, places, program=config.container_program)
+
+
+def _executable(run: Run, config: SlurmConfig) -> str | None:
+    return f"{config.folders}/{run.executable}" if run.executable is not None else None
 
 
 def request_of(run: Run, config: SlurmConfig) -> Request:
@@ -99,8 +109,11 @@ def _files(run: Run, config: SlurmConfig, folder: str) -> dict[str, bytes]:
         tmpdir="/tmp",  # noqa: S108 - on the node, where Slurm or its operator makes it private
         user=config.user,
         input_path=f"{folder}/{_INPUT}" if run.input_data is not None else None,
+        executable=_executable(run, config),
         by_slurm=True,
     )
+    if run.container is not None and run.executable is not None:
+        environment["QUEUEAPI_EXECUTABLE"] = EXECUTABLE
     if run.container is not None and "PATH" not in run.environment:
         del environment["PATH"]  # the image has its own
     files = {

@@ -1,0 +1,1 @@
+"""Folders that people upload for their jobs: taken in safely, kept by content, removed in time."""
