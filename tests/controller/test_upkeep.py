@@ -61,8 +61,12 @@ async def test_each_thing_goes_when_its_time_has_come_and_the_ledger_never(
     async with stage(puppet) as (app, client):
         caller = Caller(client, await make_person())
         new, old, ancient = [await done(caller, puppet) for _ in range(3)]
+        runs = await caller.submit()
+        await puppet.launched(runs)
         waits = await caller.submit(cpu_cores=NODE.cpus)
-        await caller.post(f"/api/jobs/{waits}/hold")
+        assert (await caller.post(f"/api/jobs/{waits}/hold")).status_code == 200
+        puppet.end(puppet.key_of(runs))
+        await caller.until(runs, "completed")
         await age(database, 91, old)
         await age(database, 366, ancient, waits)
         keys = {job_id: puppet.key_of(job_id) for job_id in (new, old, ancient)}
