@@ -11,8 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from queueapi.scheduling import Config, Event, Node, Request, Scheduler
-from queueapi.scheduling.capacity import Hold, NodeKey, Space, mask_of
+from queueapi.scheduling import Config, Event, Node, Placement, Request, Scheduler
+from queueapi.scheduling.board import Board, enough
+from queueapi.scheduling.capacity import Hold, NodeKey, Space, indices, mask_of
 from queueapi.scheduling.draft import Draft
 from queueapi.scheduling.profile import Profile
 from queueapi.scheduling.shadow import Shadow
@@ -110,6 +111,36 @@ def test_shelves_are_read_in_the_order_of_least_waste(
     good = [s for s in spaces if s.node and suits(job, s.node) and s.fits(job.request)]
     good.sort(key=lambda s: (s.gpus.bit_count(), s.cpus, s.memory_mb, s.key))
     assert list(shelves.fitting(job.request)) == good
+
+
+@modest
+@given(st.lists(requests(), min_size=1, max_size=3), st.data())
+def test_whether_there_is_room_is_known_whatever_happens_in_between(
+    asked: list[Request], data: st.DataObject
+) -> None:
+    board = Board()
+    for job_id in range(data.draw(st.integers(1, 12))):
+        name = data.draw(st.sampled_from(("n0", "n1", "n2", "f0")))
+        node = data.draw(nodes(name))
+        key = NodeKey(node.cluster, name)
+        match data.draw(st.sampled_from(("put", "put", "remove", "hold", "hold", "release"))):
+            case "put":
+                board.put_node(node)
+            case "remove":
+                board.remove_node(key)
+            case "hold":
+                request = replace(data.draw(st.sampled_from(asked)), nodes=1)
+                space = board.spaces.get(key)
+                if space is not None and space.fits(request):
+                    gpus = indices(space.choose_gpus(request, space.gpus))
+                    board.hold(job_id, request, Placement.on(*key, gpus), NOON + HOUR)
+            case "release":
+                for held in list(board._held)[:1]:
+                    board.release(held)
+        for request in asked:
+            spaces = board.spaces.values()
+            fitting = [s for s in spaces if s.up and s.large_enough(request) and s.fits(request)]
+            assert board.has_room(request) == enough(fitting, request)
 
 
 def known(state: State) -> object:

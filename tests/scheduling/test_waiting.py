@@ -16,12 +16,18 @@ from tests.scheduling.strategies import waiting_jobs
 
 def contents(waiting: WaitingJobs) -> object:
     """All that is known and indexed."""
-    classes = {owner: set(of_owner) for owner, of_owner in waiting.classes.items()}
-    tickets = {key: each.tickets for of in waiting.classes.values() for key, each in of.items()}
     lanes = {key: lane.tickets for key, lane in waiting.lanes.items()}
+    classes = {
+        key: {of: each.tickets for of, each in lane.classes.items()}
+        for key, lane in waiting.lanes.items()
+    }
+    heads = {key: [ticket for ticket, *_ in lane.heads] for key, lane in waiting.lanes.items()}
+    for key, lane in waiting.lanes.items():
+        assert heads[key] == sorted(each.tickets[0] for each in lane.classes.values())
+        assert all(index == 0 and each.tickets[0] == of for of, index, each in lane.heads)
     later = [job.job_id for job in waiting.later(99)]
     counts = dict(waiting.count_by_group)
-    return waiting.jobs, classes, tickets, lanes, counts, later, waiting.next_eligible_at()
+    return waiting.jobs, classes, lanes, heads, counts, later, waiting.next_eligible_at()
 
 
 @st.composite
@@ -77,7 +83,6 @@ def test_a_job_that_waits_for_another_is_known_but_not_in_line() -> None:
     waiting.add(job)
     waiting.advance(NOON)
     assert waiting.jobs == {1: job}
-    assert not waiting.classes
     assert not waiting.lanes
     waiting.remove(1)
     waiting.add(replace(job, depends_on=()))
@@ -98,5 +103,5 @@ def test_arrays_without_a_limit_do_not_set_jobs_apart() -> None:
             job_id, 1, 1, 5, Request(1, 100), HOUR, NOON, array_id=array_id, array_limit=limit
         )
         waiting.add(job)
-    sizes = sorted(len(each.tickets) for each in waiting.classes[1, 1].values())
-    assert (sizes, len(waiting.lanes)) == ([1, 3], 1)
+    (lane,) = waiting.lanes.values()
+    assert sorted(len(each.tickets) for each in lane.classes.values()) == [1, 3]

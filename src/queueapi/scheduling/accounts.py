@@ -161,8 +161,8 @@ class Accounts:
         group = self.groups.get(job.group_id)
         if group and _reached(self.usage.of_group(job.group_id).running, group.max_running):
             return ReasonCode.GROUP_RUNNING_LIMIT
-        queue = self.queues.get(job.queue)
-        if queue is not None:
+        if job.queue in self._limited:
+            queue = self.queues[job.queue]
             mine = self.running_in_queue_by_user[job.queue, job.user_id]
             if _reached(mine, queue.max_running_per_user):
                 return ReasonCode.QUEUE_USER_LIMIT

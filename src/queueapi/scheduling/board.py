@@ -9,6 +9,7 @@ from queueapi.scheduling.model import Node, Placement, Request, RunningJob, Wait
 from queueapi.scheduling.shelves import Shelves
 
 _MOST_REMEMBERED = 1_000  # requests; bounds memory when every job asks for something else
+_MOST_ROOMLESS = 100  # requests; bounds what it costs to give something back
 
 
 class Board:
@@ -20,6 +21,8 @@ class Board:
         self.scans = 0  # passes over all nodes
         self._held: dict[int, list[tuple[Space, Hold]]] = {}  # by job
         self._possible: dict[Request, list[Space]] = {}  # until a node changes
+        self._roomy: dict[Request, Space] = {}  # a node that had room for it, until one changes
+        self._roomless: set[Request] = set()  # what no nodes have room for; some of all such
 
     def copy(self) -> Board:
         """A board that may be changed without changing this one."""
@@ -33,24 +36,30 @@ class Board:
 
     def put_node(self, node: Node) -> None:
         """Add or replace a node; its holds stay."""
-        self._possible.clear()
         self._redescribe(NodeKey(node.cluster, node.name), node)
 
     def remove_node(self, key: NodeKey) -> None:
         """Forget a node, but not the jobs that hold a part of it: it may come back under them."""
-        self._possible.clear()
         if key in self.spaces:
             self._redescribe(key, None)
             self._forget_if_empty(self.spaces[key])
 
     def _redescribe(self, key: NodeKey, node: Node | None) -> None:
+        self._possible.clear()
+        self._roomy.clear()
         space = self.spaces.get(key)
         if space is None:
             space = self.spaces[key] = Space(key, node)
         else:
             self.shelves.take(space)
             space.describe(node)
+        self._offer(space)
+
+    def _offer(self, space: Space) -> None:
+        """There may be more room on the node than before."""
         self.shelves.put(space)
+        if self._roomless:
+            self._roomless = {each for each in self._roomless if not space.fits(each)}
 
     def _forget_if_empty(self, space: Space) -> None:
         if space.node is None and not space.holds:
@@ -100,7 +109,7 @@ class Board:
         self.shelves.take(space)
         for hold in holds:
             space.drop(hold)
-        self.shelves.put(space)
+        self._offer(space)
         if space.node is None:
             self._forget_if_empty(space)
 
@@ -117,6 +126,28 @@ class Board:
             for space in self._named(job, job.resume_on)
             if space.fits(job.request) and not bound_gpus(job, space) & ~space.gpus
         ]
+
+    def has_room(self, request: Request) -> bool:
+        """Whether a job that asks so, and may go anywhere, fits now."""
+        if request in self._roomless:
+            return False
+        space = self._roomy.get(request)
+        if space is not None and space.fits(request):
+            return True
+        fitting = self.shelves.fitting(request)
+        if request.nodes > 1:
+            found = enough(fitting, request)
+        else:
+            space = next(iter(fitting), None)
+            found = space is not None
+            if space is not None:
+                self._roomy[request] = space
+        if not found:
+            self._roomless.add(request)
+        if len(self._roomy) > _MOST_REMEMBERED or len(self._roomless) > _MOST_ROOMLESS:
+            self._roomy.clear()
+            self._roomless.clear()
+        return found
 
     def possible(self, job: WaitingJob) -> Iterable[Space]:
         """The nodes that are up and would have room for the job if they were empty."""

@@ -192,6 +192,8 @@ class Space:
 
     def gpus_at(self, when: float) -> int:
         """Mask of the GPUs that are free once all that ends by `when` has ended."""
+        if not self.gpu_types:
+            return 0
         taken = 0
         for hold in reversed(self.holds):
             if hold.ends_at <= when:

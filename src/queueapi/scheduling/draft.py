@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from queueapi.scheduling.capacity import Space, indices
 from queueapi.scheduling.caution import Caution
-from queueapi.scheduling.model import Placement, Share, WaitingJob
+from queueapi.scheduling.model import Placement, Request, Share, WaitingJob
 from queueapi.scheduling.plan import Effort, Plan, Priority, Reservation, Start
 from queueapi.scheduling.promises import Promises
 from queueapi.scheduling.state import State
@@ -47,6 +47,10 @@ class Draft:
                     return space.alone
                 return Placement(space.key.cluster, (_share(job, space, gpus),))
         return None
+
+    def has_room(self, request: Request) -> bool:
+        """Whether a job that asks so fits now, be it where room is kept for others."""
+        return request.cpus <= self.most_cpus and self._board.has_room(request)
 
     def place_there(self, job: WaitingJob, placement: Placement) -> Placement | None:
         """The same, on these nodes and GPUs only."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 from queueapi.scheduling.model import Config, GroupUsage, Request, UserUsage, Weights
@@ -74,20 +74,13 @@ def spent(request: Request, seconds: float) -> Spent:
 def after(usage: AnyUsage, more: Spent, now: float, half_life: float) -> AnyUsage:
     """The use as it stands at `now` (epoch seconds), with what was just added to it."""
     elapsed = now - usage.as_of
-    cpu = decayed(usage.decayed_cpu_minutes, elapsed, half_life)
-    gpu = decayed(usage.decayed_gpu_minutes, elapsed, half_life)
-    memory = decayed(usage.decayed_memory_gb_minutes, elapsed, half_life)
-    later = replace(
-        usage,
-        decayed_cpu_minutes=cpu + more.cpu_minutes,
-        decayed_gpu_minutes=gpu + more.gpu_minutes,
-        decayed_memory_gb_minutes=memory + more.memory_gb_minutes,
-        as_of=now,
-    )
-    if isinstance(later, GroupUsage):
-        window = later.window_cpu_minutes + more.cpu_minutes
-        return replace(later, window_cpu_minutes=window)
-    return later
+    cpu = decayed(usage.decayed_cpu_minutes, elapsed, half_life) + more.cpu_minutes
+    gpu = decayed(usage.decayed_gpu_minutes, elapsed, half_life) + more.gpu_minutes
+    memory = decayed(usage.decayed_memory_gb_minutes, elapsed, half_life) + more.memory_gb_minutes
+    if isinstance(usage, GroupUsage):
+        window = usage.window_cpu_minutes + more.cpu_minutes
+        return GroupUsage(usage.group_id, cpu, now, window, gpu, memory)
+    return UserUsage(usage.group_id, usage.user_id, cpu, now, gpu, memory)
 
 
 def fair_share(quota: float, usage: float, config: Config) -> float:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from heapq import heapify, heappop, heapreplace
 from math import inf
+from operator import mul
 from typing import Protocol
 
 from queueapi.scheduling.accounts import Accounts
@@ -13,17 +14,16 @@ from queueapi.scheduling.formula import WaitBoost
 from queueapi.scheduling.model import Request, WaitingJob
 from queueapi.scheduling.plan import Priority
 from queueapi.scheduling.usage import GroupShares
-from queueapi.scheduling.waiting import JobClass, WaitingJobs
-
-# -urgency, queued_at, job id, index in the class, class, its base priority × queue factor, boost
-_Entry = tuple[float, float, int, int, JobClass, float, float]
-_Account = tuple[float, float, int, int]  # -final, queued_at, job id, place of the user
+from queueapi.scheduling.waiting import Head, Lane, Ticket, WaitingJobs
 
 
 class Room(Protocol):
     """What is free."""
 
     most_cpus: int  # on one node
+
+    def has_room(self, request: Request) -> bool:
+        """Whether a job that asks so fits now, be it where room is kept for others."""
 
 
 class Lineup(Protocol):
@@ -50,70 +50,65 @@ class Lineup(Protocol):
     def narrow(self, room: Room, refused: Mapping[Request, float]) -> None:
         """Go on with the next of the head's class.
 
-        Jobs may be left out from now on that ask for more CPUs on a node than there are, or
-        for what was refused, and for as long (s)."""
+        Jobs may be left out from now on that there is no room for, or that ask for what was
+        refused, and for as long (s)."""
 
 
 def holds(refused_for: float, job: WaitingJob) -> bool:
     """Whether a refusal of the same request, for so long (s), is one of this job too.
 
     It is where there is no room at all (0 s). For longer, the nodes may be kept by the very
-    reservation that the job may run in.
+    reservation that the job may run in. A job that resumes asks for nodes of its own.
     """
-    if refused_for > 0.0 and job.reservation is not None:
+    if job.resume_on is not None or (refused_for > 0.0 and job.reservation is not None):
         return False
     return job.expected_time >= refused_for
 
 
 class ByPriority:
-    """Three levels of heaps: class heads of each user in a group, users' heads, groups' heads.
+    """Three levels of heaps: groups, the lanes of a group, the classes of a lane.
 
-    Within a user's jobs the order is base × queue factor × boost, which the fair share scales but
-    never reorders. A start changes the shares of its own group alone.
+    Within a lane jobs keep the order in which they came: the boost never changes it. A start
+    changes the shares of its own group alone.
     """
 
     def __init__(self, waiting: WaitingJobs, accounts: Accounts, now: float, boost: WaitBoost):
         self._jobs = waiting.jobs
-        self._queue_factor = accounts.queue_factor
         self._boost = boost
-        heaps: dict[int, dict[int, list[_Entry]]] = {}  # by group and user
-        for (group_id, user_id), classes in waiting.classes.items():
-            heap = [self._entry(each) for each in classes.values()]
-            heapify(heap)
-            heaps.setdefault(group_id, {})[user_id] = heap
-        shares = accounts.shares(now, waiting.classes)
-        groups = [
-            _GroupInLine(list(of_users.values()), shares(group_id, list(of_users)))
-            for group_id, of_users in heaps.items()
-        ]
-        self._groups = [(*group.head(), group) for group in groups]
+        self._queue_factor = accounts.queue_factor
+        by_group: dict[int, list[Lane]] = {}
+        for lane in waiting.lanes.values():
+            by_group.setdefault(lane.group_id, []).append(lane)
+        shares = accounts.shares(now, waiting.owners())
+        self._groups: list[_Group] = []  # heap
+        for group_id, lanes in by_group.items():
+            of_lanes = shares(group_id, [lane.user_id for lane in lanes])
+            group = _GroupInLine(lanes, self._queue_factor, boost, of_lanes)
+            self._groups.append((*group.head(), group))
         heapify(self._groups)
 
     def head(self) -> WaitingJob | None:
-        return self._jobs[self._groups[0][2]] if self._groups else None
+        return self._jobs[self._groups[0][1][1]] if self._groups else None
 
     def priority(self) -> Priority:
-        group = self._groups[0][3]
-        _, _, _, _, job_class, _, boost = group.first()[0]
-        factor = self._queue_factor(job_class.queue)
-        return Priority(job_class.base_priority, group.share(), boost, factor)
+        _, (queued_at, _), group = self._groups[0]
+        lane, share = group.lane()
+        boost = self._boost.of(queued_at)
+        return Priority(lane.base_priority, share, boost, self._queue_factor(lane.queue))
 
     def started(self) -> None:
-        group = self._groups[0][3]
-        self._step(group.first())
+        group = self._groups[0][2]
         group.started()
         self._renew(group)
 
     def next_in_class(self) -> None:
-        group = self._groups[0][3]
-        self._step(group.first())
-        group.renew_first()
+        group = self._groups[0][2]
+        group.next_in_class()
         self._renew(group)
 
     def set_class_aside(self) -> None:
-        group = self._groups[0][3]
-        heappop(group.first())
-        group.renew_first()
+        group = self._groups[0][2]
+        group.set_class_aside()
         self._renew(group)
 
     def set_group_aside(self) -> None:
@@ -123,95 +118,134 @@ class ByPriority:
         self.next_in_class()
         in_line = [group for *_, group in self._groups]
         for group in in_line:
-            for heap in group.users:
-                heap[:] = [each for each in heap if _may_fit(each[4].request, room, refused)]
-                heapify(heap)
-            group.rank()
-        self._groups = [(*group.head(), group) for group in in_line if group.order]
+            group.narrow(room)
+        self._groups = [(*group.head(), group) for group in in_line]
+        self._groups = [each for each in self._groups if each[0] < inf]
         heapify(self._groups)
 
     def _renew(self, group: _GroupInLine) -> None:
         """The head of the first group is another now."""
-        if group.order:
-            first = group.order[0]
-            heapreplace(self._groups, (first[0], first[1], first[2], group))
+        final, ticket = group.head()
+        if final < inf:
+            heapreplace(self._groups, (final, ticket, group))
         else:
             heappop(self._groups)
 
-    def _step(self, heap: list[_Entry]) -> None:
-        """Go on in the first class of the heap."""
-        _, _, _, index, job_class, weight, _ = heap[0]
-        index += 1
-        if index < len(job_class.tickets):
-            queued_at, job_id = job_class.tickets[index]
-            boost = self._boost.of(queued_at)
-            heapreplace(
-                heap, (-(weight * boost), queued_at, job_id, index, job_class, weight, boost)
-            )
-        else:
-            heappop(heap)
-
-    def _entry(self, job_class: JobClass) -> _Entry:
-        queued_at, job_id = job_class.tickets[0]
-        weight = job_class.base_priority * self._queue_factor(job_class.queue)
-        boost = self._boost.of(queued_at)
-        return (-(weight * boost), queued_at, job_id, 0, job_class, weight, boost)
-
 
 class _GroupInLine:
-    """The users of one group, each with a heap of class heads."""
+    """The lanes of one group. Their properties stand in lists, each lane in its place."""
 
-    __slots__ = ("_multipliers", "_shares", "order", "users")
+    __slots__ = (
+        "_boost",
+        "_heads",
+        "_lanes",
+        "_multipliers",
+        "_order",
+        "_shares",
+        "_tickets",
+        "_urgencies",
+        "_weights",
+    )
 
-    def __init__(self, users: list[list[_Entry]], shares: GroupShares) -> None:
-        self.users = users
+    def __init__(
+        self,
+        lanes: list[Lane],
+        queue_factor: Callable[[str], float],
+        boost: WaitBoost,
+        shares: GroupShares,
+    ) -> None:
+        self._boost = boost
         self._shares = shares
+        self._lanes = lanes
+        self._weights = [lane.base_priority * queue_factor(lane.queue) for lane in lanes]
+        self._heads: list[list[Head]] = [lane.heads.copy() for lane in lanes]  # heaps
+        self._tickets: list[Ticket] = [(inf, 0)] * len(lanes)
+        self._urgencies = [inf] * len(lanes)  # negative; infinite where nobody is left
         self._multipliers = shares.multipliers()
-        self.order: list[_Account] = []  # heap
-        self.rank()
+        self._look_anew()
 
-    def head(self) -> tuple[float, float, int]:
-        return self.order[0][:3]
+    def head(self) -> tuple[float, Ticket]:
+        """-final of the first job, and which; infinite when there is none."""
+        return self._order[0][:2]
 
-    def first(self) -> list[_Entry]:
-        """The heap of the user whose turn it is."""
-        return self.users[self.order[0][3]]
-
-    def share(self) -> float:
-        """The multiplier of that user."""
-        return self._multipliers[self.order[0][3]]
+    def lane(self) -> tuple[Lane, float]:
+        """That of the first job, and the multiplier of its jobs."""
+        place = self._order[0][2]
+        return self._lanes[place], self._multipliers[place]
 
     def started(self) -> None:
-        """The first job was started; the first of its user's heap is another now."""
-        self._shares.started(self.order[0][3])
+        """The first job was started: go on in its class, with the shares that are left."""
+        place = self._order[0][2]
+        self._step(place)
+        self._shares.started(place)
         self._multipliers = self._shares.multipliers()
-        self.rank()
+        self._rank()
 
-    def rank(self) -> None:
-        """Put the users in order anew. Every start does."""
-        multipliers = self._multipliers
-        order = [
-            ((head := heap[0])[0] * multipliers[place], head[1], head[2], place)
-            for place, heap in enumerate(self.users)
-            if heap
-        ]
-        heapify(order)
-        self.order = order
+    def next_in_class(self) -> None:
+        place = self._order[0][2]
+        self._step(place)
+        self._rank_first()
 
-    def renew_first(self) -> None:
-        """The first of the heap of the user whose turn it is is another now."""
-        place = self.order[0][3]
-        heap = self.users[place]
-        if heap:
-            head = heap[0]
-            account = (head[0] * self._multipliers[place], head[1], head[2], place)
-            heapreplace(self.order, account)
+    def set_class_aside(self) -> None:
+        place = self._order[0][2]
+        heappop(self._heads[place])
+        self._look_at(place)
+        self._rank_first()
+
+    def narrow(self, room: Room) -> None:
+        """Leave out classes that there is no room for."""
+        has_room = room.has_room
+        for heads in self._heads:
+            # A job that resumes goes where it was, even if the node has changed.
+            heads[:] = [
+                head
+                for head in heads
+                if has_room(head[2].request) or head[2].key.resume_on is not None
+            ]
+            heapify(heads)
+        self._look_anew()
+
+    def _step(self, place: int) -> None:
+        heads = self._heads[place]
+        _, index, job_class = heads[0]
+        index += 1
+        if index < len(job_class.tickets):
+            heapreplace(heads, (job_class.tickets[index], index, job_class))
         else:
-            heappop(self.order)
+            heappop(heads)
+        self._look_at(place)
+
+    def _look_at(self, place: int) -> None:
+        """The first of the lane may be another now."""
+        heads = self._heads[place]
+        if heads:
+            ticket = self._tickets[place] = heads[0][0]
+            self._urgencies[place] = -(self._weights[place] * self._boost.of(ticket[0]))
+        else:
+            self._urgencies[place] = inf
+
+    def _look_anew(self) -> None:
+        """Likewise of all lanes."""
+        for place in range(len(self._lanes)):
+            self._look_at(place)
+        self._rank()
+
+    def _rank_first(self) -> None:
+        """Put the lane that is first in its new place."""
+        place = self._order[0][2]
+        final = self._urgencies[place] * self._multipliers[place]
+        heapreplace(self._order, (final, self._tickets[place], place))
+
+    def _rank(self) -> None:
+        """Put the lanes in order anew. Every start does, so it is done by few long steps."""
+        places = range(len(self._lanes))
+        finals = map(mul, self._urgencies, self._multipliers)
+        self._order: list[_InLane] = list(zip(finals, self._tickets, places, strict=True))  # heap
+        heapify(self._order)
 
 
-def _may_fit(request: Request, room: Room, refused: Mapping[Request, float]) -> bool:
-    return request.cpus <= room.most_cpus and refused.get(request) != 0.0
+_InLane = tuple[float, Ticket, int]  # -final, the lane's first job, the lane's place
+_Group = tuple[float, Ticket, _GroupInLine]  # -final, the group's first job
 
 
 class InOrder:

@@ -12,7 +12,7 @@ from queueapi.scheduling.model import WaitingJob
 from queueapi.scheduling.plan import Priority, QueueEntry, RankKey
 from queueapi.scheduling.state import State
 from queueapi.scheduling.usage import Shares
-from queueapi.scheduling.waiting import Run, Ticket
+from queueapi.scheduling.waiting import Lane, Ticket
 
 _Rank = tuple[float, float, int]  # (-final, queued_at, job_id): sorts best first
 
@@ -73,7 +73,7 @@ class Ranking:
 
     def _runs(
         self, groups: Collection[int] | None, users: Collection[int] | None, queue: str | None
-    ) -> list[Run]:
+    ) -> list[Lane]:
         """Sorted runs that together hold each job to be shown once."""
         lanes = list(self._state.waiting.lanes.values())
         if queue is not None:
@@ -83,7 +83,7 @@ class Ranking:
         of_groups, of_users = frozenset(groups or ()), frozenset(users or ())
         return [run for run in lanes if run.group_id in of_groups or run.user_id in of_users]
 
-    def _merge(self, runs: list[Run], limit: int, after: RankKey | None) -> list[int]:
+    def _merge(self, runs: list[Lane], limit: int, after: RankKey | None) -> list[int]:
         """The first `limit` job ids of all runs behind `after`, in order of rank."""
         heap: list[tuple[_Rank, int, int]] = []  # rank of a run's head, its index, the run's number
         for number, run in enumerate(runs):
@@ -102,7 +102,7 @@ class Ranking:
                 heappop(heap)
         return job_ids
 
-    def _first_behind(self, run: Run, key: RankKey) -> int:
+    def _first_behind(self, run: Lane, key: RankKey) -> int:
         index = self._ahead_in(run, key)
         itself = (key.queued_at, key.job_id)
         return index + (index < len(run.tickets) and run.tickets[index] == itself)
@@ -119,7 +119,7 @@ class Ranking:
                 ahead[line] += low
         return ahead
 
-    def _ahead_in(self, run: Run, key: RankKey, low: int = 0, high: int | None = None) -> int:
+    def _ahead_in(self, run: Lane, key: RankKey, low: int = 0, high: int | None = None) -> int:
         """How many jobs of the run rank before this place: O(log n).
 
         Along a run the priority never rises, so the answer is one cut, known to lie between `low`
@@ -140,10 +140,10 @@ class Ranking:
         target = (-final, queued_at, job_id)
         return bisect_left(tickets, target, low, high, key=lambda each: self._rank(run, each))
 
-    def _rank(self, run: Run, ticket: Ticket) -> _Rank:
+    def _rank(self, run: Lane, ticket: Ticket) -> _Rank:
         return (-(self._weight(run) * self._boost.of(ticket[0])), ticket[0], ticket[1])
 
-    def _weight(self, run: Run) -> float:
+    def _weight(self, run: Lane) -> float:
         """All factors but the wait boost, in the order of `Priority.final`."""
         key = (run.owner, run.queue, run.base_priority)
         weight = self._weights.get(key)
@@ -155,7 +155,7 @@ class Ranking:
 
     def _share(self, group_id: int, user_id: int) -> float:
         if self._shares is None:
-            self._shares = self._state.accounts.shares(self._now, self._state.waiting.classes)
+            self._shares = self._state.accounts.shares(self._now, self._state.waiting.owners())
         return self._shares(group_id, (user_id,)).multipliers()[0]
 
     def _priority(self, job: WaitingJob) -> Priority:

@@ -6,6 +6,7 @@ from bisect import bisect_left, insort
 from collections.abc import Iterator
 from heapq import merge
 from itertools import islice
+from operator import attrgetter
 from typing import NamedTuple
 
 from queueapi.scheduling.capacity import Kind, NodeKey, Space
@@ -40,6 +41,9 @@ class _Shelf:
             del slots[bisect_left(slots, slot)]
 
 
+_mask = attrgetter("mask")
+
+
 def _together(runs: list[list[_Slot]]) -> Iterator[_Slot]:
     """The slots of all runs in order. The first, which is mostly enough, comes without a heap."""
     if runs:
@@ -64,6 +68,7 @@ class Shelves:
 
     def __init__(self) -> None:
         self._shelves: dict[Kind, dict[int, _Shelf]] = {}  # by kind, then by free GPUs
+        self._all: list[_Shelf] = []
         self._places: dict[Space, tuple[_Shelf, int, _Slot]] = {}  # where each node is
         self._levels: dict[_Where, list[_Level]] = {}  # the fewest GPUs first; until one is new
 
@@ -78,6 +83,7 @@ class Shelves:
         shelf = levels.get(gpus)
         if shelf is None:
             shelf = levels[gpus] = _Shelf()
+            self._all.append(shelf)
             self._levels.clear()
         slot = (space.memory_mb, space.key, space)
         self._places[space] = (shelf, space.cpus, slot)
@@ -92,12 +98,7 @@ class Shelves:
 
     def most_cpus(self) -> int:
         """The CPUs that are free on the node with the most of them."""
-        most = 0
-        for levels in self._shelves.values():
-            for shelf in levels.values():
-                if shelf.mask:
-                    most = max(most, shelf.mask.bit_length() - 1)
-        return most
+        return max(max(map(_mask, self._all), default=0).bit_length() - 1, 0)
 
     def fitting(self, request: Request) -> Iterator[Space]:
         """All nodes that could start the request now, the one that wastes least first.
@@ -106,7 +107,7 @@ class Shelves:
         which keeps large holes whole; then memory; then the name, so that equal nodes give equal
         plans. Nothing may be put or taken while this is read.
         """
-        cpus, least = request.cpus, (request.memory_mb,)
+        cpus, memory_mb = request.cpus, request.memory_mb
         for gpus, shelves, mixed in self._levels_for(request):
             if gpus < request.gpu_count:
                 continue
@@ -120,12 +121,14 @@ class Shelves:
                 low = mask & -mask
                 mask ^= low
                 free = low.bit_length() - 1
-                large = [
-                    large_enough
-                    for shelf in shelves
-                    if shelf.mask & low
-                    and (large_enough := (slots := shelf.slots[free])[bisect_left(slots, least) :])
-                ]
+                large = []
+                for shelf in shelves:
+                    if shelf.mask & low:
+                        slots = shelf.slots[free]
+                        if slots[0][0] < memory_mb:
+                            slots = slots[bisect_left(slots, (memory_mb,)) :]
+                        if slots:
+                            large.append(slots)
                 for _, _, space in large[0] if len(large) == 1 else _together(large):
                     if not unsure or space.fits(request):
                         yield space

@@ -11,13 +11,14 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import NamedTuple
 
 from queueapi.scheduling.fair_tree import Owner
 from queueapi.scheduling.model import Order, Placement, Request, WaitingJob
 
 Ticket = tuple[float, int]  # (queued_at, job_id)
+_time, _job_id = itemgetter(0), itemgetter(1)
 
 
 class LaneKey(NamedTuple):
@@ -30,58 +31,77 @@ class LaneKey(NamedTuple):
 
 
 class ClassKey(NamedTuple):
-    """What jobs of one class share. A limit that refuses one refuses all, save for the quota."""
+    """What jobs of one class share beside their lane: a limit that refuses one refuses all, save
+    for the quota."""
 
-    group_id: int
-    user_id: int
-    queue: str
-    base_priority: int
     request: Request
     array_id: int | None  # with array_limit, where there is one
     array_limit: int | None
     reservation: str | None
     resume_on: Placement | None
 
-    @property
-    def owner(self) -> Owner:
-        return self.group_id, self.user_id
 
-
-_shared = attrgetter(*ClassKey._fields)
-
-
-class Run:
-    """Jobs of one lane, first come first."""
-
-    __slots__ = ("base_priority", "group_id", "queue", "tickets", "user_id")
-
-    def __init__(self, group_id: int, user_id: int, queue: str, base_priority: int) -> None:
-        self.group_id = group_id
-        self.user_id = user_id
-        self.queue = queue
-        self.base_priority = base_priority
-        self.tickets: list[Ticket] = []
-
-    @property
-    def owner(self) -> Owner:
-        return self.group_id, self.user_id
-
-    def remove(self, ticket: Ticket) -> None:
-        del self.tickets[bisect_left(self.tickets, ticket)]
-
-
-class JobClass(Run):
+class JobClass:
     """Jobs of one class, first come first."""
 
-    __slots__ = ("key",)
+    __slots__ = ("key", "request", "tickets")
 
     def __init__(self, key: ClassKey) -> None:
-        super().__init__(key.group_id, key.user_id, key.queue, key.base_priority)
         self.key = key
+        self.request = key.request
+        self.tickets: list[Ticket] = []
+
+
+_of_class = attrgetter(*ClassKey._fields)
+Head = tuple[Ticket, int, JobClass]  # a job, its index in its class, which class
+
+
+class Lane:
+    """Jobs of one lane, first come first, and the classes that they belong to."""
+
+    __slots__ = ("base_priority", "classes", "group_id", "heads", "queue", "tickets", "user_id")
+
+    def __init__(self, key: LaneKey) -> None:
+        self.group_id, self.user_id, self.queue, self.base_priority = key
+        self.tickets: list[Ticket] = []
+        self.classes: dict[ClassKey, JobClass] = {}
+        self.heads: list[Head] = []  # the first of each class, first come first
 
     @property
-    def request(self) -> Request:
-        return self.key.request
+    def owner(self) -> Owner:
+        return self.group_id, self.user_id
+
+    def add(self, key: ClassKey, tickets: list[Ticket]) -> None:
+        """Add jobs, sorted, of one class."""
+        _merge(self.tickets, tickets)
+        job_class = self.classes.get(key)
+        if job_class is None:
+            job_class = self.classes[key] = JobClass(key)
+        elif tickets[0] < job_class.tickets[0]:
+            self._take_head(job_class)
+        else:
+            _merge(job_class.tickets, tickets)
+            return
+        _merge(job_class.tickets, tickets)
+        insort(self.heads, (job_class.tickets[0], 0, job_class))
+
+    def remove(self, key: ClassKey, ticket: Ticket) -> None:
+        """Take out a job that is in it."""
+        del self.tickets[bisect_left(self.tickets, ticket)]
+        job_class = self.classes[key]
+        tickets = job_class.tickets
+        if tickets[0] != ticket:
+            del tickets[bisect_left(tickets, ticket)]
+            return
+        self._take_head(job_class)
+        del tickets[0]
+        if tickets:
+            insort(self.heads, (tickets[0], 0, job_class))
+        else:
+            del self.classes[key]
+
+    def _take_head(self, job_class: JobClass) -> None:
+        del self.heads[bisect_left(self.heads, (job_class.tickets[0], 0, job_class))]
 
 
 class WaitingJobs:
@@ -95,8 +115,7 @@ class WaitingJobs:
         self._in_order = order is Order.ARRIVAL
         self.arrivals: list[Ticket] = []  # of eligible jobs; in order of arrival just this is kept
         self.jobs: dict[int, WaitingJob] = {}
-        self.lanes: dict[LaneKey, Run] = {}
-        self.classes: dict[Owner, dict[ClassKey, JobClass]] = {}
+        self.lanes: dict[LaneKey, Lane] = {}
         self.count_by_group: Counter[int] = Counter()
         self._blocked: set[int] = set()  # jobs that wait for other jobs
         self._timed: list[Ticket] = []  # (eligible_at, job_id) of all jobs with such a time
@@ -171,10 +190,13 @@ class WaitingJobs:
         start = bisect_right(self._timed, self._line, key=_time)
         return self._timed[start][0] if start < len(self._timed) else None
 
+    def owners(self) -> Iterator[Owner]:
+        """Those of eligible jobs, each at least once. Not for Order.ARRIVAL."""
+        return (lane.owner for lane in self.lanes.values())
+
     def by_arrival(self) -> Iterator[WaitingJob]:
         """The eligible jobs, first come first. Only for Order.ARRIVAL."""
-        jobs = self.jobs
-        return (jobs[job_id] for _, job_id in self.arrivals)
+        return map(self.jobs.__getitem__, map(_job_id, self.arrivals))
 
     def _takes_part(self, job: WaitingJob) -> bool:
         return not job.depends_on and (job.eligible_at <= 0 or job.eligible_at <= self._line)
@@ -184,7 +206,7 @@ class WaitingJobs:
             _merge(self.arrivals, sorted([(job.queued_at, job.job_id) for job in jobs]))
             return
         alike: defaultdict[tuple[object, ...], list[Ticket]] = defaultdict(list)
-        for job in jobs:  # a load spends its time here; `_shared` would double it
+        for job in jobs:  # a load spends its time here; an attrgetter would double it
             alike[
                 job.group_id,
                 job.user_id,
@@ -198,42 +220,22 @@ class WaitingJobs:
             ].append((job.queued_at, job.job_id))
         for shared, tickets in alike.items():
             tickets.sort()
-            key = _class_key(ClassKey._make(shared))
-            _merge(self._class(key).tickets, tickets)
-            _merge(self._lane(key).tickets, tickets)
+            lane_key = LaneKey._make(shared[:4])
+            lane = self.lanes.get(lane_key)
+            if lane is None:
+                lane = self.lanes[lane_key] = Lane(lane_key)
+            lane.add(_class_key(ClassKey._make(shared[4:])), tickets)
 
     def _unindex(self, job: WaitingJob) -> None:
         ticket = (job.queued_at, job.job_id)
         if self._in_order:
             del self.arrivals[bisect_left(self.arrivals, ticket)]
             return
-        key = _class_key(ClassKey._make(_shared(job)))
-        lane_key = LaneKey(*key[:4])
+        lane_key = LaneKey(job.group_id, job.user_id, job.queue, job.base_priority)
         lane = self.lanes[lane_key]
-        lane.remove(ticket)
+        lane.remove(_class_key(ClassKey._make(_of_class(job))), ticket)
         if not lane.tickets:
             del self.lanes[lane_key]
-        of_owner = self.classes[key.owner]
-        job_class = of_owner[key]
-        job_class.remove(ticket)
-        if not job_class.tickets:
-            del of_owner[key]
-            if not of_owner:
-                del self.classes[key.owner]
-
-    def _class(self, key: ClassKey) -> JobClass:
-        of_owner = self.classes.setdefault(key.owner, {})
-        job_class = of_owner.get(key)
-        if job_class is None:
-            job_class = of_owner[key] = JobClass(key)
-        return job_class
-
-    def _lane(self, key: ClassKey) -> Run:
-        lane_key = LaneKey(*key[:4])
-        lane = self.lanes.get(lane_key)
-        if lane is None:
-            lane = self.lanes[lane_key] = Run(*lane_key)
-        return lane
 
 
 def _merge(known: list[Ticket], more: list[Ticket]) -> None:
@@ -254,7 +256,3 @@ def _class_key(key: ClassKey) -> ClassKey:
     if key.array_id is None or key.array_limit is not None:
         return key
     return key._replace(array_id=None)
-
-
-def _time(timed: Ticket) -> float:
-    return timed[0]
