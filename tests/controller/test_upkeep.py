@@ -62,10 +62,10 @@ async def test_each_thing_goes_when_its_time_has_come_and_the_ledger_never(
         caller = Caller(client, await make_person())
         new, old, ancient = [await done(caller, puppet) for _ in range(3)]
         runs = await caller.submit()
-        await puppet.launched(runs)
+        key = await puppet.launched(runs)
         waits = await caller.submit(cpu_cores=NODE.cpus)
         assert (await caller.post(f"/api/jobs/{waits}/hold")).status_code == 200
-        puppet.end(puppet.key_of(runs))
+        puppet.end(key)
         await caller.until(runs, "completed")
         await age(database, 91, old)
         await age(database, 366, ancient, waits)
