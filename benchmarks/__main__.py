@@ -9,8 +9,17 @@ import sys
 import asyncpg
 from rich.console import Console
 from tests.simulate.traces import FOLDER
+from tests.slurm.lab import Unavailable
 
-from benchmarks import cases, cycles, peers, simulations, slurm_backfill, takeover
+from benchmarks import (
+    cases,
+    cycles,
+    peers,
+    simulations,
+    slurm_backfill,
+    slurm_beside,
+    takeover,
+)
 from benchmarks.stage import folder, occupied, postgres, server
 from benchmarks.table import Row, show
 
@@ -94,12 +103,22 @@ def take_overs() -> list[Row]:
     return list(takeover.rows())
 
 
+def slurm() -> list[Row]:
+    """Where one can be started."""
+    try:
+        return list(slurm_beside.rows(say))
+    except Unavailable as error:
+        say(f"no Slurm: {error}")
+        return []
+
+
 if __name__ == "__main__":
     stages = {
         "submits": submits,
         "launches": launches,
         "takeover": take_overs,
         "lists": lists,
+        "slurm": slurm,
         "scheduler": scheduler,
         "agreement": agreement,
     }

@@ -32,6 +32,7 @@ from queueapi.executors.base import (
     Stream,
     SuspendRefused,
 )
+from queueapi.executors.offer import Offer
 from queueapi.main import create_app
 from tests.conftest import TEMPLATE, new_database
 from tests.people import Person
@@ -74,6 +75,7 @@ class Puppet:
         self.refuses: str | None = None
         self.refuses_to_suspend: str | None = None
         self.is_away = False
+        self.offered: Offer | None = None  # that it says it could ever give
         self.forgets = False  # takes a run and knows nothing of it after
         self.obeys = True  # a cancel ends the run, a suspend stops it, a resume continues it
         self._changed: Callable[[str], None] = lambda key: None
@@ -86,6 +88,9 @@ class Puppet:
 
     async def nodes(self) -> Sequence[NodeInventory]:
         return self._nodes
+
+    def offer(self) -> Offer | None:
+        return self.offered
 
     async def check(self) -> Sequence[Check]:
         return [Check("the strings", not self.is_away, "here", "wait until lunch is over")]

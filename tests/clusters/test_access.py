@@ -10,9 +10,11 @@ from queueapi.auth.models import Role
 from queueapi.clusters.access import People, Rules, Who, Wish, admits, check, refusal, usable
 from queueapi.clusters.caps import DEFAULTS, Ask, Caps, caps_of, excess
 from queueapi.clusters.models import ClusterState
+from queueapi.clusters.offers import read_offer
 from queueapi.db.session import Database
 from queueapi.errors import Conflict, Forbidden, LimitExceeded, NotFound
 from queueapi.executors.base import Bind, Container, NodeInventory, Phase
+from queueapi.executors.offer import NodeKind, Offer, Section
 from tests.clusters.test_clusters import change, register
 from tests.staging import Caller, Json, Puppet, Stage, fetch, until
 
@@ -131,7 +133,7 @@ def test_a_job_goes_where_it_may_and_says_why_it_may_not() -> None:
     plain = replace(OPEN, name="plain", kind="local", partitions=("a",))
     everything = [OPEN, far, small, down, plain]
     assert usable(everything, WISH) == ["c", "plain"]
-    assert usable(everything, replace(WISH, has_site_words=True)) == ["c"]
+    assert usable(everything, replace(WISH, site=(("qos", "high"),))) == ["c"]
     assert usable(everything, replace(WISH, kind="local")) == ["plain"]
     assert usable(everything, replace(WISH, cluster="small")) == []
     check(everything, WISH)
@@ -158,11 +160,43 @@ def test_drained_clusters_take_jobs_that_wait() -> None:
 
 def test_partitions_are_those_of_the_list() -> None:
     rules = replace(OPEN, partitions=("cpu", "gpu"))
-    wish = replace(WISH, has_site_words=True)
-    assert usable([rules], replace(wish, partition="gpu")) == ["c"]
-    problem = refusal(rules, replace(wish, partition="secret"))
+    assert usable([rules], replace(WISH, site=(("partition", "gpu"),))) == ["c"]
+    problem = refusal(rules, replace(WISH, site=(("partition", "secret"),)))
     assert isinstance(problem, Conflict)
     assert "cpu, gpu" in problem.detail
+
+
+FEW = Offer((Section("cpu", True, (NodeKind(4, 8, 16_000),), max_seconds=3600.0),))
+
+
+def test_what_a_cluster_can_never_give_is_refused_with_the_field_to_change() -> None:
+    rules = replace(OPEN, offer=FEW)
+    assert refusal(rules, WISH) is None
+    problem = refusal(rules, replace(WISH, ask=replace(SMALL, cpus=9)))
+    assert isinstance(problem, Conflict)
+    assert "can never run this job: the partition cpu has no nodes with 9 CPUs" in problem.detail
+    assert problem.errors[0].pointer == "/cpu_cores"
+
+
+def test_a_clusters_defaults_and_partitions_count_where_a_job_says_nothing() -> None:
+    small = Section("small", False, (NodeKind(1, 2, 4_000),))
+    offer = Offer((*FEW.sections, small), accounts=("research",))
+    four = replace(WISH, ask=replace(SMALL, cpus=4))
+    assert refusal(replace(OPEN, offer=offer), four) is None
+    assert refusal(replace(OPEN, offer=offer, partitions=("small",)), four) is not None
+    rules = replace(OPEN, offer=offer, defaults=(("partition", "small"),))
+    assert refusal(rules, four) is not None
+    assert refusal(rules, replace(four, site=(("partition", "cpu"),))) is None
+    assert refusal(replace(rules, defaults=(("account", "gone"),)), WISH) is not None
+
+
+def test_jobs_go_where_they_can_run_and_wait_where_none_could() -> None:
+    able = replace(OPEN, name="able")
+    few = replace(OPEN, offer=FEW)
+    large = replace(WISH, ask=replace(SMALL, cpus=9))
+    assert usable([few, able], large) == ["able"]
+    assert usable([few, able], WISH) == ["c", "able"]
+    assert usable([few], large) == ["c"]
 
 
 # ---- through the API ----
@@ -245,6 +279,40 @@ async def test_what_a_cluster_does_not_take_is_refused_at_the_submit(
     assert refused["words"][0] == 409
     assert capped.status_code == 403
     assert (capped.json()["limit_name"], capped.json()["limit"]) == ("nodes", 50)
+
+
+async def test_what_a_cluster_says_it_could_give_holds_at_every_submit(
+    stage: Stage, make_person: Make, database: Database
+) -> None:
+    async with stage(Puppet(NODE), scheduler_interval_seconds=0.2) as (app, client):
+        boss = Caller(client, await make_person(role=Role.ADMIN))
+        far = await two(boss, app)
+        large = {"script": "x", "cluster": "far", "cpu_cores": 9}
+        taken = await boss.post("/api/jobs", json=large)  # nothing is known yet
+        far.offered = FEW
+
+        async def refused() -> Any:
+            answer = await boss.post("/api/jobs/preview", json=large)
+            return not answer.json()["accepted"] and answer
+
+        preview = await until(refused, "the refusal")
+        answer = await boss.post("/api/jobs", json=large)
+        batch = await boss.post("/api/jobs/batch", json={"jobs": [{"script": "x"}, large]})
+        elsewhere = await boss.submit(cpu_cores=9)
+        small = await boss.submit(cluster="far")
+        [(stored,)] = await fetch(database, "SELECT offer FROM clusters WHERE name = 'far'")
+        # Another host may be another cluster: what the old one could give counts no more.
+        far.offered = None
+        await change(boss, "far", host="other.example")
+        again = await boss.post("/api/jobs", json=large)
+        await far.launched(small)
+        job = await boss.job(elsewhere)
+    assert taken.status_code == again.status_code == 201
+    assert preview.json()["problem"]["status"] == answer.status_code == batch.status_code == 409
+    assert answer.json()["errors"][0]["pointer"] == "/cpu_cores"
+    assert batch.json()["index"] == 1
+    assert read_offer(stored) == FEW
+    assert job["attempts"] == [] or job["attempts"][0]["cluster"] == "local"
 
 
 async def test_rules_that_change_hold_at_the_launch(stage: Stage, make_person: Make) -> None:

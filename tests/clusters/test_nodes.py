@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -223,3 +224,30 @@ async def test_this_machine_has_the_features_of_the_setting(
     async with stage(local_features=words) as (_, client):
         caller = Caller(client, await make_person())
         assert (await nodes_of(caller))["null"]["features"] == ["CPU-N", "IB"]
+
+
+async def test_room_in_a_clusters_queue_is_no_node_and_as_open_as_the_node(
+    stage: Stage, make_person: Make
+) -> None:
+    """Of a cluster whose machines other people hold: jobs wait there, to be next at all."""
+    held = replace(N2, taken_cpus=4, taken_memory_mb=8 * GB)
+    place = replace(N2, name="queue~n2", queue_of="n2")
+    puppet = Puppet(held, place)
+    async with stage(puppet, scheduler_interval_seconds=0.2) as (_, client):
+        boss = Caller(client, await make_person(role=Role.ADMIN))
+        assert list(await nodes_of(boss)) == ["n2"]
+        first = await boss.submit(cpu_cores=4, **SMALL)
+        await puppet.launched(first)
+        assert (await boss.until(first, "starting"))["attempts"][0]["node"] == "queue~n2"
+        await change(boss, "n2", state="drain", reason="disks")
+        drained = await boss.submit(**SMALL)
+        puppet.end(str(puppet.key_of(first)))
+        await boss.until(first, "completed")
+
+        async def waits() -> bool:
+            return bool((await boss.job(drained))["reason"] == "ReqNodeNotAvail")
+
+        await until(waits, "the drained job to wait")
+        assert puppet.key_of(drained) is None
+        await change(boss, "n2", state="up")
+        await puppet.launched(drained)

@@ -63,10 +63,12 @@ class Scenario:
         features: str = "",
         cluster: str = "local",
         taken: Mapping[str, Any] | None = None,
+        in_queue: bool = False,
     ) -> Scenario:
         """A node; `features` are words. `taken`: cpus, memory_mb, gpus that others hold, and
         `until` (hours from noon)."""
         node = Node(name, cpus, memory_mb, tuple(gpus), state, cluster, frozenset(features.split()))
+        node = replace(node, in_queue=in_queue)
         if taken is not None:
             others = dict(taken)
             until = NOON + others.pop("until", 1.0) * HOUR

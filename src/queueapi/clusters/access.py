@@ -1,6 +1,6 @@
 """Whether a cluster takes a job: pure, so that a submit and a launch decide alike."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -9,8 +9,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from queueapi.clusters.caps import Ask, Caps, caps_of, excess
 from queueapi.clusters.models import PLAIN_KINDS, Cluster, ClusterState
+from queueapi.clusters.offers import read_offer
 from queueapi.errors import Conflict, FieldError, Forbidden, LimitExceeded, NotFound, Problem
 from queueapi.executors.base import is_image_of
+from queueapi.executors.offer import Demand, Offer, never
+
+SiteWords = tuple[tuple[str, str], ...]  # words of a cluster's own with their values, in order
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,12 @@ class Rules:
     images: tuple[str, ...]  # patterns of the images of containers that it allows
     allow: People
     deny: People
+    defaults: SiteWords = ()  # for what a job leaves out
+    offer: Offer | None = None  # what it could ever give; None = that is not known
+
+
+def site_words(words: Mapping[str, str] | None) -> SiteWords:
+    return tuple(sorted((words or {}).items()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +74,9 @@ class Wish:
     ask: Ask
     cluster: str | None = None  # that it names
     kind: str | None = None  # of cluster that it must be
-    has_site_words: bool = False  # such as a partition, which not every kind knows
-    partition: str | None = None
+    gpu_type: str | None = None
+    constraint: str | None = None  # features of each node: "a&b|c"
+    site: SiteWords = ()  # such as a partition, which not every kind knows
     image: str | None = None  # of the container that it runs in
 
 
@@ -89,6 +100,8 @@ def rules_of(row: Cluster) -> Rules:
             tuple(row.allow_emails), frozenset(row.allow_users), frozenset(row.allow_groups)
         ),
         deny=People(tuple(row.deny_emails), frozenset(row.deny_users), frozenset(row.deny_groups)),
+        defaults=site_words(row.defaults),
+        offer=read_offer(row.offer) if row.offer is not None else None,
     )
 
 
@@ -96,15 +109,16 @@ def admits(rules: Rules, who: Who) -> bool:
     return not rules.deny.match(who) and (not rules.allow or bool(rules.allow.match(who)))
 
 
-def takes(rules: Rules, wish: Wish) -> bool:
-    """Whether the job may run there, now or when the cluster is up again."""
-    return refusal(rules, wish) is None
-
-
 def usable(clusters: Iterable[Rules], wish: Wish) -> list[str]:
-    """The names of the clusters where the job may run."""
+    """The names of the clusters where the job may run, now or when they are up again.
+
+    Where none of them has what it needs, all: it was taken before that was known, and the plan or
+    the launch tells why it can't run.
+    """
     wanted = (rules for rules in clusters if wish.cluster in (None, rules.name))
-    return [rules.name for rules in wanted if takes(rules, wish)]
+    open_to_it = [rules for rules in wanted if _closed(rules, wish) is None]
+    able = [rules.name for rules in open_to_it if _offer(rules, wish) is None]
+    return able or [rules.name for rules in open_to_it]
 
 
 def check(clusters: Sequence[Rules], wish: Wish) -> None:
@@ -144,6 +158,10 @@ def _nowhere(refusals: Sequence[tuple[Rules, Problem]]) -> Problem:
 
 def refusal(rules: Rules, wish: Wish) -> Problem | None:
     """Why the cluster does not take the job. It tells nothing of what it says of others."""
+    return _closed(rules, wish) or _offer(rules, wish)
+
+
+def _closed(rules: Rules, wish: Wish) -> Problem | None:
     checks = (_kind, _image, _site_words, _caps)
     return _who(rules, wish.who) or next(filter(None, (c(rules, wish) for c in checks)), None)
 
@@ -191,19 +209,48 @@ def _image(rules: Rules, wish: Wish) -> Problem | None:
 
 def _site_words(rules: Rules, wish: Wish) -> Problem | None:
     name = rules.name
-    if wish.has_site_words and rules.kind in PLAIN_KINDS:
+    if wish.site and rules.kind in PLAIN_KINDS:
         return Conflict(
             f"The cluster {name} has no partitions, accounts, QOS or GRES. Leave them out, or name "
             "another cluster.",
             errors=[FieldError("/slurm", "leave out partition, account, qos and gres")],
         )
-    if wish.partition is not None and rules.partitions and wish.partition not in rules.partitions:
+    partition = dict(wish.site).get("partition")
+    if partition is not None and rules.partitions and partition not in rules.partitions:
         return Conflict(
-            f"Jobs may not use the partition {wish.partition} of the cluster {name}. Its "
+            f"Jobs may not use the partition {partition} of the cluster {name}. Its "
             f"partitions: {', '.join(rules.partitions)}.",
             errors=[FieldError("/slurm/partition", "name a partition that jobs may use")],
         )
     return None
+
+
+def _offer(rules: Rules, wish: Wish) -> Problem | None:
+    if rules.offer is None:
+        return None
+    site = dict(rules.defaults) | dict(wish.site)
+    named = site.get("partition")
+    ask = wish.ask
+    demand = Demand(
+        ask.nodes,
+        ask.cpus,
+        ask.memory_mb,
+        ask.gpus,
+        ask.time_limit,
+        wish.gpu_type,
+        wish.constraint,
+        partitions=tuple(named.split(",")) if named else rules.partitions,
+        account=site.get("account"),
+        qos=site.get("qos"),
+        gres=site.get("gres"),
+    )
+    refused = never(rules.offer, demand)
+    if refused is None:
+        return None
+    return Conflict(
+        f"The cluster {rules.name} can never run this job: {refused.why}.",
+        errors=[FieldError(refused.field, "ask for what the cluster has, or name another one")],
+    )
 
 
 def _caps(rules: Rules, wish: Wish) -> Problem | None:

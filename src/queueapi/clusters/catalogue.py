@@ -29,6 +29,7 @@ TEST_SECONDS = 120.0
 # Of the machine that the server is on: the settings have the rest.
 _FIXED = {"host", "port", "login", "key_path", "private_key", "passphrase", "host_keys"}
 _FIXED |= {"root_path", "options", "is_community_account"}
+_WHERE = {"host", "port", "login", "options"}  # say which cluster it is, and as whom
 _IS_A_HOST = text("SELECT 1 FROM hosts WHERE cluster = :name AND gone_at IS NULL")
 _ON_IT = text("""
 SELECT count(*) FILTER (WHERE a.cluster = :name) AS running FROM attempts a WHERE a.ended_at IS NULL
@@ -117,6 +118,8 @@ async def _change(
         )
     values = _columns(wanted, vault) | await _people(session, wanted)
     values |= {"changed_at": utc_now(), "changed_by": principal.user_id}
+    if given & _WHERE:
+        values["offer"] = None  # it may be another cluster by now
     for column, value in values.items():
         setattr(row, column, value)
     _check_reason(row, wanted)

@@ -93,6 +93,7 @@ class Cluster(Base):
     partitions: Mapped[list[str]] = mapped_column(ARRAY(String(100)), server_default=NOBODY)
     defaults: Mapped[dict[str, str]] = mapped_column(JSONB, server_default=text("'{}'"))
     caps: Mapped[dict[str, float]] = mapped_column(JSONB, server_default=text("'{}'"))
+    offer: Mapped[str | None] = mapped_column(Text)  # see offers; NULL: it has not told
     is_community_account: Mapped[bool] = mapped_column(server_default=text("false"))
 
     # Who may use it: deny wins; nobody named in allow means everybody

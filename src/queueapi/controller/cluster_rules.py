@@ -6,9 +6,10 @@ from typing import Any
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from queueapi.clusters.access import Rules, Who, Wish, load_rules, usable
+from queueapi.clusters.access import Rules, Who, Wish, load_rules, site_words, usable
 from queueapi.clusters.caps import Ask, Caps
 from queueapi.clusters.models import OWN_KIND, ClusterState
+from queueapi.executors.offer import Offer
 from queueapi.jobs.foresight import Candidate
 from queueapi.jobs.placing import kind_of
 from queueapi.scheduling import ClusterChanged, NodeState
@@ -38,6 +39,11 @@ class KnownClusters:
     @property
     def names(self) -> frozenset[str]:
         return frozenset(rules.name for rules in self._rules or ())
+
+    def new_offers(self, told: Mapping[str, Offer]) -> dict[str, Offer]:
+        """Those of what clusters say they could ever give that are not in the rules yet."""
+        known = {rules.name: rules.offer for rules in self._rules or ()}
+        return {name: offer for name, offer in told.items() if known.get(name, offer) != offer}
 
     def reach(self, away: Mapping[str, str]) -> list[ClusterChanged]:
         """Take in which can't be reached now, and why. Returns the events that follow from it."""
@@ -86,7 +92,8 @@ def _wish(job: Row[Any] | Candidate) -> Wish:
         ask,
         cluster=job.named_cluster,
         kind=kind_of(job.provider),
-        has_site_words=bool(job.site),
-        partition=job.site.get("partition") if job.site else None,
+        gpu_type=job.gpu_type,
+        constraint=job.constraint,
+        site=site_words(job.site),
         image=job.container["image"] if job.container else None,
     )

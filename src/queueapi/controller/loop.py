@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from queueapi import metrics
 from queueapi.clock import utc_now
+from queueapi.clusters.offers import record_offers
 from queueapi.config import Settings
 from queueapi.controller.estimates import Estimates
 from queueapi.controller.launcher import Launcher
@@ -232,6 +233,9 @@ class _Turn:
         self._reach.look(self._mirror.clusters.names)
         await self._reach.settle()
         self.take_nodes()
+        if new := self._mirror.clusters.new_offers(self._reach.offers()):
+            async with self._lead.transaction() as session:
+                await record_offers(session, new)
         async with self._database.reading() as session:
             await self._mirror.groups.load_usage(session, time.time())
             concerned = await self._load_settings(session)

@@ -75,7 +75,7 @@ def _joined(
 ) -> dict[NodeKey, Node]:
     found = {}
     for (cluster, name), has in reported.items():
-        state, features = wishes.get((cluster, name), _NONE)
+        state, features = wishes.get((cluster, has.queue_of or name), _NONE)
         is_taken = has.taken_cpus or has.taken_memory_mb or has.taken_gpus
         found[cluster, name] = Node(
             name,
@@ -89,5 +89,6 @@ def _joined(
             taken_memory_mb=has.taken_memory_mb,
             taken_gpus=has.taken_gpus,
             taken_until=until if is_taken else math.inf,
+            in_queue=has.queue_of is not None,
         )
     return found

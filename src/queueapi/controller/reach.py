@@ -18,7 +18,9 @@ from queueapi.executors.base import (
     NodeInventory,
     Observation,
     SuspendRefused,
+    TellsOffer,
 )
+from queueapi.executors.offer import Offer
 
 log = structlog.get_logger(__name__)
 
@@ -57,6 +59,7 @@ class Reach:
         self._keys: dict[str, set[str]] = {}  # to be polled next, by cluster
         self._seen: dict[str, Observation] = {}
         self._inventories: dict[str, Sequence[NodeInventory]] = {}
+        self._offers: dict[str, Offer] = {}
         self._problems: dict[tuple[str, Question], str] = {}
         self._words: dict[str, asyncio.Task[None]] = {}  # under way, by launch key
         self._gates: dict[str, asyncio.Semaphore] = {}
@@ -88,6 +91,11 @@ class Reach:
     def inventories(self) -> dict[str, Sequence[NodeInventory]]:
         """What came in since this was asked last, by cluster."""
         found, self._inventories = self._inventories, {}
+        return found
+
+    def offers(self) -> dict[str, Offer]:
+        """What clusters could ever give, of those that said so since this was asked last."""
+        found, self._offers = self._offers, {}
         return found
 
     def away(self) -> dict[str, str]:
@@ -155,6 +163,8 @@ class Reach:
     async def _look(self, cluster: str) -> None:
         executor = self._executors.get(cluster)
         self._inventories[cluster] = await executor.nodes() if executor is not None else ()
+        if isinstance(executor, TellsOffer) and (offer := executor.offer()) is not None:
+            self._offers[cluster] = offer
 
     async def _tell(
         self, cluster: str, key: str, verb: Verb, failed: Callable[[Exception], object]

@@ -105,8 +105,8 @@ class SchedulerView:
     async def nodes(self) -> dict[NodeKey, NodeStatus]:
         mirror, _ = self._known()
         free = mirror.scheduler.free
-        reported = mirror.nodes.reported
-        return {key: NodeStatus(has, free[key]) for key, has in reported.items() if key in free}
+        machines = {k: has for k, has in mirror.nodes.reported.items() if has.queue_of is None}
+        return {key: NodeStatus(has, free[key]) for key, has in machines.items() if key in free}
 
     async def outlook(self, job_id: int) -> Outlook | None:
         mirror, _ = self._known()

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, Protocol, runtime_checkable
 
+from queueapi.executors.offer import Offer
+
 _KEY: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,126}[a-z0-9])?")
 
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
@@ -180,6 +182,8 @@ class NodeInventory:
     taken_cpus: int = 0
     taken_memory_mb: int = 0
     taken_gpus: tuple[str, ...] = ()  # a type per device
+    # It is no machine but room for jobs in the cluster's own queue, in the shape of this node.
+    queue_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,6 +337,14 @@ def check_digest(digest: str) -> str:
     if not _DIGEST.fullmatch(digest):
         raise ValueError(f"not a digest: {digest[:80]!r}")
     return digest
+
+
+@runtime_checkable
+class TellsOffer(Protocol):
+    """An executor that knows what its cluster could ever give to a job."""
+
+    def offer(self) -> Offer | None:
+        """As far as it is known, without asking anybody; None = nothing is known yet."""
 
 
 def check_key(key: str) -> str:

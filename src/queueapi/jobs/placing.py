@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from queueapi.clusters.access import Rules, Who, Wish, check
+from queueapi.clusters.access import Rules, Who, Wish, check, site_words
 from queueapi.clusters.caps import Ask
 from queueapi.clusters.models import BUILT_IN
 from queueapi.jobs.schemas import JobSubmission, Provider
@@ -12,14 +12,14 @@ from queueapi.queues.admission import Rules as QueueRules
 def wish(who: Who, job: JobSubmission) -> Wish:
     needs = job.needs
     ask = Ask(needs.nodes, needs.tasks, needs.cpus, needs.memory_mb, needs.gpus, job.time_limit)
-    site = job.site
     return Wish(
         who,
         ask,
         cluster=job.cluster,
         kind=kind_of(job.provider),
-        has_site_words=bool(site),
-        partition=site.get("partition") if site else None,
+        gpu_type=job.gpu_type,
+        constraint=job.constraint,
+        site=site_words(job.site),
         image=job.container.image if job.container is not None else None,
     )
 

@@ -37,6 +37,7 @@ class Kind(NamedTuple):
     cluster: str
     features: frozenset[str]
     gpu_types: frozenset[str]
+    in_queue: bool
 
     def takes(self, request: Request) -> bool:
         """Whether the cluster, the features and the GPUs are such as the request names."""
@@ -106,7 +107,8 @@ class Space:
             insort(self.holds, self._of_others(node))
         self.up = node is not None and node.state is NodeState.UP
         features, gpus = (node.features, node.gpus) if node else (frozenset[str](), ())
-        self.kind = Kind(self.key.cluster, features, frozenset(gpus))
+        in_queue = node is not None and node.in_queue
+        self.kind = Kind(self.key.cluster, features, frozenset(gpus), in_queue)
         self.cpus = (node.cpus if node else 0) - sum(hold.cpus for hold in self.holds)
         self.memory_mb = (node.memory_mb if node else 0) - sum(h.memory_mb for h in self.holds)
         self.whole = sum(hold.whole for hold in self.holds)  # holds that take all of it

@@ -78,6 +78,7 @@ class Node:
     taken_memory_mb: int = 0
     taken_gpus: tuple[str, ...] = ()  # type of each
     taken_until: float = math.inf
+    in_queue: bool = False  # no machine, but room in the cluster's own queue: the last resort
 
 
 # Made by the thousand in each plan: a NamedTuple is quicker to make than a frozen dataclass.

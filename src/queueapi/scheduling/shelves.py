@@ -56,7 +56,8 @@ _Where = tuple[tuple[str, ...], Constraint, str | None]  # what a request names;
 
 
 class _Level(NamedTuple):
-    """Nodes with equally many GPUs free, of all kinds that take the same requests."""
+    """Nodes with equally many GPUs free, of all kinds that take the same requests: machines, or
+    room in clusters' queues."""
 
     gpus: int
     shelves: list[_Shelf]
@@ -70,7 +71,7 @@ class Shelves:
         self._shelves: dict[Kind, dict[int, _Shelf]] = {}  # by kind, then by free GPUs
         self._all: list[_Shelf] = []
         self._places: dict[Space, tuple[_Shelf, int, _Slot]] = {}  # where each node is
-        self._levels: dict[_Where, list[_Level]] = {}  # the fewest GPUs first; until one is new
+        self._levels: dict[_Where, list[_Level]] = {}  # in the order of `fitting`; until one is new
 
     def put(self, space: Space) -> None:
         """Sort the node in, if it belongs here. To be done anew when it has changed."""
@@ -103,9 +104,10 @@ class Shelves:
     def fitting(self, request: Request) -> Iterator[Space]:
         """All nodes that could start the request now, the one that wastes least first.
 
-        GPUs come first, so that CPU jobs stay off GPU nodes; then the fewest left-over CPUs,
-        which keeps large holes whole; then memory; then the name, so that equal nodes give equal
-        plans. Nothing may be put or taken while this is read.
+        Machines come before room in a cluster's queue. Then come GPUs, so that CPU jobs stay off
+        GPU nodes; then the fewest left-over CPUs, which keeps large holes whole; then memory; then
+        the name, so that equal nodes give equal plans. Nothing may be put or taken while this is
+        read.
         """
         cpus, memory_mb = request.cpus, request.memory_mb
         for gpus, shelves, mixed in self._levels_for(request):
@@ -141,10 +143,10 @@ class Shelves:
                 self._levels.clear()
             kinds = [kind for kind in self._shelves if kind.takes(request)]
             mixed = any(len(kind.gpu_types) > 1 for kind in kinds)
-            by_gpus: dict[int, list[_Shelf]] = {}
+            ordered: dict[tuple[bool, int], list[_Shelf]] = {}
             for kind in kinds:
                 for gpus, shelf in self._shelves[kind].items():
-                    by_gpus.setdefault(gpus, []).append(shelf)
-            levels = [_Level(*each, mixed) for each in sorted(by_gpus.items())]
+                    ordered.setdefault((kind.in_queue, gpus), []).append(shelf)
+            levels = [_Level(key[1], ordered[key], mixed) for key in sorted(ordered)]
             self._levels[where] = levels
         return levels

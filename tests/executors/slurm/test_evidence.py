@@ -117,6 +117,25 @@ def test_a_node_that_can_not_read_the_folder_is_not_the_scripts_fault() -> None:
     assert concluded(of_gone(Witnesses(folder, runs=[run]), CLOCK)) == (127, "LaunchFailed")
 
 
+def test_the_controller_knows_codes_that_accounting_cuts() -> None:
+    folder = replace(RAN, exit_code=None, ended_at=None)  # no record, as on a disk that is full
+    batch = replace(RUN.steps[0], state=State.FAILED, exit=Exit(9, 0))
+    run = ended(State.FAILED, exit=Exit(9, 0), steps=(batch,))
+    told = replace(JOB, state=State.FAILED, exit=Exit(137, 0))
+    assert concluded(of_gone(Witnesses(folder, [told], [run]), CLOCK)) == (137, None)
+    assert concluded(of_gone(Witnesses(folder, runs=[run]), CLOCK)) == (9, None)
+
+
+def test_what_found_no_room_on_the_disk_has_not_begun() -> None:
+    folder = Folder(exists=True, job_ids=(7,))
+    run = ended(State.FAILED, exit=Exit(120, 0), steps=())
+    seen = of_gone(Witnesses(folder, runs=[run]), CLOCK)
+    assert seen is not None and seen.phase is Phase.LOST
+    assert seen.why is not None and "was full" in seen.why
+    own = replace(RAN, exit_code=120)  # the script's own code is the script's
+    assert concluded(of_gone(Witnesses(own, runs=[run]), CLOCK)) == (120, None)
+
+
 def test_accounting_that_has_not_heard_yet_is_waited_for_and_then_not() -> None:
     job = replace(JOB, state=State.FAILED, exit=Exit(3, 0))
     stale = ended(State.RUNNING, ended_at=None)

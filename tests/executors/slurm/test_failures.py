@@ -2,8 +2,8 @@
 said of a run is true in the end. On a real Slurm, through a real sshd."""
 
 import asyncio
+import re
 import shutil
-import subprocess
 import textwrap
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
@@ -208,23 +208,6 @@ async def test_a_changed_host_key_stops_all_until_it_is_the_old_one_again(
 # ---- Slurm itself ----
 
 
-async def test_a_controller_that_is_away_amid_jobs(
-    slurm_lab: Lab, root: Path, new_executor: type_of_factory, counts: Callable[[int], int]
-) -> None:
-    executor = await new_executor()
-    runs = [counted_run(root, number) for number in range(30)]
-    submits = [asyncio.create_task(launched(executor, run)) for run in runs[:20]]
-    await asyncio.sleep(0.3)
-    slurm_lab.stop_daemon("slurmctld")
-    submits += [asyncio.create_task(launched(executor, run)) for run in runs[20:]]
-    await asyncio.sleep(3)
-    slurm_lab.start_daemon("slurmctld")
-    await asyncio.gather(*submits)
-    seen = await ended(executor, [run.key for run in runs])
-    for number, run in enumerate(runs):
-        assert (counts(number), end_of(seen[run.key])) == (1, (number % 3, None)), run.key
-
-
 async def test_without_accounting_a_job_ends_by_what_else_is_known(
     slurm_lab: Lab, new_executor: type_of_factory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -377,16 +360,21 @@ async def test_what_can_never_run_there_is_told_before(
 ) -> None:
     executor = await new_executor()
     for changes, words in (
-        ({"cpus": 9}, "large enough"),
-        ({"memory_mb": 999_999}, "large enough"),
+        ({"cpus": 9}, "no nodes with 9 CPUs"),
+        ({"memory_mb": 999_999}, "no nodes with 999999 MiB"),
         ({"nodes": ("a",) * 5}, "the job needs 5"),
-        ({"gpus_per_node": 1, "gpu_type": "h100"}, "large enough"),
+        ({"gpus_per_node": 1, "gpu_type": "h100"}, r"h100.*\(its GPUs: a100:2, v100:2\)"),
+        ({"gpus_per_node": 1, "gpu_type": "v100", "constraint": "ib"}, "all that it asks for"),
+        ({"constraint": "ib&slow"}, "features ib&slow"),
+        ({"site": {"gres": "nvme:1"}}, "resource nvme"),
+        ({"site": {"account": "thieves"}}, "no account thieves; there are research"),
+        ({"site": {"qos": "urgent"}}, "no QOS urgent; there are high, normal"),
         ({"nodes": ("a",) * 3, "site": {"partition": "short"}}, "2 nodes at most"),
-        ({"time_limit": 3600.0, "site": {"partition": "short"}}, "hours at most"),
+        ({"time_limit": 3600.0, "site": {"partition": "short"}}, "10 minutes at most"),
         ({"site": {"partition": "nowhere"}}, "no partition nowhere"),
     ):
         why = await executor.refusal(make_run(**changes))
-        assert why is not None and words in why, (changes, why)
+        assert why is not None and re.search(words, why), (changes, why)
         run = make_run(**changes)
         with pytest.raises(LaunchRefused, match=words):
             await executor.submit(run)
@@ -399,11 +387,11 @@ async def test_what_slurm_refuses_is_refused_with_its_words_and_leaves_nothing(
 ) -> None:
     executor = await new_executor()
     good = make_run()
-    bad = make_run(site={"account": "nobody"})
+    bad = make_run(site={"reservation": "gone"})
     results = await asyncio.gather(
         executor.submit(bad), executor.submit(good), return_exceptions=True
     )
-    assert isinstance(results[0], Exception) and "account" in str(results[0])
+    assert isinstance(results[0], Exception) and "reservation" in str(results[0])
     assert isinstance(results[1], str)
     assert not (root / bad.key).exists()
     await until_phase(executor, good.key)
@@ -469,42 +457,6 @@ async def test_a_clock_that_is_wrong_there_makes_no_times_wrong_here(
     ending = (await run_to_end(executor, make_run())).ending
     assert ending is not None
     assert abs(ending.started_at - (before - 3600)) < PATIENCE
-
-
-async def test_a_full_disk_there_makes_jobs_wait(
-    slurm_lab: Lab, new_executor: type_of_factory, full_disk: Path
-) -> None:
-    executor = await new_executor(root=str(full_disk / "qa"))
-    filler = full_disk / "filler"
-    with filler.open("wb") as file, pytest.raises(OSError, match="No space"):
-        while True:
-            file.write(bytes(1 << 16))
-            file.flush()
-    run = make_run("echo hello\n")
-    with pytest.raises(ExecutorUnavailable):
-        await executor.submit(run)
-    folder = next(check for check in await executor.check() if check.name == "the folder for jobs")
-    assert not folder.ok
-    filler.unlink()
-    await launched(executor, run)
-    seen = await ended(executor, [run.key])
-    assert end_of(seen[run.key]) == (0, None)
-
-
-@pytest.fixture
-def full_disk(slurm_lab: Lab) -> Iterator[Path]:
-    folder = slurm_lab.jobs_root / "small"
-    folder.mkdir()
-    done = subprocess.run(
-        ("mount", "-t", "tmpfs", "-o", "size=2m,mode=777", "tmpfs", str(folder)), check=False
-    )
-    if done.returncode != 0:
-        folder.rmdir()
-        pytest.skip("no file system can be mounted here")
-    yield folder
-    slurm_lab.cancel_all()
-    subprocess.run(("umount", "-l", str(folder)), check=True)
-    folder.rmdir()
 
 
 # ---- how much of the cluster we use ----

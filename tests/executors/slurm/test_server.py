@@ -114,6 +114,35 @@ async def test_from_the_registration_to_a_finished_job_a_followed_log_and_a_canc
     assert "line 3" in await followed
 
 
+async def test_what_can_never_run_there_is_refused_at_the_submit(
+    server: Server, make_person: Make, slurm_lab: Lab, root: Path
+) -> None:
+    boss = Curl(server.url, await make_person(role=Role.ADMIN))
+    await register(boss, slurm_lab, root)
+    asks: tuple[tuple[Json, str], ...] = (
+        ({"cpu_cores": 9}, "no nodes with 9 CPUs, and the job needs 1 (the largest has 8 CPUs)"),
+        ({"gpu_count": 1, "gpu_type": "h100"}, "h100"),
+        ({"constraint": "ib&slow"}, "ib&slow"),
+        ({"nodes": 5}, "has 4 nodes, and the job needs 5"),
+        ({"nodes": 3, "estimated_hours": 0.1, "slurm": {"partition": "short"}}, "2 nodes at most"),
+        ({"estimated_hours": 0.5, "slurm": {"partition": "short"}}, "10 minutes at most"),
+        ({"slurm": {"partition": "night"}}, "no partition night"),
+        ({"slurm": {"account": "thieves"}}, "no account thieves"),
+        ({"slurm": {"qos": "urgent"}}, "no QOS urgent"),
+        ({"slurm": {"gres": "nvme:1"}}, "resource nvme"),
+    )
+    for ask, words in asks:
+        body = {"script": "true", "memory_gb": 0.25, "queue": "slurm", **ask}
+
+        async def refused(body: Json = body) -> Any:
+            seen = await boss.ask("/api/jobs/preview", body=body)
+            return seen.get("problem")  # once the cluster has told what it has
+
+        problem = await until(refused, words)
+        assert problem["status"] == 409 and words in problem["detail"], problem
+    assert (await boss.ask("/api/jobs"))["jobs"] == []
+
+
 async def test_a_server_that_is_killed_finds_its_slurm_jobs_again(
     server: Server, make_person: Make, slurm_lab: Lab, root: Path
 ) -> None:

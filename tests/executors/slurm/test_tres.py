@@ -4,7 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queueapi.executors.slurm.tres import MIB, parse_gpus, parse_size, parse_tres
+from queueapi.executors.slurm.tres import (
+    MIB,
+    parse_gpus,
+    parse_gres_names,
+    parse_size,
+    parse_tres,
+)
 
 
 def test_a_list_of_resources_is_read() -> None:
@@ -81,3 +87,16 @@ def test_any_text_is_read_or_refused(text: str) -> None:
             parse(text)
         except ValueError:
             continue
+
+
+@pytest.mark.parametrize(
+    ("gres", "names"),
+    [
+        ("(null)", ()),
+        ("gpu:a100:2(S:0-1)", ()),
+        ("gpu:2,nvme:4", ("nvme",)),
+        ("nvme:fast:2(S:0,1),license:1K", ("license", "nvme", "nvme:fast")),
+    ],
+)
+def test_other_resources_of_a_node_are_known_by_name(gres: str, names: tuple[str, ...]) -> None:
+    assert parse_gres_names(gres) == names

@@ -190,6 +190,13 @@ class Lab:
         """Kill one, as a crash does."""
         processes.kill(daemon, self.folder)
 
+    def kill_node(self, node: str) -> None:
+        """Kill its daemon and all that runs on it, as a power cut does."""
+        self.kill_daemon(f"slurmd-{node}")
+        marks = (f"SLURM_CONF={self.slurm_conf}", f"SLURMD_NODENAME={node}")
+        for _ in range(2):  # what was being forked
+            processes.kill_all_with(*(mark.encode() for mark in marks), parent="slurmstepd")
+
     def freeze_daemon(self, daemon: str) -> None:
         """It keeps its connections and answers nothing, until it is thawed."""
         processes.send(daemon, self.folder, signal.SIGSTOP)

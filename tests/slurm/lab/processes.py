@@ -63,12 +63,17 @@ def kill(name: str, folder: Path) -> None:
     (folder / "run" / f"{name}.pid").unlink(missing_ok=True)
 
 
-def kill_all_with(variable: bytes) -> None:
-    """SIGKILL to all that have ``variable`` (NAME=value) in their environment, and below them."""
-    marked = [pid for pid in _pids() if variable in _environment(pid)]
-    for pid in {*marked, *_below(marked)} - {os.getpid()}:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+def kill_all_with(*variables: bytes, parent: str = "") -> None:
+    """SIGKILL to all that have these (NAME=value) in their environment, and to all below them;
+    and to whoever of the name ``parent`` started them."""
+    marked = [pid for pid in _pids() if {*variables} <= {*_environment(pid)}]
+    marked += [number for pid in marked for number in _parents(pid, parent)]
+    doomed = sorted({*marked, *_below(marked)} - {os.getpid()})
+    # All at once, as far as that goes: nobody shall live to tell how another one ended.
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for pid in doomed:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
 
 
 def _pids() -> list[int]:
@@ -79,6 +84,14 @@ def _environment(pid: int) -> list[bytes]:
     try:
         return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:
+        return []
+
+
+def _parents(pid: int, name: str) -> list[int]:
+    try:
+        number = int(Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[1])
+        return [number] if Path(f"/proc/{number}/comm").read_text() == f"{name}\n" else []
+    except (OSError, ValueError, IndexError):
         return []
 
 

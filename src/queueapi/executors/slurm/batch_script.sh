@@ -9,7 +9,8 @@
 # JOBDIR receives
 #   claim    "<Slurm's job id>" and a newline: which submission runs, should there be two
 #
-# Exit status: the wrapper's, or 121 = another submission has this run, so nothing was run.
+# Exit status: the wrapper's, or 121 = another submission has this run, so nothing was run; 120 = the
+# disk is full, so nothing was run either, and it may be tried again.
 
 umask 077
 wrapper=$1
@@ -21,7 +22,8 @@ export PATH
 
 set -C # `>` creates, or fails
 if ! (printf '%s\n' "$SLURM_JOB_ID" >"$1/claim") 2>/dev/null; then
-    IFS= read -r owner <"$1/claim" || exit 122
+    [ -e "$1/claim" ] || exit 122
+    IFS= read -r owner <"$1/claim" || exit 120 # it was made, and had no room for a word
     [ "$owner" = "$SLURM_JOB_ID" ] || exit 121
 fi
 set +C

@@ -1,11 +1,14 @@
-"""What the cluster offers, what others hold of it, and whether a run could ever be there: pure."""
+"""What the cluster offers now, what others hold of it, and what it could ever give: pure."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 
 from queueapi.executors.base import NodeInventory
+from queueapi.executors.offer import Demand, NodeKind, Offer, Section
 from queueapi.executors.slurm.request import Request
+from queueapi.executors.slurm.sacctmgr import Rights
 from queueapi.executors.slurm.scontrol import Partition
 from queueapi.executors.slurm.sinfo import Node
 from queueapi.executors.slurm.squeue import QueuedJob
@@ -43,6 +46,40 @@ def inventory(
     ]
 
 
+def queue_places(
+    nodes: Iterable[NodeInventory], room: int, *, full: bool = False
+) -> list[NodeInventory]:
+    """Room for about so many of our jobs in Slurm's own queue, in the shapes of these nodes.
+
+    Where nothing is free, a job must wait in Slurm to be next at all: other people's jobs do. And
+    while one of ours ends and the next one goes over, nothing stands idle. One of each kind of
+    node at the least, so that every kind of job can wait; ``full``: enough of them do.
+    """
+    kinds: dict[tuple[object, ...], list[NodeInventory]] = {}
+    for node in nodes:
+        kinds.setdefault((node.cpus, node.memory_mb, node.gpus, node.features), []).append(node)
+    turns = zip_longest(*kinds.values())
+    chosen: list[NodeInventory] = []
+    cpus = 0
+    for number, node in enumerate(node for turn in turns for node in turn if node is not None):
+        if number >= len(kinds) and cpus >= room:
+            break
+        cpus += node.cpus
+        chosen.append(_place(node, full=full))
+    return chosen
+
+
+def _place(node: NodeInventory, *, full: bool) -> NodeInventory:
+    return replace(
+        node,
+        name=f"queue~{node.name}",
+        taken_cpus=node.cpus if full else 0,
+        taken_memory_mb=node.memory_mb if full else 0,
+        taken_gpus=node.gpus if full else (),
+        queue_of=node.name,
+    )
+
+
 def _held(jobs: Iterable[QueuedJob]) -> dict[str, _Held]:
     """Of our jobs, by node. We ask for the same on each node, and so it is divided."""
     found: dict[str, _Held] = {}
@@ -75,60 +112,46 @@ def _offer(node: Node, ours: _Held, *, full: bool) -> NodeInventory:
     )
 
 
-def refusal(request: Request, nodes: Sequence[Node], partitions: Sequence[Partition]) -> str | None:
-    """Why this can never run there; None = it can, as far as one can tell.
-
-    Slurm takes such a job and lets it wait for ever.
-    """
-    names = request.partition.split(",") if request.partition else None
-    candidates = [p for p in partitions if (p.name in names if names else p.default)]
-    if not candidates:
-        return _no_partition(names, partitions)
-    reasons = [_refusal_of(request, nodes, partition) for partition in candidates]
-    return None if None in reasons else reasons[0]
+def offer_of(nodes: Sequence[Node], partitions: Sequence[Partition], rights: Rights) -> Offer:
+    """What the cluster could ever give, of nodes in any state."""
+    kinds = {node.name: _kind(node) for node in nodes}
+    return Offer(
+        tuple(_section(partition, kinds) for partition in partitions), rights.accounts, rights.qos
+    )
 
 
-def _no_partition(names: Sequence[str] | None, partitions: Sequence[Partition]) -> str | None:
-    known = ", ".join(p.name for p in partitions)
-    if names:
-        return f"there is no partition {','.join(names)}; there are {known}"
-    return f"the cluster has no default partition: name one of {known}"
+def _kind(node: Node) -> NodeKind:
+    gpus = tuple(sorted(Counter(node.gpus).items()))
+    return NodeKind(1, node.cpus, node.memory_mb, gpus, tuple(sorted(node.features)), node.gres)
 
 
-def _refusal_of(request: Request, nodes: Sequence[Node], partition: Partition) -> str | None:
-    where = f"the partition {partition.name}"
-    if partition.max_seconds is not None and request.time_limit > partition.max_seconds:
-        return f"{where} lets jobs run for {partition.max_seconds / 3600:g} hours at most"
-    if partition.max_nodes is not None and request.nodes > partition.max_nodes:
-        return f"{where} gives a job {partition.max_nodes} nodes at most"
-    cpus = _cpus_on_each(request)
-    if partition.max_cpus_per_node is not None and cpus > partition.max_cpus_per_node:
-        return f"{where} gives a job {partition.max_cpus_per_node} CPUs of a node at most"
-    memory = request.memory_mb_per_node or (request.memory_mb_per_cpu or 0) * cpus
-    most = partition.max_memory_mb_per_node
-    if most and memory > most:
-        return f"{where} gives a job {most} MB of a node's memory at most"
-    members = set(partition.nodes)
-    fitting = [node for node in nodes if node.name in members and _could(request, node, cpus)]
-    if len(fitting) < request.nodes:
-        return (
-            f"{where} has {len(fitting)} nodes that are large enough or have what is asked for, "
-            f"and the job needs {request.nodes}"
-        )
-    return None
+def _section(partition: Partition, kinds: Mapping[str, NodeKind]) -> Section:
+    alike = Counter(kinds[name] for name in partition.nodes if name in kinds)
+    return Section(
+        partition.name,
+        partition.default,
+        tuple(replace(kind, count=count) for kind, count in alike.items()),
+        max_nodes=partition.max_nodes,
+        max_seconds=partition.max_seconds,
+        max_cpus=partition.max_cpus_per_node,
+        max_memory_mb=partition.max_memory_mb_per_node or None,
+    )
 
 
-def _cpus_on_each(request: Request) -> int:
+def demand_of(request: Request) -> Demand:
+    """What it asks for, as far as what a cluster has is concerned."""
     tasks = request.ntasks_per_node or -(-(request.ntasks or 1) // request.nodes)
-    return tasks * (request.cpus_per_task or 1)
-
-
-def _could(request: Request, node: Node, cpus: int) -> bool:
-    """Whether an empty node suffices. What its features must be, Slurm itself checks."""
-    gpus = request.gpus_per_node or 0
-    if request.gpu_type is not None:
-        have = node.gpus.count(request.gpu_type.lower())
-    else:
-        have = len(node.gpus)
-    memory = request.memory_mb_per_node or 0
-    return cpus <= node.cpus and memory <= node.memory_mb and gpus <= have
+    cpus = tasks * (request.cpus_per_task or 1)
+    return Demand(
+        request.nodes,
+        cpus,
+        request.memory_mb_per_node or (request.memory_mb_per_cpu or 0) * cpus,
+        request.gpus_per_node or 0,
+        request.time_limit,
+        request.gpu_type,
+        request.constraint,
+        tuple(request.partition.split(",")) if request.partition else (),
+        request.account,
+        request.qos,
+        request.gres,
+    )

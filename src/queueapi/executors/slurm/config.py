@@ -36,6 +36,7 @@ class SlurmConfig:
     defaults: Mapping[str, str] = field(default_factory=dict)  # for what a job leaves out
     max_waiting: int = 100  # of our jobs in Slurm's queue; the rest waits in ours, in our order
     poll_seconds: float = 2.0  # between questions while things change
+    poll_seconds_least: float = 0.25  # and while a great part of what runs ends between them
     poll_seconds_most: float = 15.0  # and while nothing does
     path: str | None = None  # folders of Slurm's programs, if the account's PATH lacks them
     command_seconds: float = 60.0  # that one of Slurm's programs may take
@@ -55,7 +56,10 @@ class SlurmConfig:
         return {"PATH": f"{self.path}:/usr/local/bin:/usr/bin:/bin"}
 
 
-_NUMBERS: Final = ("max_waiting", "poll_seconds", "poll_seconds_most", "command_seconds")
+_NUMBERS: Final = (
+    *("max_waiting", "poll_seconds", "poll_seconds_least", "poll_seconds_most"),
+    "command_seconds",
+)
 _OPTIONS: Final = (*_NUMBERS, "path", "container_program", "container_images", "container_binds")
 
 

@@ -20,6 +20,8 @@ ALIVE: Final = (Phase.PENDING, Phase.RUNNING, Phase.SUSPENDED)
 OVER: Final = (Phase.ENDED, Phase.LOST)
 LAUNCH_FAILED: Final = "LaunchFailed"
 _SIGNALLED: Final = 128  # an exit code above it: ended by a signal
+_NO_ROOM: Final = 120  # batch_script.sh and run_wrapper.sh: nothing was run
+_FULL: Final = "the disk of its folder on the cluster was full when it was to begin"
 _NOT_RUN: Final = 121  # batch_script.sh and run_wrapper.sh: another start has this run
 _NOISE: Final = 3.0  # seconds; Slurm's times are whole seconds
 
@@ -99,7 +101,7 @@ def of_gone(seen: Witnesses, clock: Clock) -> Observation | None:
     if run is None and seen.patient and (job is not None or seen.folder.job_ids):
         return None
     if run is not None:
-        return _judged(seen.folder, clock, run.state, _of_run(run, seen.folder))
+        return _judged(seen.folder, clock, run.state, _of_run(run, job, seen.folder))
     if job is not None:
         return _judged(seen.folder, clock, job.state, _of_job(job, seen.folder))
     return _by_folder(seen.folder, clock)
@@ -124,8 +126,10 @@ class _Account:
     cpu_seconds: float | None = None
 
 
-def _of_run(run: Accounted, folder: Folder) -> _Account:
+def _of_run(run: Accounted, job: QueuedJob | None, folder: Folder) -> _Account:
     batch = run.batch.exit if run.batch else None
+    if job is not None and job.exit is not None and job.exit.code > _SIGNALLED:
+        batch = job.exit  # accounting shows such a code without that part
     code = exit_status(run.state, run.exit, batch, folder.exit_code)
     own = run.exit.status if run.exit else None
     return _Account(code, own, run.started_at, run.ended_at, run.peak_memory_bytes, run.cpu_seconds)
@@ -142,6 +146,8 @@ def _judged(folder: Folder, clock: Clock, state: State, said: _Account) -> Obser
     # What is ended on its way leaves any code, by chance: success alone says that it was over.
     if meaning.phase is Phase.LOST and (state is State.PREEMPTED or folder.exit_code != 0):
         return Observation(Phase.LOST, clock.ours(began) if began else None)
+    if state is State.FAILED and said.own_code == _NO_ROOM and folder.started_at is None:
+        return Observation(Phase.LOST, why=_FULL)
     if folder.started_at and _is_of_another_start(folder, state, said):
         # Slurm ended it and began it a second time, which runs nothing.
         return Observation(Phase.LOST, clock.ours(folder.started_at))

@@ -23,6 +23,7 @@ from queueapi.executors.base import (
     SuspendRefused,
     check_key,
 )
+from queueapi.executors.offer import Offer, never
 from queueapi.executors.placing import PlacedFolders
 from queueapi.executors.remote.base import CommandFailed
 from queueapi.executors.slurm import capacity, checks, scontrol
@@ -65,6 +66,7 @@ class SlurmExecutor:
         """Connect. Raises :class:`ExecutorUnavailable` when that fails."""
         await self._remote.connect(self._config.environment)
         self._watch.changed = changed
+        self._stock.known_offer()  # ask, so that it is known soon
         if not self._tasks:
             self._spawn(self._watch.run())
             self._spawn(self._launches.run())
@@ -74,7 +76,7 @@ class SlurmExecutor:
         """Stop to serve; jobs go on running."""
         for task in tuple(self._tasks):
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, self._stock.close(), return_exceptions=True)
         await self._folders.close()
         await self._remote.disconnect()
 
@@ -83,13 +85,19 @@ class SlurmExecutor:
         return await checks.look(self._site)
 
     async def nodes(self) -> Sequence[NodeInventory]:
-        """The nodes that take jobs, in the partitions that ours may use."""
-        return capacity.inventory(
+        """The nodes that take jobs, in the partitions that ours may use, and room in the queue."""
+        full = self._room() <= 0
+        nodes = capacity.inventory(
             await self._stock.nodes(),
             self._watch.alive,
             partitions=self._config.partitions,
-            full=self._room() <= 0,
+            full=full,
         )
+        return [*nodes, *capacity.queue_places(nodes, self._config.max_waiting, full=full)]
+
+    def offer(self) -> Offer | None:
+        """What the cluster could ever give to a job, as far as that is known."""
+        return self._stock.known_offer()
 
     def _room(self) -> int:
         """How many more of our jobs may wait in Slurm."""
@@ -103,7 +111,8 @@ class SlurmExecutor:
             request = request_of(run, self._config)
         except LaunchRefused as error:
             return str(error)
-        return capacity.refusal(request, *await self._stock.limits())
+        refused = never(await self._stock.offer(), capacity.demand_of(request))
+        return refused.why if refused is not None else None
 
     async def submit(self, run: Run) -> str:
         """Give the run to Slurm unless its key is known there; the remote id is Slurm's."""

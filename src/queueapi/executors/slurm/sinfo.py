@@ -6,7 +6,7 @@ from typing import Final
 
 from queueapi.executors.base import NodeInventory
 from queueapi.executors.slurm import records
-from queueapi.executors.slurm.tres import parse_gpus
+from queueapi.executors.slurm.tres import parse_gpus, parse_gres_names
 
 _FIELDS: Final = (
     *("NodeList", "StateComplete", "CPUsState", "Memory", "AllocMem", "Gres", "GresUsed"),
@@ -37,6 +37,7 @@ class Node:
     features: tuple[str, ...]
     partitions: tuple[str, ...]
     reason: str  # why an operator or Slurm closed it; "" = none
+    gres: tuple[str, ...] = ()  # names of what it has beside GPUs
 
     @property
     def open(self) -> bool:
@@ -91,4 +92,5 @@ def _node(values: Mapping[str, str]) -> Node:
         features=tuple(features.split(",")) if features else (),
         partitions=(values["Partition"].strip().rstrip("*"),),
         reason="" if reason == "none" else reason,
+        gres=parse_gres_names(values["Gres"]),
     )

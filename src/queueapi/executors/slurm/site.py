@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 
 from queueapi.executors.base import ExecutorUnavailable
 from queueapi.executors.remote.base import CommandFailed, Completed, Remote
-from queueapi.executors.slurm import folders, sacct, scontrol, sinfo, squeue
+from queueapi.executors.slurm import folders, sacct, sacctmgr, scontrol, sinfo, squeue
 from queueapi.executors.slurm.complaints import Complaint, parse_complaint
 from queueapi.executors.slurm.config import SlurmConfig
 from queueapi.executors.slurm.evidence import Clock
@@ -172,6 +172,15 @@ class Site:
         """All partitions with their limits."""
         text = await self._ask(scontrol.partitions_argv())
         return await self._read(scontrol.parse_partitions, text)
+
+    async def rights(self) -> sacctmgr.Rights:
+        """What our account may charge. Nothing is known while accounting is away."""
+        try:
+            config = scontrol.parse_config(await self._ask(scontrol.config_argv()))
+            text = await self._ask(sacctmgr.rights_argv(self.config.user))
+        except ExecutorUnavailable:
+            return sacctmgr.Rights()  # not every cluster has it: Slurm refuses what it must
+        return await self._read(lambda text: sacctmgr.parse_rights(text, config), text)
 
 
 def clock_of(text: str, before: float, after: float) -> Clock:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from queueapi.executors.base import ExecutorUnavailable
-from queueapi.executors.slurm.scontrol import Partition
+from queueapi.executors.offer import Offer
+from queueapi.executors.slurm.capacity import offer_of
 from queueapi.executors.slurm.sinfo import Node
 from queueapi.executors.slurm.site import Site
 from queueapi.executors.slurm.watch import PROMPT_SECONDS
@@ -24,9 +25,9 @@ class Stock:
         self._nodes: Sequence[Node] = ()
         self._told_at = float("-inf")  # monotonic
         self._asking: asyncio.Task[None] | None = None
-        self._partitions: Sequence[Partition] = ()
-        self._limited_at = float("-inf")  # monotonic
-        self._limiting = asyncio.Lock()
+        self._offer: Offer | None = None
+        self._offered_at = float("-inf")  # monotonic
+        self._offering: asyncio.Task[Offer] | None = None
 
     async def nodes(self) -> Sequence[Node]:
         """Of a moment ago; older ones while the cluster takes its time.
@@ -45,14 +46,41 @@ class Stock:
                 raise ExecutorUnavailable(f"{self._site.remote} is slow to answer") from None
         return self._nodes
 
-    async def limits(self) -> tuple[Sequence[Node], Sequence[Partition]]:
-        """What tells whether a job could ever run; up to five minutes old."""
-        async with self._limiting:  # many launches ask at once
-            if time.monotonic() - self._limited_at > _FIXED_SECONDS:
-                self._partitions = await self._site.partitions()
-                await self._ask()
-                self._limited_at = time.monotonic()
-        return self._nodes, self._partitions
+    async def close(self) -> None:
+        """Ask no more."""
+        asking = [task for task in (self._asking, self._offering) if task is not None]
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+
+    def known_offer(self) -> Offer | None:
+        """What the cluster could ever give, as it last told; None = it has not yet.
+
+        Nobody waits: where that is more than five minutes old, it is asked beside.
+        """
+        if time.monotonic() - self._offered_at > _FIXED_SECONDS:
+            self._ask_offer()
+        return self._offer
+
+    async def offer(self) -> Offer:
+        """The same, up to five minutes old. Raises :class:`ExecutorUnavailable`."""
+        if self._offer is None or time.monotonic() - self._offered_at > _FIXED_SECONDS:
+            return await asyncio.shield(self._ask_offer())  # many launches wait for one answer
+        return self._offer
+
+    def _ask_offer(self) -> "asyncio.Task[Offer]":
+        if self._offering is None or self._offering.done():
+            self._offering = asyncio.create_task(self._look())
+            # Retrieved here in any case, when nobody waits for it.
+            self._offering.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return self._offering
+
+    async def _look(self) -> Offer:
+        partitions, rights = await self._site.partitions(), await self._site.rights()
+        await self._ask()
+        self._offer = offer_of(self._nodes, partitions, rights)
+        self._offered_at = time.monotonic()
+        return self._offer
 
     async def _ask(self) -> None:
         self._nodes = await self._site.nodes()

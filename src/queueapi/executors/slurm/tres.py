@@ -89,6 +89,18 @@ def parse_gpus(gres: str) -> tuple[str, ...]:
     return tuple(found)
 
 
+def parse_gres_names(gres: str) -> tuple[str, ...]:
+    """The names in a node's `Gres` of what is no GPU, `nvme`, and with types `nvme:fast` too."""
+    found = set()
+    for part in _parts(gres.strip()) if gres.strip() not in _NONE else ():
+        match = _GRES.fullmatch(part)
+        if match is not None and match["name"] != "gpu":
+            found.add(match["name"])
+            if match["type"] and not match["type"][0].isdigit():  # else it is a count, as 4K
+                found.add(f"{match['name']}:{match['type']}")
+    return tuple(sorted(found))
+
+
 def _parts(text: str) -> list[str]:
     """Split at the commas that are not in parentheses."""
     return re.split(r",(?![^()]*\))", text)

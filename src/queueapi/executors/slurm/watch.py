@@ -20,6 +20,7 @@ from queueapi.executors.slurm.folders import Folder
 from queueapi.executors.slurm.sacct import Accounted
 from queueapi.executors.slurm.site import NoAccounting, Site
 from queueapi.executors.slurm.squeue import QueuedJob
+from queueapi.executors.slurm.states import MEANING
 
 _log = logging.getLogger(__name__)
 
@@ -27,6 +28,8 @@ _UNKNOWN: Final = Observation(Phase.UNKNOWN)
 PROMPT_SECONDS: Final = 5.0  # that a caller who serves other clusters too waits for an answer
 KEY_PREFIX: Final = "qa-"  # of launch keys
 _SLOWER: Final = 1.5  # the interval grows so with each round that brought nothing new
+_TURNOVER: Final = 0.1  # of what runs may end between two rounds, before they come sooner
+_FADING: Final = 0.7  # of what is known of that, with each round in which fewer end
 _SHARE: Final = 0.3  # of the time that our questions may take
 _LATE_SECONDS: Final = 20.0  # by which accounting may be late while it answers
 _AWAY_SECONDS: Final = 90.0  # to wait for accounting that does not answer
@@ -54,6 +57,8 @@ class Watch:
         self._waiters: list[asyncio.Future[None]] = []
         self._wake = asyncio.Event()
         self._interval = self._config.poll_seconds
+        self._asked_at = float("-inf")  # monotonic; when the last round began that succeeded
+        self._ends = 0.0  # runs that end, in a second, lately
         self._overdue_at: float | None = None  # monotonic
         self.trouble: str | None = None  # why the last round failed
         self.rounds = 0
@@ -112,7 +117,7 @@ class Watch:
 
     def hurry(self) -> None:
         """Something was done that soon shows."""
-        self._interval = self._config.poll_seconds
+        self._interval = min(self._interval, self._config.poll_seconds)
         self._wake.set()
 
     def job_ids(self, key: str) -> tuple[int, ...]:
@@ -189,6 +194,8 @@ class Watch:
         self._forget_unasked()
         followed = set(self._followed())
         before = {key: self._seen.get(key) for key in followed}
+        known_gone = set(self._gone)
+        began = time.monotonic()
         try:
             clock, self._jobs = await self._site.queue()
             named: dict[str, list[QueuedJob]] = {}
@@ -206,9 +213,21 @@ class Watch:
         for key in news:
             self.changed(key)
         if news or self._gone.keys() - self._pause.keys():
-            self._interval = self._config.poll_seconds
+            self._interval = self._pace(len(set(gone) - known_gone), began - self._asked_at)
         else:
             self._interval = min(self._interval * _SLOWER, self._config.poll_seconds_most)
+        self._asked_at = began
+
+    def _pace(self, ended: int, seconds: float) -> float:
+        """Seconds to the next round, when so many ended in the seconds since the last one.
+
+        Where a great part of what runs ends at each look, the cluster would stand idle between
+        them: for short jobs it is asked more often, however few or many they are.
+        """
+        self._ends = max(ended / seconds, self._ends * _FADING)
+        running = sum(MEANING[job.state].phase is Phase.RUNNING for job in self.alive)
+        soon = _TURNOVER * max(running, 1) / max(self._ends, 1e-9)
+        return min(max(soon, self._config.poll_seconds_least), self._config.poll_seconds)
 
     def _note_alive(
         self, keys: Iterable[str], named: Mapping[str, list[QueuedJob]], clock: Clock
