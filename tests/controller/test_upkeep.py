@@ -1,6 +1,7 @@
 """What is old goes, a little at a time; what is not old, and what money hangs on, stays."""
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -39,7 +40,9 @@ async def upkeep(app: Any, database: Database, executor: Executor, **changes: An
     """The leader's, to be run at once."""
     [row] = await fetch(database, "SELECT epoch FROM leadership")
     settings: Settings = app.state.settings.model_copy(update=changes)
-    return Upkeep(settings, {"local": executor}, Lead(database, "here", row.epoch, utc_now()))
+    lead = Lead(database, "here", row.epoch, utc_now())
+    lead._renewed_at = math.inf  # the application renews it, in its own
+    return Upkeep(settings, {"local": executor}, lead)
 
 
 async def done(caller: Caller, puppet: Puppet) -> int:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import subprocess
+import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -229,6 +230,31 @@ async def test_a_user_may_have_so_much_and_the_same_again_is_no_more(
         await folder(bob, {"g": bytes(1 << 20)})
         await ann.ask("DELETE", f"/api/folders/{first['id']}")
         await folder(ann, {"g": bytes(1 << 20)})
+
+
+async def test_an_upload_of_any_size_takes_the_same_memory(
+    stage: Stage, make_person: Make, database: Database
+) -> None:
+    async with stage() as (_, client):
+        ann = Caller(client, await make_person())
+        noise = os.urandom(1 << 20)
+        whole = tar_of(*(member(f"f{n}", noise[n:]) for n in range(40)))
+
+        async def parts() -> AsyncIterator[bytes]:
+            for at in range(0, len(whole), 1 << 16):
+                yield whole[at : at + (1 << 16)]
+
+        tracemalloc.start()
+        response = await ann.post("/api/folders", content=parts(), headers=GZIP)
+        peak = tracemalloc.get_traced_memory()[1]
+        read = StoredContents(database).archive(response.json()["digest"])
+        tracemalloc.reset_peak()
+        size = sum([len(part) async for part in read])
+        peaks = (peak, tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert response.status_code == 201
+        assert size > 35 << 20
+        assert max(peaks) < 16 << 20
 
 
 async def test_an_upload_that_is_cut_leaves_nothing(

@@ -24,7 +24,8 @@ from queueapi.executors.slurm.executor import SlurmExecutor
 from queueapi.executors.slurm.request import Request
 from queueapi.executors.slurm.squeue import QueuedJob
 from queueapi.executors.slurm.states import State
-from tests.executors.contract import make_run, run_to_end
+from tests.executors.bringing import Shelf
+from tests.executors.contract import make_run, output_of, run_to_end
 from tests.executors.slurm.conftest import cluster_of
 from tests.slurm.asking import make_request, prepare, submit, until_state
 from tests.slurm.lab import Lab, Unavailable
@@ -231,6 +232,26 @@ async def test_a_run_is_executed_in_its_container(
     assert ending is not None
     assert (ending.exit_code, ending.reason) == (4, None)
     assert lab.as_user("cat", f"{folder}/result/out") == "here\n"
+
+
+async def test_a_run_finds_the_folder_that_it_brings(
+    lab: Lab, apptainer: str, image: str, tmp_path: Path
+) -> None:
+    shelf = Shelf(tmp_path)
+    options = {"container_program": apptainer, "container_images": [image]}
+    cluster = cluster_of(lab, lab.jobs_root / "bringing", options=options)
+    executor = SlurmExecutor(cluster, shelf)
+    await executor.start(lambda key: None)
+    script = (
+        'echo $QUEUEAPI_EXECUTABLE; sh "$QUEUEAPI_EXECUTABLE/bin/tool"; cat /job/executable/n\n'
+        "touch /job/executable/x || echo refused; ls /job/data\n"
+    )
+    digest = shelf.add({"bin/tool": "echo it runs\n", "n": "42\n"})
+    output = await output_of(
+        executor, make_run(script, container=Container(image), executable=digest)
+    )
+    assert output == "/job/executable\nit runs\n42\nrefused\n"
+    await executor.close()
 
 
 @pytest.mark.parametrize(

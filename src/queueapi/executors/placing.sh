@@ -29,6 +29,7 @@ place)
     trap 'delete "$4" "$4.tar.gz"' EXIT
     mkdir -- "$4" && tar -xzf "$4.tar.gz" --no-same-owner -C "$4" || exit 3
     chmod -R "$5" -- "$4" || exit 3
+    case $5 in *a+*) chmod 711 . || exit 3 ;; esac # jobs of other accounts pass through
     # Not only its name shall be there after a power cut.
     sync -f "$4" 2>/dev/null || sync
     touch -c -- "$4"

@@ -75,7 +75,7 @@ async def upload(
     """The folder, and whether it is new: the same content again is the same folder."""
     async with database.transaction() as session:
         group_id = await _group_id(session, principal, wanted.group)
-    with uploads.place(principal.user_id) as place:
+    async with uploads.place(principal.user_id) as place:
         received = await uploads.receive(body, place)
         async with database.transaction() as session:
             await _check_room(session, settings, principal, group_id, received)

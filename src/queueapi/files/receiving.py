@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -65,8 +65,8 @@ class Uploads:
         self._under_way: Counter[int] = Counter()  # by user
         self._unpacking = asyncio.Semaphore(_UNPACKING)
 
-    @contextmanager
-    def place(self, user_id: int) -> Iterator[Path]:
+    @asynccontextmanager
+    async def place(self, user_id: int) -> AsyncIterator[Path]:
         """A folder for one upload. Raises Throttled where the user has several under way."""
         if self._under_way[user_id] >= _AT_ONCE:
             raise Throttled(
@@ -76,23 +76,24 @@ class Uploads:
         self._under_way[user_id] += 1
         try:
             with _no_room():
-                self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                self._sweep()
-                folder = Path(tempfile.mkdtemp(dir=self._folder))
+                folder = await asyncio.to_thread(self._make)
             try:
                 yield folder
             finally:
-                shutil.rmtree(folder, ignore_errors=True)
+                await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
         finally:
             self._under_way[user_id] -= 1
             if not self._under_way[user_id]:
                 del self._under_way[user_id]
 
-    def _sweep(self) -> None:
+    def _make(self) -> Path:
+        """A new folder, and what crashes left swept away."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for left in self._folder.iterdir():
             with suppress(OSError):  # another server removes it
                 if time.time() - left.stat().st_mtime > _STALE_SECONDS:
                     shutil.rmtree(left)
+        return Path(tempfile.mkdtemp(dir=self._folder))
 
     async def receive(self, body: AsyncIterator[bytes], place: Path) -> Received:
         """Raises Invalid for what is not taken in, which names the member that is at fault."""

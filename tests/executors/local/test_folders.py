@@ -11,6 +11,7 @@ import pytest
 
 from queueapi.executors.base import ExecutorUnavailable, LaunchRefused, Phase, PlacesContents
 from queueapi.executors.local import LocalConfig, LocalExecutor
+from queueapi.executors.local.prepare import delete_tree
 from queueapi.executors.local.sandbox import find_bwrap
 from tests.executors.bringing import Shelf
 from tests.executors.contract import make_run, output_of, run_to_end
@@ -124,6 +125,17 @@ async def test_half_a_folder_is_never_used(new_executor: New, shelf: Shelf, data
     os.utime(f"{left}.tar.gz", (1, 1))
     await executor.placed(DAY)
     assert [path.name for path in (data_dir / "folders").iterdir()] == [digest]
+
+
+async def test_a_copy_that_somebody_deleted_is_placed_again(
+    new_executor: New, shelf: Shelf, data_dir: Path
+) -> None:
+    digest = shelf.add(FILES)
+    first, second = await new_executor(), await new_executor()
+    await run_to_end(first, make_run(executable=digest))
+    delete_tree(data_dir / "folders")
+    run = make_run('cat "$QUEUEAPI_EXECUTABLE/lib/deep/data"\n', executable=digest)
+    assert await output_of(second, run) == "42\n"
 
 
 async def test_a_damaged_archive_is_not_placed(

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from queueapi.auth.models import Role
 from queueapi.config import Settings
 from tests.controller.serving import Server, serving
+from tests.files.archives import tar_gz
 from tests.people import Person
 from tests.slurm.lab import Lab
 from tests.staging import until
@@ -141,6 +143,26 @@ async def test_what_can_never_run_there_is_refused_at_the_submit(
         problem = await until(refused, words)
         assert problem["status"] == 409 and words in problem["detail"], problem
     assert (await boss.ask("/api/jobs"))["jobs"] == []
+
+
+async def test_code_that_was_uploaded_runs_there(
+    server: Server, make_person: Make, slurm_lab: Lab, root: Path, tmp_path: Path
+) -> None:
+    boss = Curl(server.url, await make_person(role=Role.ADMIN))
+    ann = Curl(server.url, await make_person())
+    await register(boss, slurm_lab, root)
+    archive = tmp_path / "project.tar.gz"
+    archive.write_bytes(tar_gz({"main.sh": "echo it is $1\n", "lib/data": os.urandom(3 << 20)}))
+    upload = ("--data-binary", f"@{archive}", "-H", "Content-Type: application/gzip")
+    folder = await ann.ask("/api/folders?name=project", *upload)
+    assert (await ann.ask("/api/folders", *upload))["id"] == folder["id"]
+    script = 'wc -c <"$QUEUEAPI_EXECUTABLE/lib/data"; sh "$QUEUEAPI_EXECUTABLE/main.sh" well\n'
+    jobs = [await ann.submit(script, executable=folder["ref"]) for _ in range(3)]
+    for job_id in jobs:
+        done = await ann.until(job_id, "completed")
+        assert done["executable"] == folder["ref"]
+        assert await ann(f"/api/jobs/{job_id}/logs") == f"{3 << 20}\nit is well\n"
+    assert [path.name for path in (root / ".folders").iterdir()] == [folder["digest"]]
 
 
 async def test_a_server_that_is_killed_finds_its_slurm_jobs_again(
