@@ -24,6 +24,7 @@ from queueapi.groups import account_routes, member_routes
 from queueapi.groups import routes as groups
 from queueapi.jobs import (
     control_routes,
+    file_routes,
     log_routes,
     preview_routes,
     proof_routes,
@@ -125,6 +126,7 @@ def mount_routers(app: FastAPI) -> None:
     for module in (
         jobs,
         control_routes,
+        file_routes,
         log_routes,
         preview_routes,
         proof_routes,

@@ -33,6 +33,7 @@ TAGS = [
     {"name": "hosts", "description": "The machines that servers run on"},
     {"name": "jobs", "description": "Submit, watch and control jobs"},
     {"name": "logs", "description": "What jobs wrote"},
+    {"name": "files", "description": "What jobs left in their folders"},
     {"name": "nodes", "description": "What nodes have, what is free on them, and their state"},
     {"name": "queue", "description": "The waiting jobs in the scheduler's order"},
     {"name": "queues", "description": "Queues: their limits, and their administration"},

@@ -7,6 +7,7 @@ from queueapi import problems
 from queueapi.auth import schemas as auth
 from queueapi.client import clusters as shown_clusters
 from queueapi.client import doctor as doctors
+from queueapi.client import files as shown_files
 from queueapi.client import folders, hosts, models, nodes, proofs
 from queueapi.client import previews as shown
 from queueapi.client.submitted import SubmittedJob
@@ -19,6 +20,7 @@ from queueapi.files import schemas as files
 from queueapi.groups import schemas as groups
 from queueapi.jobs import array_schemas as arrays
 from queueapi.jobs import dependency_schemas as dependencies
+from queueapi.jobs import file_schemas as job_files
 from queueapi.jobs import preview_schemas as previews
 from queueapi.jobs import proof_schemas as proof
 from queueapi.jobs import scheduler_status as scheduler
@@ -82,6 +84,7 @@ PAIRS: list[tuple[type[BaseModel], type[BaseModel]]] = [
     (shown_clusters.ClusterTest, described.ClusterTest),
     (shown_clusters.Check, described.CheckDocument),
     (shown_clusters.ImportedClusters, Imported),
+    (shown_files.JobFile, job_files.JobFile),
     (nodes.Amounts, clusters.Amounts),
     (nodes.Node, clusters.NodeDocument),
     (hosts.Host, servers.HostDocument),

@@ -7,7 +7,9 @@ from tests.executors.contract import make_run
 
 def _build(**changes: object) -> dict[str, str]:
     run = make_run(**changes)  # type: ignore[arg-type]
-    return build_environment(run, home="/h", tmpdir="/t", user="user7", input_path=None)
+    return build_environment(
+        run, home="/h", tmpdir="/t", user="user7", result_path="/r", input_path=None
+    )
 
 
 def test_ours_goes_over_the_users_and_theirs_over_the_defaults() -> None:

@@ -49,7 +49,9 @@ async def boss(make_person: Make) -> Person:
 def script(place: Path) -> str:
     """Writes down each start, and ends when it is told to."""
     name = f"{place}/$QUEUEAPI_JOB_ID"
-    return f"echo up; echo $$ >> {name}; until [ -e {place}/go ]; do sleep 0.05; done"
+    made = "mkdir $QUEUEAPI_RESULT/$(printf '\\377')"
+    until_told = f"until [ -e {place}/go ]; do sleep 0.05; done"
+    return f"echo up | tee kept; {made}; echo $$ >> {name}; {until_told}"
 
 
 def starts(place: Path, job_id: int) -> list[int]:
@@ -98,11 +100,19 @@ async def test_jobs_of_a_machine_are_left_alone_until_a_server_is_back(
             for caller in (here, there):  # each log from both
                 for job_id in (big, small):
                     assert (await caller.get(f"/api/jobs/{job_id}/logs")).text == "up\n"
+                    files = f"/api/jobs/{job_id}/files"
+                    assert (await caller.get(f"{files}/work/kept")).text == "up\n"
+                    listed = (await caller.get(f"{files}?path=result")).json()["items"]
+                    assert [item["name"] for item in listed] == ["\ufffd"]
+                    tar = await caller.get(f"/api/jobs/{job_id}/result")
+                    assert tar.content.startswith(b"\xff/\0")
+                    assert (await caller.get(f"{files}/work/no")).status_code == 404
         # Nobody is on the second machine now, and the leader leaves alone what it can't see.
         await knows(there, "local")
         before = await fetch(database, "SELECT * FROM attempts ORDER BY id")
         mine = await there.submit("true", cpu_cores=1, **SMALL)  # no room: `big` holds it all
-        assert (await there.get(f"/api/jobs/{small}/logs")).status_code == 503
+        for what in ("logs", "files", "files/work/kept", "result"):
+            assert (await there.get(f"/api/jobs/{small}/{what}")).status_code == 503
         await asyncio.sleep(2 * POLL_SECONDS)  # it has looked at all by then
         assert await fetch(database, "SELECT * FROM attempts ORDER BY id") == before
     # Both are away. The second machine's server comes back first, and leads.

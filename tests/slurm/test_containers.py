@@ -285,7 +285,8 @@ async def test_a_container_job_goes_all_the_way(
             "host_keys": list(cluster.host_keys), "root_path": cluster.root,
             "is_community_account": True,
             "options": {**cluster.options, "container_program": apptainer,
-                        "container_images": [f"{lab.jobs_root}/*.sif"]},
+                        "container_images": [f"{lab.jobs_root}/*.sif"],
+                        "data_paths": [f"{lab.jobs_root}/shared"]},
         })  # fmt: skip
         assert answer.status_code == 201, answer.text
         plain = await boss.post("/api/jobs", json={"script": "x", "cluster": "lab"})
@@ -297,5 +298,27 @@ async def test_a_container_job_goes_all_the_way(
         assert submitted.status_code == 201, submitted.text
         job = await boss.until(submitted.json()["id"], "completed", "failed")
         log = (await boss.get(f"/api/jobs/{job['id']}/logs")).text
+        await _with_data(boss, lab, image)
     assert (job["status"], job["exit_code"]) == ("completed", 0), (job, log)
     assert f"a b $(id) {cluster.root}/" in log
+
+
+async def _with_data(caller: Caller, lab: Lab, image: str) -> None:
+    """Data by a path, and results, have their places in the container."""
+    lab.as_user("sh", "-c", "mkdir -p shared/maps; echo map >shared/maps/x; ln -s /etc shared/out")
+    script = (
+        "cat /job/data/x $QUEUEAPI_DATA/x; echo no >/job/data/y || echo read-only\n"
+        "echo $QUEUEAPI_DATA $QUEUEAPI_RESULT; echo found >$QUEUEAPI_RESULT/out\n"
+    )
+    body = {"container": {"image": image}, "script": script, "memory_gb": 0.5}
+    maps = {"data": {"target": f"path:{lab.jobs_root}/shared/maps"}}
+    job_id = (await caller.post("/api/jobs", json=body | maps)).json()["id"]
+    job = await caller.until(job_id, "completed", "failed")
+    log = ["map", "map", "read-only", "/job/data /job/result"]
+    assert job["stdout_tail"].splitlines() == log, job
+    assert (await caller.get(f"/api/jobs/{job_id}/files/result/out")).text == "found\n"
+    out = {"data": {"target": f"path:{lab.jobs_root}/shared/out"}}
+    job_id = (await caller.post("/api/jobs", json=body | out)).json()["id"]
+    job = await caller.until(job_id, "completed", "failed")
+    assert (job["reason"], job["exit_code"]) == ("DataFetchFailed", 119), job
+    assert "none of the paths" in job["reason_message"]

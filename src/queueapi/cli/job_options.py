@@ -88,6 +88,14 @@ class JobOptions:
             help="A folder that the job finds as $QUEUEAPI_EXECUTABLE; a path is uploaded first",
         ),
     ] = None
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data",
+            metavar="TARGET",
+            help="Fetched before it begins: https://, git+https://...@COMMIT, sftp://, path:/",
+        ),
+    ] = None
     tag: Annotated[list[str] | None, typer.Option("--tag", help="May be repeated")] = None
     after_ok: Annotated[
         list[str] | None,
@@ -159,6 +167,7 @@ class JobOptions:
             "slurm": self._slurm() or None,
             "container": self._container(),
             "executable": self.executable,
+            "data": {"target": self.data} if self.data is not None else None,
             "tags": self.tag or None,
             "depends_on": self._depends_on() or None,
             "on_dependency_failure": self.on_dependency_failure,

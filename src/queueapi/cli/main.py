@@ -53,6 +53,10 @@ COMMANDS = {
     "tasks": Lazy("queueapi.cli.jobs:tasks", "List the tasks of an array, by index."),
     "why": Lazy("queueapi.cli.jobs:why", "Show why a job waits, and when it will start."),
     "logs": Lazy("queueapi.cli.logs:logs", "Print what a job wrote."),
+    "files": Lazy("queueapi.cli.files:files", "List what is in a job's folder."),
+    "fetch": Lazy(
+        "queueapi.cli.files:fetch", "Fetch a file of a job's folder, or all of its results."
+    ),
     "wait": Lazy(
         "queueapi.cli.wait:wait",
         "Wait until jobs have ended; with one job, end with its exit code.",

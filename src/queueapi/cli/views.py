@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from queueapi.cli.output import Table
 from queueapi.cli.quantities import local_time, span
 from queueapi.client.clusters import Cluster, ClusterTest
+from queueapi.client.files import JobFile
 from queueapi.client.hosts import Host
 from queueapi.client.models import (
     ENDED,
@@ -167,6 +168,14 @@ def events(found: Sequence[Event]) -> Table:
         for e in found
     ]
     return Table(headers, rows)
+
+
+def files(found: Iterable[JobFile]) -> Table:
+    rows = [
+        (f.kind, str(f.size) if f.kind == "file" else "", local_time(f.modified_at), f.path)
+        for f in found
+    ]
+    return Table(("KIND", "BYTES", "CHANGED", "PATH"), rows)
 
 
 def queue(page: QueuePage) -> Table:

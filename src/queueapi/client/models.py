@@ -71,6 +71,7 @@ class Job(Document):
     site: dict[str, str] | None  # partition, account, qos, gres
     container: dict[str, Any] | None  # image, binds, gpus
     executable: str | None  # the folder that it brings
+    data: dict[str, Any] | None  # target
     instance_type: str | None
     created_at: datetime
     queued_at: datetime

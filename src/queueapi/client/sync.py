@@ -8,6 +8,7 @@ from typing import Any
 from queueapi.client import _flows, _requests
 from queueapi.client import clusters as _clusters
 from queueapi.client import doctor as _doctor
+from queueapi.client import files as _files
 from queueapi.client import folders as _folders
 from queueapi.client import hosts as _hosts
 from queueapi.client import nodes as _nodes
@@ -249,6 +250,26 @@ class Client(SyncDriver):
         Goes on where it was after a lost connection, and with the next attempt after a requeue.
         """
         return self._iterate(follow(job_id, stream, offset, attempt, self.patience))
+
+    # Files
+
+    def files(
+        self, job_id: int, path: str = "", *, attempt: int | None = None
+    ) -> Iterator[_files.JobFile]:
+        """What is in a folder of the job: in its own are `work` and `result`."""
+        params = {"path": path, "attempt": attempt}
+        given = {name: value for name, value in params.items() if value}
+        url = f"/api/jobs/{job_id}/files"
+        return self._iterate(_flows.pages(url, given, _files.as_files, self.patience))
+
+    def read_file(self, job_id: int, path: str, *, attempt: int | None = None) -> Iterator[bytes]:
+        """The bytes of a file, as they come."""
+        request = _files.file(job_id, path, attempt)
+        return self._iterate(_files.download(request, self.patience))
+
+    def read_result(self, job_id: int, *, attempt: int | None = None) -> Iterator[bytes]:
+        """All that is in the job's result folder, as a tar, as it comes."""
+        return self._iterate(_files.download(_files.result(job_id, attempt), self.patience))
 
     # Groups and people
 

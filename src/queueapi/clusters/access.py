@@ -1,8 +1,9 @@
 """Whether a cluster takes a job: pure, so that a submit and a launch decide alike."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -12,6 +13,7 @@ from queueapi.clusters.models import PLAIN_KINDS, Cluster, ClusterState
 from queueapi.clusters.offers import read_offer
 from queueapi.errors import Conflict, FieldError, Forbidden, LimitExceeded, NotFound, Problem
 from queueapi.executors.base import is_image_of
+from queueapi.executors.data import DataRules, Scheme, parse_target
 from queueapi.executors.offer import Demand, Offer, never
 
 SiteWords = tuple[tuple[str, str], ...]  # words of a cluster's own with their values, in order
@@ -60,6 +62,7 @@ class Rules:
     deny: People
     defaults: SiteWords = ()  # for what a job leaves out
     offer: Offer | None = None  # what it could ever give; None = that is not known
+    data: DataRules = field(default_factory=DataRules)  # what jobs may fetch there
 
 
 def site_words(words: Mapping[str, str] | None) -> SiteWords:
@@ -78,6 +81,7 @@ class Wish:
     constraint: str | None = None  # features of each node: "a&b|c"
     site: SiteWords = ()  # such as a partition, which not every kind knows
     image: str | None = None  # of the container that it runs in
+    data: str | None = None  # the target of what it fetches
 
 
 async def load_rules(session: AsyncSession) -> list[Rules]:
@@ -102,7 +106,16 @@ def rules_of(row: Cluster) -> Rules:
         deny=People(tuple(row.deny_emails), frozenset(row.deny_users), frozenset(row.deny_groups)),
         defaults=site_words(row.defaults),
         offer=read_offer(row.offer) if row.offer is not None else None,
+        data=_data_rules(row.options),
     )
+
+
+def _data_rules(options: Mapping[str, Any]) -> DataRules:
+    """Options that are no sense let nothing be fetched but what is public."""
+    try:
+        return DataRules.read(options)
+    except ValueError:
+        return DataRules()
 
 
 def admits(rules: Rules, who: Who) -> bool:
@@ -162,7 +175,7 @@ def refusal(rules: Rules, wish: Wish) -> Problem | None:
 
 
 def _closed(rules: Rules, wish: Wish) -> Problem | None:
-    checks = (_kind, _image, _site_words, _caps)
+    checks = (_kind, _image, _data, _site_words, _caps)
     return _who(rules, wish.who) or next(filter(None, (c(rules, wish) for c in checks)), None)
 
 
@@ -205,6 +218,22 @@ def _image(rules: Rules, wish: Wish) -> Problem | None:
             errors=[FieldError("/container/image", "name an image that the cluster allows")],
         )
     return None
+
+
+def _data(rules: Rules, wish: Wish) -> Problem | None:
+    if wish.data is None:
+        return None
+    target = parse_target(wish.data)
+    why = rules.data.refusal(target)
+    if target.scheme is Scheme.SFTP and rules.kind in PLAIN_KINDS:
+        why = "jobs on a machine of servers have no keys for sftp"
+    if why is None:
+        return None
+    return Conflict(
+        f"The cluster {rules.name} does not fetch these data: {why}. An administrator may allow "
+        "more hosts and paths in the cluster's options.",
+        errors=[FieldError("/data/target", "name what the cluster lets jobs fetch")],
+    )
 
 
 def _site_words(rules: Rules, wish: Wish) -> Problem | None:

@@ -21,6 +21,7 @@ from queueapi.clusters.secrets import Vault
 from queueapi.db import inbox
 from queueapi.errors import Conflict, FieldError, Invalid, NotFound, Unavailable
 from queueapi.executors.base import Check, Executor
+from queueapi.executors.data import OPTIONS, DataRules
 from queueapi.fields import Page
 from queueapi.groups.models import Group, Membership
 from queueapi.paging import decode_cursor, encode_cursor
@@ -111,11 +112,20 @@ async def _change(
     wanted: schemas.ClusterFields,
 ) -> schemas.ClusterDocument:
     given = wanted.model_fields_set
-    if row.name == BUILT_IN and (fixed := sorted(given & _FIXED)):
+    fixed = sorted(given & _FIXED)
+    if wanted.options is not None and not set(wanted.options) - set(OPTIONS):
+        fixed = [name for name in fixed if name != "options"]
+    if row.name == BUILT_IN and fixed:
         raise Invalid(
             f"{BUILT_IN} is the machine that the server is on; its settings say the rest.",
             errors=[FieldError(f"/{name}", "not of this cluster") for name in fixed],
         )
+    try:
+        DataRules.read(wanted.options or {})
+    except ValueError as error:
+        raise Invalid(
+            f"The options can't be used: {error}.", errors=[FieldError("/options", str(error))]
+        ) from None
     values = _columns(wanted, vault) | await _people(session, wanted)
     values |= {"changed_at": utc_now(), "changed_by": principal.user_id}
     if given & _WHERE:

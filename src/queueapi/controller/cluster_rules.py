@@ -59,7 +59,7 @@ class KnownClusters:
 
     def where(self, job: Row[Any] | Candidate, of_queue: tuple[str, ...]) -> tuple[str, ...]:
         """The clusters that take the job, of those of its queue; () = any, NOWHERE = none."""
-        if self._open and not (job.named_cluster or job.site or job.container):
+        if self._open and not (job.named_cluster or job.site or job.container or job.data):
             return of_queue
         key = _wish(job), of_queue
         found = self._found.get(key)
@@ -96,4 +96,5 @@ def _wish(job: Row[Any] | Candidate) -> Wish:
         constraint=job.constraint,
         site=site_words(job.site),
         image=job.container["image"] if job.container else None,
+        data=job.data["target"] if job.data else None,
     )

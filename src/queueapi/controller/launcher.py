@@ -15,11 +15,13 @@ from queueapi.executors.base import (
     ArrayTask,
     Bind,
     Container,
+    Data,
     Executor,
     ExecutorUnavailable,
     LaunchRefused,
     Run,
 )
+from queueapi.executors.data import DataRules, parse_target
 from queueapi.jobs.attempts import Launched
 
 log = structlog.get_logger(__name__)
@@ -53,6 +55,7 @@ def run_of(row: Row[Any]) -> Run:
         site=row.site or {},
         container=_container(row.container, gpus=row.gpu_count > 0),
         executable=_executable(row),
+        data=_data(row),
     )
 
 
@@ -70,6 +73,16 @@ def _executable(row: Row[Any]) -> str | None:
         raise LaunchRefused(f"folder {row.executable}, which it names, was deleted")
     digest: str | None = row.executable_digest
     return digest
+
+
+def _data(row: Row[Any]) -> Data | None:
+    """Raises LaunchRefused where its cluster's options are no sense any more."""
+    if row.data is None:
+        return None
+    try:
+        return Data(parse_target(row.data["target"]), DataRules.read(row.options or {}))
+    except ValueError as error:
+        raise LaunchRefused(f"the job's data: {error}") from None
 
 
 def _array_task(row: Row[Any]) -> ArrayTask | None:

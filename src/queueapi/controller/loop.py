@@ -19,6 +19,7 @@ from queueapi.clock import utc_now
 from queueapi.clusters.offers import record_offers
 from queueapi.config import Settings
 from queueapi.controller.estimates import Estimates
+from queueapi.controller.fetches import Fetches
 from queueapi.controller.launcher import Launcher
 from queueapi.controller.leadership import Lead, LostLeadership, lead
 from queueapi.controller.mirror import Mirror, Placed
@@ -192,6 +193,7 @@ class _Turn:
         self.estimates = Estimates()
         self._stopped: set[int] = set()  # attempts whose cancel was passed on
         self._suspender = Suspender(reach)
+        self._fetches = Fetches()
         self.plan: Plan | None = None  # the last
         self.next_eligible: float | None = None
 
@@ -242,7 +244,7 @@ class _Turn:
         await self._reload(sorted(concerned))
         self._mirror.put_off_ends(time.time())
         self._suspender.forget()
-
+        self._fetches.forget(placed.attempt_id for placed in self._mirror.placed.values())
         self.estimates.forget_gone(self._mirror.scheduler)
 
     async def take_inbox(self) -> None:
@@ -277,12 +279,13 @@ class _Turn:
         ]
         news.closed += self._take_refusals(now)
         launches, self._launcher.launched = self._launcher.launched, {}
-        if news.changes_jobs() or launches:
+        if news.changes_jobs() or launches or self._fetches:
             async with self._lead.transaction() as session:
                 if news.is_of_several_kinds():
                     await lock(session, news.moves())
                 await attempts.record_launches(session, launches)
                 await attempts.record_running(session, news.running)
+                await self._fetches.record(session)
                 words = suspension.GIVES_BACK if news.gives_back else suspension.KEEPS
                 await suspension.record_suspended(session, news.suspended, words)
                 await suspension.record_released(session, news.released, now)
@@ -313,6 +316,7 @@ class _Turn:
         for key, seen in sorted(self._reach.observations().items()):
             placed = self._mirror.placed.get(key)
             if placed is not None and placed.cluster in self._mirror.clusters.names:
+                self._fetches.take(placed, seen.fetch)
                 found.append((placed, decide(placed, seen, now, delay)))
         return found
 

@@ -48,6 +48,7 @@ SELECT j.id, j.user_id, j.group_id, j.state, j.held, j.intent, j.cpu_cores, j.me
        j.gpu_count, j.gpu_type, j.nodes, j."constraint", j.exclusive, j.reservation,
        j.time_limit, j.queue, j.base_priority, j.retries, j.max_retries,
        j.tasks AS tasks_over_all, j.provider, j.cluster AS named_cluster, j.site, j.container,
+       j.data,
        u.email,
        CASE WHEN j.unmet_dependencies + coalesce(p.unmet_dependencies, 0) > 0 THEN ARRAY(
            SELECT depends_on FROM job_dependencies d

@@ -132,7 +132,7 @@ def _ended(placed: Placed, ending: Ending, now: datetime) -> ClosedAttempt:
             state,
             "ended",
             reason=reason,
-            message=_words(placed, ending, reason),
+            message=ending.why or _words(placed, ending, reason),
             attempt_id=placed.attempt_id,
             started_at=started,
             ended_at=ended,

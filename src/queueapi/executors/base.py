@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, Protocol, runtime_checkable
 
+from queueapi.executors.data import DataRules, Fetch, Target
 from queueapi.executors.offer import Offer
 
 _KEY: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,126}[a-z0-9])?")
@@ -91,6 +92,14 @@ class Container:
 
 
 @dataclass(frozen=True, slots=True)
+class Data:
+    """What a run is to find in its data folder, and what the cluster lets it have."""
+
+    target: Target
+    rules: DataRules
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """One attempt of a job: everything an executor needs to start it."""
 
@@ -120,6 +129,7 @@ class Run:
     site: Mapping[str, str] = field(default_factory=dict)
     container: Container | None = None  # None = none: the script sees the node as it is
     executable: str | None = None  # digest of a folder that it brings; see Contents
+    data: Data | None = None  # to be fetched before the script begins
 
     def __post_init__(self) -> None:
         check_key(self.key)
@@ -137,6 +147,7 @@ class Ending:
     ended_at: float  # seconds since the epoch
     peak_memory_bytes: int | None  # bytes of the whole tree; None = nobody measured
     cpu_seconds: float | None  # CPU seconds, user + system, of the whole tree
+    why: str | None = None  # more words for the reason, for its user
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +160,7 @@ class Observation:
     suspended_at: float | None = None  # seconds since the epoch; when the phase is SUSPENDED
     suspended_seconds: float = 0.0  # of all suspensions that are over; while it is alive
     why: str | None = None  # it is lost, where more is known than that; for its user
+    fetch: Fetch | None = None  # of its data, if it asks for some
 
 
 @dataclass(frozen=True, slots=True)

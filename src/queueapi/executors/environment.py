@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from queueapi.executors.base import ArrayTask, LaunchRefused, Run
+from queueapi.executors.data import FETCH, PROGRAM, TARGET
 
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 RESERVED_PREFIX: Final = "QUEUEAPI_"
@@ -35,6 +36,8 @@ def build_environment(
     home: str,
     tmpdir: str,
     user: str,
+    result_path: str,
+    data_path: str | None = None,
     input_path: str | None,
     executable: str | None = None,
     by_slurm: bool = False,
@@ -75,11 +78,28 @@ def build_environment(
         "QUEUEAPI_TASKS": str(run.tasks),
         **_array_names(run.array_task),
     }
+    environment["QUEUEAPI_RESULT"] = result_path
+    if data_path is not None:
+        environment["QUEUEAPI_DATA"] = data_path
     if input_path is not None:
         environment["QUEUEAPI_INPUT"] = input_path
     if executable is not None:
         environment["QUEUEAPI_EXECUTABLE"] = executable
     return environment
+
+
+def data_files(run: Run) -> dict[str, bytes]:
+    """The files of its folder by which the run's data is fetched; blocks for the disk.
+
+    Raises :class:`LaunchRefused` for what may not be fetched.
+    """
+    if run.data is None:
+        return {}
+    try:
+        request = run.data.rules.request(run.data.target)
+    except ValueError as error:
+        raise LaunchRefused(f"the job's data: {error}") from None
+    return {FETCH: PROGRAM.read_bytes(), TARGET: request}
 
 
 def _slurm_words(run: Run) -> dict[str, str]:

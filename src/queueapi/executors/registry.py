@@ -19,6 +19,7 @@ from queueapi.executors.base import (
     Run,
     Stream,
 )
+from queueapi.executors.files import FileEntry
 
 _log = logging.getLogger(__name__)
 
@@ -212,6 +213,15 @@ class _Absent:
         raise ExecutorUnavailable(self._why)
 
     async def read_log(self, key: str, stream: Stream, offset: int, length: int) -> bytes:
+        raise ExecutorUnavailable(self._why)
+
+    async def file(self, key: str, path: bytes) -> FileEntry:
+        raise ExecutorUnavailable(self._why)
+
+    async def folder(self, key: str, path: bytes, after: bytes, limit: int) -> Sequence[FileEntry]:
+        raise ExecutorUnavailable(self._why)
+
+    async def read_file(self, key: str, path: bytes, offset: int, length: int) -> bytes:
         raise ExecutorUnavailable(self._why)
 
     async def remove(self, key: str) -> None:

@@ -8,6 +8,7 @@
 #   script        the user's script: run as itself if it begins with #!, else by /bin/sh
 #   environment   NAME=value lines in printf %b's escapes, added to the environment
 #   work          the folder the script runs in
+#   fetch         if the job asks for data: what brings it, before the script; see fetch.sh
 # and receives what happened:
 #   started       made once, by O_EXCL: the start lock; its mtime is the start time, and it
 #                 says who took it
@@ -29,7 +30,7 @@
 #
 # Exit status: the script's, or 120 = the disk is full, so nothing was run and it may be tried
 # again; 121 = started before, so nothing was run; 122 = could not start, nothing was run;
-# 123 = entered badly.
+# 123 = entered badly; 119 = the data could not be fetched, so the script was not run.
 
 # The second half: runs inside PREFIX, so that nothing the user set (LD_PRELOAD,
 # PATH) can touch the sandbox or the exit record. Nothing is evaluated here.
@@ -92,7 +93,13 @@ unset QUEUEAPI_BOOT QUEUEAPI_HOST
 # Caught, not ignored: the job gets the default actions back, and this shell
 # outlives the signal to write the record.
 trap : TERM INT HUP
-if [ $# -eq 0 ]; then
+code=0
+if [ -e fetch ]; then
+    /bin/sh ./fetch "$QUEUEAPI_JOBDIR" </dev/null >>stderr 2>&1 9>&- || code=$?
+fi
+if [ "$code" -ne 0 ]; then
+    (exit "$code")
+elif [ $# -eq 0 ]; then
     (enter) </dev/null >>stdout 2>>stderr 9>&-
 elif [ "$1" = -- ]; then
     shift

@@ -27,7 +27,7 @@ from queueapi.queues.admission import Rules, load_rules
 # What a release added counts where it is asked for alone: while two releases serve one database, a
 # submit that is repeated at the other one must be known for the same.
 _ADDED: Final = frozenset(
-    {"memory_per_gpu_gb", "slurm", "cluster", "container", "site", "executable"}
+    {"memory_per_gpu_gb", "slurm", "cluster", "container", "site", "executable", "data"}
 )
 
 

@@ -81,8 +81,12 @@ _closed_json = TypeAdapter(list[dict[str, Any]])
 _IDS = text("SELECT nextval('attempts_id_seq') FROM generate_series(1, :count)")
 _ASKED = """
     j.user_id, j.nodes, j.tasks, j.exclusive, j.cpu_cores, j.memory_mb, j.gpu_count, j.gpu_type,
-    j."constraint", j.time_limit, j.site, j.container, j.executable,
+    j."constraint", j.time_limit, j.site, j.container, j.executable, j.data,
     (SELECT digest FROM folders WHERE id = j.executable) AS executable_digest
+"""
+# What its cluster lets it fetch is in there.
+_OPTIONS = """
+(SELECT options FROM clusters c WHERE j.data IS NOT NULL AND c.name = {}.cluster) AS options
 """
 # A task's texts are those of its array.
 _TEXTS = """
@@ -109,13 +113,13 @@ WITH opened AS (
     RETURNING id, job_id, cluster, node, gpu_indices, shares, cpus, launch_key
 )
 SELECT o.id AS attempt_id, o.launch_key, o.job_id, o.cluster, o.node, o.gpu_indices, o.shares,
-       o.cpus AS held_cpus, {_ASKED}, {_TEXTS},
+       o.cpus AS held_cpus, {_ASKED}, {_OPTIONS.format("o")}, {_TEXTS},
        extract(epoch FROM now() - j.queued_at)::float8 AS waited
 FROM opened o JOIN jobs j ON j.id = o.job_id {_JOIN_TEXTS}
 """)  # noqa: S608 - the texts are ours
 _LAUNCHABLE = text(f"""
 SELECT a.id AS attempt_id, a.launch_key, a.job_id, a.cluster, a.node, a.gpu_indices, a.shares,
-       a.cpus AS held_cpus, {_ASKED}, {_TEXTS}
+       a.cpus AS held_cpus, {_ASKED}, {_OPTIONS.format("a")}, {_TEXTS}
 FROM attempts a JOIN jobs j ON j.id = a.job_id {_JOIN_TEXTS}
 WHERE a.id = ANY(:ids) AND a.ended_at IS NULL
 """)  # noqa: S608

@@ -31,6 +31,7 @@ class Candidate:
     named_cluster: str | None
     site: Mapping[str, str] | None  # see JobSubmission
     container: Mapping[str, Any] | None
+    data: Mapping[str, Any] | None
     tasks: int | None = None  # of an array
     task_limit: int | None = None  # how many of them may run at once
 

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from queueapi.auth.principal import Principal
 from queueapi.clock import from_epoch, utc_now
 from queueapi.executors.base import Evidence, ExecutorUnavailable
-from queueapi.jobs.logs import Executors
+from queueapi.jobs.kept import Executors
 from queueapi.jobs.models import Attempt, IdempotencyKey, Job, JobState
 from queueapi.jobs.proof_schemas import (
     AttemptProof,

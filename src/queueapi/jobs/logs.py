@@ -3,19 +3,17 @@
 import asyncio
 import base64
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from sqlalchemy import select
-
 from queueapi.auth.principal import Principal
 from queueapi.db.session import Database
-from queueapi.errors import Gone, Invalid, NotFound, RangeNotSatisfiable, Unavailable
+from queueapi.errors import Invalid, RangeNotSatisfiable, Unavailable
 from queueapi.executors.base import Executor, ExecutorUnavailable, Stream
 from queueapi.jobs.changes import ChangeFeed
-from queueapi.jobs.models import TERMINAL_STATES, Attempt, Job, JobState
-from queueapi.jobs.query import not_found
+from queueapi.jobs.kept import Executors, find_kept
+from queueapi.jobs.models import TERMINAL_STATES, JobState
 from queueapi.jobs.schemas import LogChunk
 
 CHUNK = 256 * 1024  # bytes read at once
@@ -23,8 +21,6 @@ LIVE_CHUNK = 64 * 1024
 TAIL_BYTES = 4096  # of each stream, in a job's document
 LIVE_POLL_SECONDS = 0.2
 MAX_UTF8_TAIL = 3  # bytes of a character that a chunk may cut off
-
-Executors = Mapping[str, Executor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,37 +100,14 @@ async def find_log(
     attempt: int | None,
 ) -> LogTarget:
     """The log of attempt number `attempt`, or of the latest."""
-    async with database.transaction() as session:
-        job = await session.get(Job, job_id)
-        if job is None or not principal.may_see(job.user_id, job.group_id):
-            raise not_found(job_id)
-        if job.array_indices is not None:
-            raise NotFound(
-                f"Array {job_id} writes nothing itself. Read the log of a task, by the id that "
-                f"/api/jobs/{job_id}/tasks gives."
-            )
-        number = attempt if attempt is not None else job.attempts
-        found = await session.scalar(
-            select(Attempt).where(Attempt.job_id == job_id, Attempt.number == number)
-        )
-    if (found is None and 0 < number <= job.attempts) or (found and found.files_removed_at):
-        raise _gone(job_id, number, found)
-    if found is None and attempt is not None:
-        raise NotFound(f"Job {job_id} has no attempt {attempt}; it has had {job.attempts}.")
+    kept = await find_kept(database, principal, job_id, attempt, "logs")
+    job, found = kept.job, kept.attempt
     over = job.state in TERMINAL_STATES
     if found is None or found.cluster not in executors:
         return LogTarget(None, attempt, over, JobState(job.state), job.exit_code)
     log = Log(executors[found.cluster], found.launch_key, stream)
     ended = found.ended_at is not None
-    return LogTarget(log, number, ended, JobState(job.state), job.exit_code)
-
-
-def _gone(job_id: int, number: int, attempt: Attempt | None) -> Gone:
-    when = f" on {attempt.files_removed_at:%Y-%m-%d}" if attempt is not None else ""
-    return Gone(
-        f"The logs of attempt {number} of job {job_id} were removed{when}: the operator keeps "
-        "them for a time only. The job itself and what it used are still on record."
-    )
+    return LogTarget(log, found.number, ended, JobState(job.state), job.exit_code)
 
 
 _RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})")
@@ -158,7 +131,7 @@ def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
             return None
     if start >= stop:
         raise RangeNotSatisfiable(
-            f"The log has {size} bytes now; ask for a range that begins before that.", size=size
+            f"It has {size} bytes now; ask for a range that begins before that.", size=size
         )
     return start, stop
 

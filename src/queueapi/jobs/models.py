@@ -167,6 +167,7 @@ class Job(Base):
     site: Mapped[dict[str, str] | None] = mapped_column(JSONB(none_as_null=True))
     container: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     executable: Mapped[int | None] = mapped_column(BigInteger)  # a folder's id
+    data: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     instance_type: Mapped[str | None] = mapped_column(String(50))
     estimated_cost: Mapped[Decimal] = mapped_column(Numeric(20, 6))
     on_dependency_failure: Mapped[str] = mapped_column(

@@ -21,6 +21,7 @@ def wish(who: Who, job: JobSubmission) -> Wish:
         constraint=job.constraint,
         site=site_words(job.site),
         image=job.container.image if job.container is not None else None,
+        data=job.data.target if job.data is not None else None,
     )
 
 

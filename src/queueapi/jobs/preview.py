@@ -128,6 +128,7 @@ def _candidate(
         named_cluster=job.cluster,
         site=job.site,
         container=job.container.model_dump() if job.container is not None else None,
+        data=job.data.model_dump() if job.data is not None else None,
         tasks=job.array_size if job.array else None,
         task_limit=job.indices.limit if job.indices else None,
     )

@@ -26,7 +26,8 @@ from queueapi.jobs.changes import ChangeFeed
 from queueapi.jobs.dependencies import WAITS
 from queueapi.jobs.directives import warnings
 from queueapi.jobs.group_commit import GroupCommit
-from queueapi.jobs.logs import Executors, Log
+from queueapi.jobs.kept import Executors
+from queueapi.jobs.logs import Log
 from queueapi.jobs.models import TERMINAL_STATES, JobState
 from queueapi.jobs.submit import Accepted
 from queueapi.routing import StrictRoute

@@ -24,6 +24,7 @@ from queueapi.jobs.container_schemas import (
     JobContainer,
     merged,
 )
+from queueapi.jobs.data_schemas import JobData
 from queueapi.jobs.dependency_schemas import (
     Dependencies,
     DependencyDocument,
@@ -123,6 +124,7 @@ class JobSubmission(Shape):
     executable: FolderRef | None = Field(
         None, description="An uploaded folder: $QUEUEAPI_EXECUTABLE names it to the script"
     )
+    data: JobData | None = None
     instance_type: Word | None = None
     depends_on: Dependencies = Field(default_factory=list)
     on_dependency_failure: WhenNeverSatisfied = OnDependencyFailure.CANCEL
@@ -239,6 +241,7 @@ class Job(BaseModel):
     )
     container: ContainerDocument | None
     executable: str | None = Field(description="The folder that it brings")
+    data: JobData | None
     instance_type: str | None
     created_at: datetime
     queued_at: datetime

@@ -67,19 +67,19 @@ WITH new AS MATERIALIZED (
         node_count int, task_count int, cpus int, memory_mb int, gpus smallint, gpu_type text,
         "constraint" text, exclusive boolean, reservation text, time_limit int, queue text,
         priority smallint, max_retries smallint, provider text, cluster text, site jsonb,
-        container jsonb, executable text, instance_type text, "array" text
+        container jsonb, executable text, data jsonb, instance_type text, "array" text
     ), unnest(CAST(:inputs AS text[]))) WITH ORDINALITY AS r
 ), stored AS (
     INSERT INTO jobs (id, user_id, group_id, estimated_cost, name, job_type, tags, script, env,
         input_data, nodes, tasks, cpu_cores, memory_mb, gpu_count, gpu_type, "constraint",
         exclusive, reservation, time_limit, queue, base_priority,
-        max_retries, provider, cluster, site, container, executable, instance_type,
+        max_retries, provider, cluster, site, container, executable, data, instance_type,
         array_indices)
     SELECT id, user_id, group_id, cost, name, job_type, tags, script, env,
         CAST(unnest AS json), node_count, task_count, cpus, memory_mb, gpus, gpu_type,
         "constraint", exclusive, reservation, time_limit, queue, priority,
         max_retries, provider, cluster, site, container,
-        CAST(split_part(executable, ':', 2) AS bigint), instance_type, "array"
+        CAST(split_part(executable, ':', 2) AS bigint), data, instance_type, "array"
     FROM new
 ), counted AS (
     UPDATE submitted_counts s SET active = s.active + n.jobs

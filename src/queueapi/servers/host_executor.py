@@ -7,6 +7,7 @@ operator says that the machine is gone.
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from pydantic import ConfigDict, TypeAdapter
@@ -27,6 +28,7 @@ from queueapi.executors.base import (
     Run,
     Stream,
 )
+from queueapi.executors.files import FileEntry, NoSuchFile, ShowsFiles
 from queueapi.servers.answers import Answers
 from queueapi.servers.hosts import Presence, presence
 from queueapi.servers.peers import Peers
@@ -46,7 +48,8 @@ class Submitted:
 KeyOf = tuple[str, str]  # cluster, launch key
 _key = TypeAdapter(KeyOf)
 _nothing: TypeAdapter[None] = TypeAdapter(None)
-_bytes = TypeAdapter(bytes, config=ConfigDict(ser_json_bytes="base64", val_json_bytes="base64"))
+_IN_BASE64 = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
+_bytes = TypeAdapter(bytes, config=_IN_BASE64)
 NODES = Question("host/nodes", TypeAdapter(str), TypeAdapter(list[NodeInventory]))
 CHECK = Question("host/check", TypeAdapter(str), TypeAdapter(list[Check]), seconds=60.0)
 SUBMIT = Question("host/submit", TypeAdapter(tuple[str, Run]), TypeAdapter(Submitted), seconds=60.0)
@@ -62,6 +65,23 @@ PLACED = Question("host/placed", TypeAdapter(tuple[str, float]), TypeAdapter(lis
 DISPLACE = Question("host/displace", TypeAdapter(tuple[str, str, float]), _nothing, seconds=60.0)
 LOG_SIZE = Question("host/log-size", TypeAdapter(tuple[str, str, Stream]), TypeAdapter(int))
 READ_LOG = Question("host/read-log", TypeAdapter(tuple[str, str, Stream, int, int]), _bytes)
+
+# None: there is no such file.
+FILE = Question(
+    "host/file",
+    TypeAdapter(tuple[str, str, bytes], config=_IN_BASE64),
+    TypeAdapter(FileEntry | None),
+)
+FOLDER = Question(
+    "host/folder",
+    TypeAdapter(tuple[str, str, bytes, bytes, int], config=_IN_BASE64),
+    TypeAdapter(list[FileEntry] | None),
+)
+READ_FILE = Question(
+    "host/read-file",
+    TypeAdapter(tuple[str, str, bytes, int, int], config=_IN_BASE64),
+    TypeAdapter(bytes | None, config=_IN_BASE64),
+)
 
 
 class HostExecutor:
@@ -131,6 +151,16 @@ class HostExecutor:
     async def read_log(self, key: str, stream: Stream, offset: int, length: int) -> bytes:
         return await self._ask(READ_LOG, (self._cluster, key, stream, offset, length))
 
+    async def file(self, key: str, path: bytes) -> FileEntry:
+        return _there(await self._ask(FILE, (self._cluster, key, path)), path)
+
+    async def folder(self, key: str, path: bytes, after: bytes, limit: int) -> Sequence[FileEntry]:
+        return _there(await self._ask(FOLDER, (self._cluster, key, path, after, limit)), path)
+
+    async def read_file(self, key: str, path: bytes, offset: int, length: int) -> bytes:
+        asked = (self._cluster, key, path, offset, length)
+        return _there(await self._ask(READ_FILE, asked), path)
+
     async def remove(self, key: str) -> None:
         await self._ask(REMOVE, (self._cluster, key))
 
@@ -160,14 +190,17 @@ class HostExecutor:
             raise ExecutorUnavailable(error.detail) from None
 
 
+def _there(found: Answer | None, path: bytes) -> Answer:
+    if found is None:
+        raise NoSuchFile(path.decode(errors="replace"))
+    return found
+
+
 def answer_for_host(answers: Answers, executors: Mapping[str, Executor]) -> None:
     """Let the servers on other machines reach the clusters that are this machine."""
 
-    def own(cluster: str) -> Executor:
-        found = executors.get(cluster)
-        if found is None or found.kind != OWN_KIND:
-            raise Unavailable(f"The cluster {cluster} is not this machine's.")
-        return found
+    own = partial(_own, executors)
+    give = partial(_give, answers)
 
     async def submit(asked: tuple[str, Run]) -> Submitted:
         try:
@@ -193,15 +226,6 @@ def answer_for_host(answers: Answers, executors: Mapping[str, Executor]) -> None
     async def placed(asked: tuple[str, float]) -> list[str]:
         return list(await keeper(asked[0]).placed(asked[1]))
 
-    def give(question: Question[Asked, Answer], work: Callable[[Asked], Awaitable[Answer]]) -> None:
-        async def answer(asked: Asked) -> Answer:
-            try:
-                return await work(asked)
-            except ExecutorUnavailable as error:
-                raise Unavailable(str(error)) from None
-
-        answers.to(question, answer)
-
     give(SUBMIT, submit)
     give(POLL, poll)
     give(NODES, nodes)
@@ -215,3 +239,55 @@ def answer_for_host(answers: Answers, executors: Mapping[str, Executor]) -> None
     give(DISPLACE, lambda asked: keeper(asked[0]).displace(asked[1], asked[2]))
     give(LOG_SIZE, lambda asked: own(asked[0]).log_size(asked[1], asked[2]))
     give(READ_LOG, lambda asked: own(asked[0]).read_log(*asked[1:]))
+    _answer_for_files(answers, own)
+
+
+def _own(executors: Mapping[str, Executor], cluster: str) -> Executor:
+    found = executors.get(cluster)
+    if found is None or found.kind != OWN_KIND:
+        raise Unavailable(f"The cluster {cluster} is not this machine's.")
+    return found
+
+
+def _give(
+    answers: Answers,
+    question: Question[Asked, Answer],
+    work: Callable[[Asked], Awaitable[Answer]],
+) -> None:
+    async def answer(asked: Asked) -> Answer:
+        try:
+            return await work(asked)
+        except ExecutorUnavailable as error:
+            raise Unavailable(str(error)) from None
+
+    answers.to(question, answer)
+
+
+def _answer_for_files(answers: Answers, own: Callable[[str], Executor]) -> None:
+    def files(cluster: str) -> ShowsFiles:
+        found = own(cluster)
+        if not isinstance(found, ShowsFiles):
+            raise Unavailable(f"The cluster {cluster} shows no files.")
+        return found
+
+    async def file(asked: tuple[str, str, bytes]) -> FileEntry | None:
+        try:
+            return await files(asked[0]).file(*asked[1:])
+        except NoSuchFile:
+            return None
+
+    async def folder(asked: tuple[str, str, bytes, bytes, int]) -> list[FileEntry] | None:
+        try:
+            return list(await files(asked[0]).folder(*asked[1:]))
+        except NoSuchFile:
+            return None
+
+    async def read_file(asked: tuple[str, str, bytes, int, int]) -> bytes | None:
+        try:
+            return await files(asked[0]).read_file(*asked[1:])
+        except NoSuchFile:
+            return None
+
+    _give(answers, FILE, file)
+    _give(answers, FOLDER, folder)
+    _give(answers, READ_FILE, read_file)

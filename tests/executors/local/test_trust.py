@@ -182,7 +182,7 @@ async def test_nothing_of_the_server_leaks(
     finally:
         os.close(keep_fd)
     names = {line.partition("=")[0] for line in lines if "=" in line}
-    meant = build_environment(run, home="", tmpdir="", user="", input_path=None)
+    meant = build_environment(run, home="", tmpdir="", user="", result_path="", input_path=None)
     assert names == {"PWD", *meant}
     assert "4" in lines  # 0, 1, 2 and the one that ls reads with
     assert "NoNewPrivs:\t1" in lines

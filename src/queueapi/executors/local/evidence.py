@@ -3,6 +3,7 @@
 import os
 
 from queueapi.executors.base import Evidence
+from queueapi.executors.data import FAILED, failed
 from queueapi.executors.local.child import locks
 from queueapi.executors.local.child.owned import read_owned
 from queueapi.executors.local.child.records import (
@@ -13,7 +14,7 @@ from queueapi.executors.local.child.records import (
     read_outcome,
     read_plan,
 )
-from queueapi.executors.local.observe import JobFolder
+from queueapi.executors.local.observe import JobFolder, fetch_of
 
 _STARTED_LIMIT = 4096  # bytes
 
@@ -41,7 +42,9 @@ def collect(folder: JobFolder | None) -> Evidence:
 def _ending(folder: JobFolder) -> tuple[float | None, int | None, str | None]:
     """The supervisor's record, or else the wrapper's."""
     if outcome := read_outcome(folder.job_fd):
-        return outcome.ended_at, outcome.exit_code, outcome.reason
+        without_data = failed(fetch_of(folder), outcome.exit_code) is not None
+        reason = outcome.reason or (FAILED if without_data else None)
+        return outcome.ended_at, outcome.exit_code, reason
     if folder.run_fd is None:
         return None, None, None
     code = read_exit_code(folder.run_fd, folder.owner)

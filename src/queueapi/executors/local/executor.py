@@ -27,7 +27,17 @@ from queueapi.executors.base import (
     Stream,
     check_key,
 )
-from queueapi.executors.local import checks, ending, evidence, logs, observe, prepare, suspending
+from queueapi.executors.files import FileEntry
+from queueapi.executors.local import (
+    checks,
+    ending,
+    evidence,
+    files,
+    logs,
+    observe,
+    prepare,
+    suspending,
+)
 from queueapi.executors.local.child import cgroups, locks
 from queueapi.executors.local.child.records import RUN, CgroupRoots
 from queueapi.executors.local.config import LocalConfig
@@ -245,6 +255,18 @@ class LocalExecutor:
         """At most ``length`` bytes, and never more than 16 MiB, from ``offset``."""
         cap = self._config.log_cap_bytes
         return await _tried(logs.read_log, self._jobs, check_key(key), stream, offset, length, cap)
+
+    async def file(self, key: str, path: bytes) -> FileEntry:
+        """What has this path now."""
+        return await _tried(files.file, self._jobs, check_key(key), path)
+
+    async def folder(self, key: str, path: bytes, after: bytes, limit: int) -> Sequence[FileEntry]:
+        """The first ``limit`` behind ``after``, by name."""
+        return await _tried(files.folder, self._jobs, check_key(key), path, after, limit)
+
+    async def read_file(self, key: str, path: bytes, offset: int, length: int) -> bytes:
+        """At most ``length`` bytes, and never more than 16 MiB."""
+        return await _tried(files.read, self._jobs, check_key(key), path, offset, length)
 
     async def remove(self, key: str) -> None:
         """Delete the job's folder. Raises :class:`ExecutorUnavailable` while it runs."""

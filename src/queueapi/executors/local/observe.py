@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from queueapi.executors.base import Ending, Observation, Phase
+from queueapi.executors.data import FAILED, Fetch, failed, parse_fetch
 from queueapi.executors.local.child import locks, tree
 from queueapi.executors.local.child.cgroups import members
 from queueapi.executors.local.child.cgroups import remove as remove_cgroups
@@ -23,6 +24,7 @@ from queueapi.executors.local.child.records import (
     STARTED,
     Outcome,
     read_exit_code,
+    read_fetched,
     read_guard,
     read_outcome,
     read_plan,
@@ -68,14 +70,14 @@ def observe(folder: JobFolder | None, boot: str, *, in_flight: bool) -> Observat
     if folder is None:
         return Observation(Phase.PENDING if in_flight else Phase.UNKNOWN)
     if outcome := read_outcome(folder.job_fd):
-        return _ended(outcome)
+        return _ended(folder, outcome)
     # The order matters: what had started before the lock was seen free is over,
     # and all that its writers would ever write can be read after.
     started = _mtime(folder, STARTED)
     if locks.held(folder.job_fd):
         return Observation(Phase.PENDING) if started is None else _alive(folder, started)
     if outcome := read_outcome(folder.job_fd) or _outcome_of_wrapper(folder):
-        return _ended(outcome)
+        return _ended(folder, outcome)
     if started is not None:
         gone = kill_left(folder)
         return Observation(Phase.LOST if gone else Phase.RUNNING, started)
@@ -101,19 +103,29 @@ def _alive(folder: JobFolder, started: float) -> Observation:
         started,
         suspended_at=known.since,
         suspended_seconds=known.seconds,
+        fetch=fetch_of(folder),
     )
 
 
-def _ended(outcome: Outcome) -> Observation:
+def _ended(folder: JobFolder, outcome: Outcome) -> Observation:
+    fetch = fetch_of(folder)
+    why = failed(fetch, outcome.exit_code) if outcome.reason is None else None
     ending = Ending(
         outcome.exit_code,
-        outcome.reason,
+        outcome.reason if why is None else FAILED,
         outcome.started_at,
         outcome.ended_at,
         outcome.peak_memory_bytes,
         outcome.cpu_seconds,
+        why,
     )
-    return Observation(Phase.ENDED, outcome.started_at, ending)
+    return Observation(Phase.ENDED, outcome.started_at, ending, fetch=fetch)
+
+
+def fetch_of(folder: JobFolder) -> Fetch | None:
+    """How far the fetch of its data is; None where it asks for none."""
+    run_fd = folder.run_fd
+    return None if run_fd is None else parse_fetch(read_fetched(run_fd, folder.owner))
 
 
 def _outcome_of_wrapper(folder: JobFolder) -> Outcome | None:

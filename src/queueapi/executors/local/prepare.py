@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Final
 
 from queueapi.executors.base import ExecutorUnavailable, LaunchRefused, Run
-from queueapi.executors.environment import build_environment, encode_environment
+from queueapi.executors.data import DATA
+from queueapi.executors.environment import build_environment, data_files, encode_environment
 from queueapi.executors.local.child.records import PLAN, RUN, CgroupRoots, Plan
 from queueapi.executors.local.config import LocalConfig, account_of
 from queueapi.executors.local.sandbox import all_options, command, job_options
@@ -121,7 +122,10 @@ def make_folder(run: Run, site: Site) -> bool:
     executable = f"{site.config.folders_dir}/{run.executable}" if run.executable else None
     environment = _environment(run, f"{path}/{RUN}", executable, sandboxed=bool(site.sandbox))
     given = [f"{path}/{RUN}/{name}" for name in files] + ([executable] if executable else [])
+    if run.data is not None:
+        given.append(f"{path}/{RUN}/{DATA}")
     options = _options(run, site, f"{path}/{RUN}", given, environment) if site.sandbox else ()
+    files |= data_files(run)
     if not site.sandbox:
         files["environment"] = encode_environment(environment)
     if os.access(path, os.F_OK):
@@ -147,6 +151,8 @@ def _environment(
         home=f"{run_path}/work",
         tmpdir="/tmp" if sandboxed else f"{run_path}/tmp",  # noqa: S108
         user=f"user{run.user_id}",
+        result_path=f"{run_path}/result",
+        data_path=None if run.data is None else f"{run_path}/{DATA}",
         input_path=None if run.input_data is None else f"{run_path}/input.json",
         executable=executable,
     )
@@ -186,7 +192,7 @@ def _plan(run: Run, site: Site, path: str, options: tuple[str, ...]) -> Plan:
 
 def _fill(draft: str, plan: Plan, files: Mapping[str, bytes]) -> None:
     run = f"{draft}/{RUN}"
-    own = (run, f"{run}/work", f"{run}/tmp")  # noqa: S108
+    own = (run, f"{run}/work", f"{run}/result", f"{run}/tmp")  # noqa: S108
     os.mkdir(draft, _OWN)  # noqa: PTH102 - at hundreds of launches per second, pathlib counts
     for folder in own:
         os.mkdir(folder, _OWN)  # noqa: PTH102

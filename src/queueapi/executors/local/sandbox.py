@@ -65,10 +65,13 @@ def gpu_options() -> list[str]:
 
 def job_options(system: Sequence[str], run_path: str, *, gpus: bool) -> list[str]:
     """``system`` and what the job in ``run_path`` may write."""
-    work = f"{run_path}/work"
     options = [*system, *(gpu_options() if gpus else ())]
-    # On the disk, not a tmpfs: what a job leaves in /tmp must not eat memory.
-    return [*options, "--bind", f"{run_path}/tmp", "/tmp", "--bind", work, work]  # noqa: S108
+    # On the disk, not a tmpfs: what a job leaves in /tmp must not eat memory. It comes first, for
+    # the others may lie below it.
+    options += ["--bind", f"{run_path}/tmp", "/tmp"]  # noqa: S108
+    for own in (f"{run_path}/work", f"{run_path}/result"):
+        options += ["--bind", own, own]
+    return options
 
 
 def all_options(

@@ -49,11 +49,11 @@ async def _try(config: LocalConfig, link: ForkServerLink, system: tuple[str, ...
         draft.mkdir()
         draft.chmod(0o711)
         run = draft / RUN
-        for folder in (run, run / "work", run / "tmp"):
+        for folder in (run, run / "work", run / "result", run / "tmp"):
             folder.mkdir(mode=0o700)
         (run / "exit").touch(mode=0o444)
         if account.uid is not None and account.gid is not None:
-            for folder in (run / "work", run / "tmp", run):
+            for folder in (run / "work", run / "result", run / "tmp", run):
                 os.chown(folder, account.uid, account.gid)
         return str(run)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from queueapi.executors.base import ClusterConfig, ExecutorUnavailable, LaunchRefused
+from queueapi.executors.data import OPTIONS as DATA_OPTIONS
 from queueapi.executors.remote.base import Remote
 from queueapi.executors.remote.host import HostRemote
 from queueapi.executors.slurm.container import Allowed, check_program, read_allowed
@@ -60,7 +61,10 @@ _NUMBERS: Final = (
     *("max_waiting", "poll_seconds", "poll_seconds_least", "poll_seconds_most"),
     "command_seconds",
 )
-_OPTIONS: Final = (*_NUMBERS, "path", "container_program", "container_images", "container_binds")
+_OPTIONS: Final = (
+    *(*_NUMBERS, "path", "container_program", "container_images", "container_binds"),
+    *DATA_OPTIONS,
+)
 
 
 def read_config(cluster: ClusterConfig) -> SlurmConfig:

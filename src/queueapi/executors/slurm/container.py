@@ -14,8 +14,8 @@ from queueapi.executors.base import Container, LaunchRefused, is_image_of
 from queueapi.executors.slurm.request import check_path
 
 EXECUTABLE: Final = "/job/executable"
-_DATA: Final = "/job/data"
-_RESULT: Final = "/job/result"
+DATA: Final = "/job/data"
+RESULT: Final = "/job/result"
 # In the job's folder: what the container sees as /tmp and /var/tmp, and what is in /job.
 SCRATCH: Final = "scratch"
 FOLDERS: Final = (SCRATCH, "executable", "data", "result")
@@ -139,11 +139,11 @@ def _binds(container: Container, places: Places) -> Iterator[str]:
     for path in (places.wrapper, f"{folder}/script", f"{folder}/environment", *places.inputs):
         yield _bind(path, path, writable=False)
     yield _bind(f"{folder}/work", f"{folder}/work", writable=True)
-    for source, target in ((places.executable, EXECUTABLE), (places.data, _DATA)):
+    for source, target in ((places.executable, EXECUTABLE), (places.data, DATA)):
         if source is not None:
             yield _bind(source, target, writable=False)
     if places.result is not None:
-        yield _bind(places.result, _RESULT, writable=True)
+        yield _bind(places.result, RESULT, writable=True)
     for bind in container.binds:
         yield _bind(bind.source, bind.target, writable=bind.writable)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from queueapi.executors.base import Ending, Observation, Phase
+from queueapi.executors.data import FAILED, failed
 from queueapi.executors.slurm.exits import exit_status
 from queueapi.executors.slurm.folders import Folder
 from queueapi.executors.slurm.sacct import Accounted
@@ -162,17 +163,20 @@ def _judged(folder: Folder, clock: Clock, state: State, said: _Account) -> Obser
         reason = TIME_LIMIT
     elif state is State.FAILED and not folder.claimed and folder.started_at is None:
         reason = LAUNCH_FAILED  # the node could not even read the folder
+    why = failed(folder.fetch, folder.exit_code) if reason is None else None
     return Observation(
         Phase.ENDED,
         clock.ours(started),
         Ending(
             code,
-            reason,
+            FAILED if why is not None else reason,
             clock.ours(started),
             clock.ours(ended),
             said.peak_memory_bytes,
             said.cpu_seconds,
+            why,
         ),
+        fetch=folder.fetch,
     )
 
 
@@ -199,15 +203,18 @@ def _by_folder(folder: Folder, clock: Clock) -> Observation:
         return Observation(Phase.UNKNOWN)
     started = min(folder.started_at or folder.ended_at, folder.ended_at)
     reason = folder.wanted if folder.exit_code > _SIGNALLED else None
+    why = failed(folder.fetch, folder.exit_code)
     return Observation(
         Phase.ENDED,
         clock.ours(started),
         Ending(
             folder.exit_code,
-            reason,
+            FAILED if why is not None else reason,
             clock.ours(started),
             clock.ours(folder.ended_at),
             None,
             None,
+            why,
         ),
+        fetch=folder.fetch,
     )

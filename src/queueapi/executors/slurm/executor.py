@@ -23,6 +23,7 @@ from queueapi.executors.base import (
     SuspendRefused,
     check_key,
 )
+from queueapi.executors.files import FileEntry
 from queueapi.executors.offer import Offer, never
 from queueapi.executors.placing import PlacedFolders
 from queueapi.executors.remote.base import CommandFailed
@@ -30,6 +31,7 @@ from queueapi.executors.slurm import capacity, checks, scontrol
 from queueapi.executors.slurm.complaints import Kind
 from queueapi.executors.slurm.config import KIND, make_remote, read_config
 from queueapi.executors.slurm.endings import Endings
+from queueapi.executors.slurm.files import Files
 from queueapi.executors.slurm.folders import Programs
 from queueapi.executors.slurm.launching import Launches
 from queueapi.executors.slurm.preparing import prepare, request_of
@@ -58,6 +60,7 @@ class SlurmExecutor:
         self._watch = Watch(self._site, self._end_overdue)
         self._endings = Endings(self._site, self._watch)
         self._stock = Stock(self._site)
+        self._files = Files(self._config.root, self._remote)
         self._launches = Launches(self._site, self._programs, self._room)
         self._unseen: set[str] = set()  # submitted, and not in the watch's last round yet
         self._tasks: set[asyncio.Task[None]] = set()
@@ -125,7 +128,7 @@ class SlurmExecutor:
             await self._folders.ensure(run.executable)
         job_id = await self._launches.launch(prepared)
         self._unseen.add(key)
-        self._watch.submitted(key, run.time_limit)
+        self._watch.submitted(key, run.time_limit, fetches=run.data is not None)
         return str(job_id)
 
     async def poll(self, keys: Collection[str]) -> Mapping[str, Observation]:
@@ -215,6 +218,18 @@ class SlurmExecutor:
 
     def _log(self, key: str, stream: Stream) -> str:
         return f"{self._config.root}/{check_key(key)}/{stream.value}"
+
+    async def file(self, key: str, path: bytes) -> FileEntry:
+        """What has this path now."""
+        return await self._files.file(check_key(key), path)
+
+    async def folder(self, key: str, path: bytes, after: bytes, limit: int) -> Sequence[FileEntry]:
+        """The first ``limit`` behind ``after``, by name."""
+        return await self._files.folder(check_key(key), path, after, limit)
+
+    async def read_file(self, key: str, path: bytes, offset: int, length: int) -> bytes:
+        """At most ``length`` bytes, and never more than 16 MiB."""
+        return await self._files.read(check_key(key), path, offset, length)
 
     async def remove(self, key: str) -> None:
         """Delete the run's folder. Raises :class:`ExecutorUnavailable` while it is alive."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from queueapi.executors.data import FETCHED, Fetch, parse_fetch
 from queueapi.executors.slurm.records import BadOutput
 from queueapi.executors.slurm.sbatch import BATCH_SCRIPT
 
@@ -169,6 +170,7 @@ class Folder:
     ended_at: float | None = None
     wanted: str | None = None  # why we ended it
     limit: float | None = None  # seconds
+    fetch: Fetch | None = None  # of its data, if it asks for some
 
 
 def parse_look(text: str, mark: str) -> dict[str, Folder]:
@@ -198,4 +200,5 @@ def _folder_of(lines: Sequence[str]) -> Folder:
         ended_at=times.get("exit") if code else None,
         wanted=words.get(WANTED),
         limit=float(limit) if _SECONDS.fullmatch(limit) else None,
+        fetch=parse_fetch(words.get(FETCHED)),
     )

@@ -5,7 +5,7 @@
 #
 # For each key: MARK, the key, and then a line for each thing that is there: `folder`,
 # `submitting AT`, `submitted ID`, `claim ID`, `started AT`, `exit CODE AT`, `wanted REASON`,
-# `limit SECONDS`. AT is in seconds since the epoch, by the clock of the file system.
+# `limit SECONDS`, `fetched WORDS`. AT is in seconds since the epoch, by the clock of the file system.
 
 root=$1
 mark=$2
@@ -26,6 +26,7 @@ while IFS= read -r key; do
     first exit "$key/exit"
     first wanted "$key/wanted"
     first limit "$key/limit"
+    first fetched "$key/fetched"
     stat -c '%n %.Y' -- "$key/submitting" "$key/started" "$key/exit" 2>/dev/null
 done
 printf '\n%s\n' "$mark"

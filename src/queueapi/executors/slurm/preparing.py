@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from typing import Final
 
 from queueapi.executors.base import Container, LaunchRefused, Run
-from queueapi.executors.environment import build_environment, encode_environment
+from queueapi.executors.environment import build_environment, data_files, encode_environment
 from queueapi.executors.slurm.config import SITE_WORDS, SlurmConfig
 from queueapi.executors.slurm.container import (
+    DATA,
     EXECUTABLE,
     FOLDERS,
+    RESULT,
     Places,
     check_container,
     enter_argv,
@@ -30,7 +32,7 @@ def prepare(run: Run, config: SlurmConfig, programs: Programs) -> Prepared:
     argv = submit_argv(
         request, batch_script=programs.batch_path, wrapper=programs.wrapper_path, prefix=prefix
     )
-    return Prepared(run.key, files, argv, FOLDERS if run.container is not None else ())
+    return Prepared(run.key, files, argv, FOLDERS if run.container is not None else ("result",))
 
 
 def _enter(
@@ -108,6 +110,8 @@ def _files(run: Run, config: SlurmConfig, folder: str) -> dict[str, bytes]:
         home=work,
         tmpdir="/tmp",  # noqa: S108 - on the node, where Slurm or its operator makes it private
         user=config.user,
+        result_path=RESULT if run.container is not None else f"{folder}/result",
+        data_path=_data_path(run, folder),
         input_path=f"{folder}/{_INPUT}" if run.input_data is not None else None,
         executable=_executable(run, config),
         by_slurm=True,
@@ -123,4 +127,10 @@ def _files(run: Run, config: SlurmConfig, folder: str) -> dict[str, bytes]:
     }
     if run.input_data is not None:
         files[_INPUT] = run.input_data
-    return files
+    return files | data_files(run)
+
+
+def _data_path(run: Run, folder: str) -> str | None:
+    if run.data is None:
+        return None
+    return DATA if run.container is not None else f"{folder}/data"

@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Final
 
 from queueapi.executors.base import ExecutorUnavailable, Observation, Phase
+from queueapi.executors.data import FetchState
 from queueapi.executors.slurm import evidence
 from queueapi.executors.slurm.evidence import ALIVE, OVER, Clock, Witnesses
 from queueapi.executors.slurm.folders import Folder
@@ -48,6 +49,7 @@ class Watch:
         self._asked: dict[str, float] = {}  # by key; when somebody last did, monotonic
         self._seen: dict[str, Observation] = {}
         self._limits: dict[str, float] = {}  # seconds
+        self._fetching: set[str] = set()  # whose data is not known to be there yet
         self._gone: dict[str, float] = {}  # since when the controller does not name it
         self._pause: dict[str, float] = {}  # until when it is not worth a look
         self._removed: dict[str, None] = {}
@@ -97,8 +99,13 @@ class Watch:
         self._wake.set()
         await waiter
 
-    def submitted(self, key: str, limit: float) -> None:
-        """It was given to Slurm, which will tell of it soon. ``limit``: seconds."""
+    def submitted(self, key: str, limit: float, *, fetches: bool = False) -> None:
+        """It was given to Slurm, which will tell of it soon. ``limit``: seconds.
+
+        ``fetches``: it asks for data.
+        """
+        if fetches:
+            self._fetching.add(key)
         self._removed.pop(key, None)
         self._limits[key] = limit
         self._asked[key] = time.monotonic()
@@ -205,6 +212,7 @@ class Watch:
             gone = self._note_alive(followed, named, clock)
             await self._note_gone(gone, named, clock)
             await self._check_limits(named)
+            await self._note_fetches()
         except ExecutorUnavailable as error:
             self.trouble = str(error)
             raise
@@ -327,6 +335,20 @@ class Watch:
         found: Mapping[str, Folder] = await self._site.look(keys)
         for key in keys:
             self._limits[key] = found[key].limit or 0.0  # 0 = nobody knows; Slurm holds it
+            if found[key].fetch is not None:
+                self._fetching.add(key)
+
+    # ---- data ----
+
+    async def _note_fetches(self) -> None:
+        """How far the data of those is that run and wait for it."""
+        running = {key for key, seen in self._seen.items() if seen.phase is Phase.RUNNING}
+        keys = sorted(self._fetching & running)
+        folders = await self._site.look(keys) if keys else {}
+        for key, folder in folders.items():
+            self._seen[key] = replace(self._seen[key], fetch=folder.fetch)
+            if folder.fetch is not None and folder.fetch.state is not FetchState.FETCHING:
+                self._fetching.discard(key)
 
     # ---- forgetting ----
 
@@ -339,6 +361,7 @@ class Watch:
         facts = (self._asked, self._seen, self._limits, self._gone, self._pause, self._ids)
         for known in (*facts, self.why):
             known.pop(key, None)
+        self._fetching.discard(key)
 
 
 def is_alive(observation: Observation | None) -> bool:

@@ -8,10 +8,17 @@ import os
 import stat
 
 
-def open_owned(folder_fd: int, name: str, owner: int, flags: int = os.O_RDONLY) -> int | None:
+def open_owned(
+    folder_fd: int,
+    name: str | bytes,
+    owner: int,
+    flags: int = os.O_RDONLY,
+    *,
+    linked: bool = False,
+) -> int | None:
     """Open the regular file ``name`` that ``owner`` (a uid) owns and nobody else links to.
 
-    Returns a descriptor, or None for anything else.
+    ``linked``: it may have other names as well. Returns a descriptor, or None for anything else.
     """
     guard = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
     try:
@@ -19,7 +26,8 @@ def open_owned(folder_fd: int, name: str, owner: int, flags: int = os.O_RDONLY) 
     except OSError:
         return None
     status = os.fstat(file_fd)
-    if stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and status.st_uid == owner:
+    alone = linked or status.st_nlink == 1
+    if stat.S_ISREG(status.st_mode) and alone and status.st_uid == owner:
         return file_fd
     os.close(file_fd)
     return None
@@ -71,7 +79,7 @@ def exists(folder_fd: int, name: str) -> bool:
     return True
 
 
-def open_folder(name: str, dir_fd: int | None = None) -> int | None:
+def open_folder(name: str | bytes, dir_fd: int | None = None) -> int | None:
     """Open a folder that is no symbolic link, or None when there is none."""
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     try:

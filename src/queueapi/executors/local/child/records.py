@@ -14,12 +14,14 @@ can be believed::
       run/               the job's, 0700: the JOBDIR of run_wrapper.sh
         script  environment  input.json   (the server's, read-only; bubblewrap takes
                                            the environment from ``plan`` instead)
+        fetch  target                     (the server's, if it asks for data)
         started/  stdout  stderr  exit    (the wrapper's)
-        work/  tmp/                       (the script's)
+        fetched  data/                    (of what fetches the data)
+        work/  result/  tmp/              (the script's)
 
 Everything in ``KEY`` itself can be trusted. What lies in ``run`` is the job's
 word, opened with care (see ``owned``); garbage there counts as absent. In
-bubblewrap the script sees only ``work``, ``tmp`` and the server's files.
+bubblewrap the script sees only those three and the server's files.
 
 Records are renamed into place but not fsynced: a power cut may lose the last
 seconds, and then the boot id in ``plan`` tells that the run is gone.
@@ -45,6 +47,7 @@ OUTCOME_DRAFT: Final = "outcome.tmp"
 RUN: Final = "run"
 STARTED: Final = "started"
 EXIT: Final = "exit"
+FETCHED: Final = "fetched"
 OPTIONS_FD: Final = 8  # see Plan.options
 LOOK: Final = signal.SIGUSR1  # asks a supervisor to look for marks
 
@@ -220,6 +223,12 @@ def read_exit_code(run_fd: int, owner: int) -> int | None:
     if not digits.isdigit() or len(digits) > 3 or int(digits) > 255:
         return None
     return int(digits)
+
+
+def read_fetched(run_fd: int, owner: int) -> str | None:
+    """What was told last of the fetch of the job's data; None where it asks for none."""
+    content = read_owned(run_fd, FETCHED, owner, _RECORD_LIMIT)
+    return None if content is None else content.decode(errors="replace")
 
 
 def want_end(job_fd: int, reason: str) -> None:
