@@ -420,11 +420,34 @@ async def test_a_folder_that_a_job_needs_stays(
         assert (await folder(ann))["id"] != made["id"]
 
 
+async def test_a_folder_is_deleted_and_sent_again_at_the_same_time(
+    stage: Stage, make_person: Make, database: Database
+) -> None:
+    """Whichever comes first, nobody waits for ever, and what is there is whole."""
+    async with stage() as (_, client):
+        ann, bob = Caller(client, await make_person()), Caller(client, await make_person())
+        made = await folder(ann)
+        for _ in range(5):
+            delete = ann.ask("DELETE", f"/api/folders/{made['id']}")
+            deleted, mine, other = await asyncio.gather(
+                delete, send(ann, tar_gz(FILES)), send(bob, tar_gz(FILES))
+            )
+            assert deleted.status_code == 204
+            assert {mine.status_code, other.status_code} <= {200, 201}
+            made = await folder(ann)
+            await ann.ask("DELETE", f"/api/folders/{other.json()['id']}")
+            await bob.ask("DELETE", f"/api/folders/{other.json()['id']}")
+        [row] = await fetch(
+            database, "SELECT chunks, (SELECT count(*) FROM content_chunks) AS kept FROM contents"
+        )
+        assert row.chunks == row.kept == 1
+
+
 async def test_a_folder_is_not_deleted_under_a_submit(stage: Stage, make_person: Make) -> None:
     """Whichever comes first: a job has its folder, or is refused."""
     async with stage(Puppet()) as (_, client):
         ann = Caller(client, await make_person())
-        for _ in range(10):
+        for _ in range(5):
             made = await folder(ann)
             submit = ann.post("/api/jobs", json={"script": "x", "executable": made["ref"]})
             delete = ann.ask("DELETE", f"/api/folders/{made['id']}")

@@ -1,15 +1,21 @@
 """Folders are kept while a job needs them and for some time after; then they go everywhere."""
 
+import asyncio
+import hashlib
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
+from queueapi.config import Settings
 from queueapi.controller.upkeep import Upkeep
 from queueapi.db.session import Database
 from queueapi.executors.base import ExecutorUnavailable
+from tests.controller.serving import serving
 from tests.controller.test_upkeep import age, upkeep
 from tests.files.archives import tar_gz
 from tests.files.test_folders import folder, send
@@ -141,6 +147,37 @@ async def test_on_this_machine_a_job_runs_what_was_sent_and_its_copy_goes_in_tim
         again = await ann.submit(script, executable=made["ref"], memory_gb=0.25)
         await ann.until(again, "completed", "failed")
         assert (await ann.get(f"/api/jobs/{again}/logs")).text == "it is well\n"
+
+
+async def test_however_often_the_server_is_killed_each_job_runs_once_with_its_folder_whole(
+    make_settings: Callable[..., Settings], make_person: Make, data_dir: Path
+) -> None:
+    settings = make_settings(
+        executor="local", local_sandbox="none", local_cpus=4, local_memory_gb=4,
+        max_submitted_per_user=50, max_running_per_user=10, max_running_per_user_ceiling=10,
+    )  # fmt: skip
+    out = data_dir / "out"
+    out.mkdir()
+    out.chmod(0o777)
+    script = f'cat "$QUEUEAPI_EXECUTABLE"/part* | sha256sum; echo x >>{out}/$QUEUEAPI_JOB_ID'
+    async with serving(settings) as server, httpx.AsyncClient(base_url=server.url) as client:
+        ann = Caller(client, await make_person())
+        jobs: dict[int, str] = {}
+        for number in range(3):
+            parts = {f"part{n}": os.urandom(1 << 19) for n in range(4)}
+            made = (await send(ann, tar_gz(parts))).json()
+            whole = hashlib.sha256(b"".join(parts.values())).hexdigest()
+            for _ in range(2):
+                job_id = await ann.submit(script, executable=made["ref"], memory_gb=0.25)
+                jobs[job_id] = f"{whole}  -\n"
+            await asyncio.sleep(0.1 * number)  # here and there in the middle of placing it
+            server.kill()
+            await server.start()
+        for job_id, wanted in jobs.items():
+            job = await ann.until(job_id, "completed", "failed")
+            assert (job["status"], job["reason"]) == ("completed", None), job
+            assert (await ann.get(f"/api/jobs/{job_id}/logs")).text == wanted
+            assert (out / str(job_id)).read_text() == "x\n"
 
 
 @pytest.mark.parametrize("place", ["before", "after"])

@@ -15,6 +15,7 @@ from queueapi.controller.loop import POLL_SECONDS
 from queueapi.db.session import Database
 from queueapi.servers.hosts import host_id
 from tests.controller.test_restart import LOCAL, open_to_all
+from tests.files.archives import tar_gz
 from tests.people import Person
 from tests.staging import Caller, fetch, staged, until
 
@@ -127,6 +128,32 @@ async def test_jobs_of_a_machine_are_left_alone_until_a_server_is_back(
             await there.until(big, "completed")
     assert (len(starts(place, big)), len(starts(place, small))) == (1, 1)
     assert len(await fetch(database, "SELECT 1 FROM attempts")) == 3
+
+
+async def test_a_folder_reaches_the_machine_that_a_job_runs_on_whoever_leads(
+    host: Hosts,
+) -> None:
+    async with host(1) as (leader, there):
+        await leads(leader)
+        async with host(0) as (other, here):
+            away = await own_cluster(here, 1)
+            await knows(there, "local", away)
+            archive = tar_gz({"main.sh": "echo it is $1\n"})
+            headers = {"Content-Type": "application/gzip"}
+            made = (await there.post("/api/folders", content=archive, headers=headers)).json()
+            script = 'sh "$QUEUEAPI_EXECUTABLE/main.sh" well'
+            job_id = await there.submit(script, cluster=away, executable=made["ref"], **SMALL)
+            await there.until(job_id, "completed", "failed")
+            assert (await there.get(f"/api/jobs/{job_id}/logs")).text == "it is well\n"
+            copy = other.state.settings.data_dir / "folders" / made["digest"]
+            assert copy.exists()
+            assert not (leader.state.settings.data_dir / "folders" / made["digest"]).exists()
+            # The leader removes copies there, but not what was just used.
+            os.utime(copy, (1, 1))
+            executor = leader.state.executors[away]
+            assert await executor.placed(86_400.0) == []
+            await executor.displace(made["digest"], 86_400.0)
+            assert copy.exists()
 
 
 async def test_an_operator_s_word_gives_up_what_ran_on_a_machine(

@@ -344,9 +344,14 @@ class PlacesContents(Protocol):
         """Delete one, unless a launch has asked for it since."""
 
 
+def is_digest(name: str) -> bool:
+    """Whether it can be the digest of a folder."""
+    return _DIGEST.fullmatch(name) is not None
+
+
 def check_digest(digest: str) -> str:
     """Return ``digest`` if it is one, for it becomes a name, else raise ValueError."""
-    if not _DIGEST.fullmatch(digest):
+    if not is_digest(digest):
         raise ValueError(f"not a digest: {digest[:80]!r}")
     return digest
 

@@ -7,7 +7,13 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
-from queueapi.executors.base import Contents, ExecutorUnavailable, LaunchRefused, check_digest
+from queueapi.executors.base import (
+    Contents,
+    ExecutorUnavailable,
+    LaunchRefused,
+    check_digest,
+    is_digest,
+)
 from queueapi.executors.remote.base import CommandFailed, Completed, Remote
 
 _SCRIPT: Final = Path(__file__).with_name("placing.sh")
@@ -85,7 +91,8 @@ class PlacedFolders:
             done = await self._run("unused", str(int(seconds // 60)))
         except CommandFailed as error:
             raise ExecutorUnavailable(str(error)) from error
-        return [line for line in done.text.split("\n") if line and not self._is_sure(line)]
+        names = [name for name in done.text.split("\n") if is_digest(name)]  # no others are ours
+        return [name for name in names if not self._is_sure(name)]
 
     async def drop(self, digest: str, unused_seconds: float) -> None:
         """Delete it, unless a launch asked for it since."""

@@ -53,7 +53,7 @@ SELECT coalesce(sum(c.size), 0)::float8 FROM folders f JOIN contents c USING (di
 WHERE f.user_id = :user AND (f.digest, f.group_id)
     IS DISTINCT FROM (CAST(:digest AS text), CAST(:group AS bigint))
 """)
-_UNUSED = text("SELECT FROM contents WHERE digest = :digest FOR UPDATE")
+_LOCK_CONTENT = text("SELECT FROM contents WHERE digest = :digest FOR UPDATE")
 _FORGET = text("""
 DELETE FROM contents WHERE digest = :digest
     AND NOT EXISTS (SELECT FROM folders f WHERE f.digest = contents.digest)
@@ -237,6 +237,9 @@ async def delete_folder(session: AsyncSession, principal: Principal, folder_id: 
     A submit keeps the folders that it names from being locked here until its jobs are there.
     """
     statement = select(Folder).where(visible(principal), Folder.id == folder_id)
+    digest = await session.scalar(statement.with_only_columns(Folder.digest))
+    # First the content, as an upload of the same does: two that wait for each other get nowhere.
+    await session.execute(_LOCK_CONTENT, {"digest": digest})
     folder = await session.scalar(statement.with_for_update(of=Folder))
     if folder is None:
         raise not_found(folder_id)
@@ -256,6 +259,6 @@ async def delete_folder(session: AsyncSession, principal: Principal, folder_id: 
 
 async def forget_content(session: AsyncSession, digest: str) -> bool:
     """Delete a content that no folder has. One that is just being uploaded again stays."""
-    await session.execute(_UNUSED, {"digest": digest})
+    await session.execute(_LOCK_CONTENT, {"digest": digest})
     gone: Any = await session.execute(_FORGET, {"digest": digest})
     return bool(gone.rowcount)

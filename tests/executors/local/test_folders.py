@@ -117,14 +117,16 @@ async def test_half_a_folder_is_never_used(new_executor: New, shelf: Shelf, data
         await executor.submit(run)
     assert list((data_dir / "folders").iterdir()) == []
     assert (await executor.poll([run.key]))[run.key].phase is Phase.UNKNOWN
+    (data_dir / "folders" / "somebodys").mkdir()
+    os.utime(data_dir / "folders" / "somebodys", (1, 1))
     left = data_dir / "folders" / ".new-0123"
     (left / "lib").mkdir(parents=True)
     (data_dir / "folders" / ".new-0123.tar.gz").write_bytes(b"half")
     assert await output_of(executor, run) == "42\n"
     os.utime(left, (1, 1))
     os.utime(f"{left}.tar.gz", (1, 1))
-    await executor.placed(DAY)
-    assert [path.name for path in (data_dir / "folders").iterdir()] == [digest]
+    assert await executor.placed(DAY) == []
+    assert {path.name for path in (data_dir / "folders").iterdir()} == {digest, "somebodys"}
 
 
 async def test_a_copy_that_somebody_deleted_is_placed_again(
