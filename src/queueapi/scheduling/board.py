@@ -84,13 +84,6 @@ class Board:
             self.shelves.put(space)
             held.append((space, hold))
 
-    def most_cpus(self, placement: Placement) -> int:
-        """The CPUs that are free on the freest of its nodes, which are known."""
-        cluster, shares = placement
-        if len(shares) == 1:
-            return self.spaces[cluster, shares[0].node].cpus
-        return max(self.spaces[cluster, share.node].cpus for share in shares)
-
     def release(self, job_id: int) -> None:
         """Give back what the job holds."""
         for space, hold in self._held.pop(job_id):

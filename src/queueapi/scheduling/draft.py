@@ -50,7 +50,7 @@ class Draft:
 
     def has_room(self, request: Request) -> bool:
         """Whether a job that asks so fits now, be it where room is kept for others."""
-        return request.cpus <= self.most_cpus and self._board.has_room(request)
+        return self._board.has_room(request)
 
     def place_there(self, job: WaitingJob, placement: Placement) -> Placement | None:
         """The same, on these nodes and GPUs only."""
@@ -91,12 +91,12 @@ class Draft:
         self, job: WaitingJob, placement: Placement, priority: Priority, *, backfilled: bool
     ) -> None:
         self._starts.append(Start(job.job_id, placement, priority, backfilled))
-        freest = self._board.most_cpus(placement)
         self._state.try_start(job, placement, self._now + job.expected_time)
         self.timeline.started(job)
         if self._caution is not None:
             self._caution.started(job)
-        if freest >= self.most_cpus:
+        held = self._board.held(job.job_id)
+        if any(space.cpus + hold.cpus >= self.most_cpus for space, hold in held):
             self.most_cpus = self._board.shelves.most_cpus()
 
     def reserve(self, job: WaitingJob, opening: Opening) -> None:

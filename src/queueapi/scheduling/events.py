@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from queueapi.scheduling.model import (
     AdvanceReservation,
@@ -16,37 +15,38 @@ from queueapi.scheduling.model import (
     WaitingJob,
 )
 from queueapi.scheduling.plan import Plan
+from queueapi.scheduling.value import value
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class JobQueued:
     """The job waits. Replaces all that was known of it, also a placement it held."""
 
     job: WaitingJob
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class JobRemoved:
     """The job no longer waits or runs (held, cancelled, ended); what it held is free again."""
 
     job_id: int
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class JobStarted:
     """The job holds its placement. Used for live starts and for recovery after a restart."""
 
     job: RunningJob
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class NodeChanged:
     """The node exists and is so. Running jobs keep what they hold on it."""
 
     node: Node
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class NodeRemoved:
     """The node takes no more jobs. What runs there is remembered until it is removed itself."""
 
@@ -54,7 +54,7 @@ class NodeRemoved:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class ClusterChanged:
     """The cluster can be reached, or can't. Says nothing of its nodes: they are told apart."""
 
@@ -62,28 +62,28 @@ class ClusterChanged:
     problem: str | None = None  # why it can't be reached, in words
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class GroupChanged:
     """The group's quota and limits are so."""
 
     group: Group
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class GroupUsageChanged:
     """The group's settled use is so."""
 
     usage: GroupUsage
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class UserUsageChanged:
     """The user's settled use within the group is so."""
 
     usage: UserUsage
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class MembersChanged:
     """These are the group's members, each with its shares in Fair Tree; None = the group's own.
 
@@ -94,28 +94,28 @@ class MembersChanged:
     shares: Mapping[int, int | None]  # by user id
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class QueueChanged:
     """The queue's factor and limits are so."""
 
     queue: Queue
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class ReservationChanged:
     """The advance reservation exists and is so."""
 
     reservation: AdvanceReservation
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class ReservationRemoved:
     """The advance reservation is over or was deleted."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Reserved:
     """The plan was carried out: its reservations are promises now.
 

@@ -194,13 +194,14 @@ class _GroupInLine:
 
     def narrow(self, room: Room) -> None:
         """Leave out classes that there is no room for."""
-        has_room = room.has_room
+        has_room, most_cpus = room.has_room, room.most_cpus
         for heads in self._heads:
             # A job that resumes goes where it was, even if the node has changed.
             heads[:] = [
                 head
                 for head in heads
-                if has_room(head[2].request) or head[2].key.resume_on is not None
+                if ((request := head[2].request).cpus <= most_cpus and has_room(request))
+                or head[2].key.resume_on is not None
             ]
             heapify(heads)
         self._look_anew()

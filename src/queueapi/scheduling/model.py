@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
+from queueapi.scheduling.value import value
+
 SECONDS_PER_DAY = 86_400.0
 
 
@@ -105,7 +107,7 @@ class Placement(NamedTuple):
         return tuple(share.node for share in self.shares)
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class WaitingJob:
     """A job that waits. Raises ValueError for a time limit or a priority the formula cannot use."""
 
@@ -169,7 +171,7 @@ class WaitingJob:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class RunningJob:
     """A job that holds its placement: starting, running or suspended."""
 
@@ -241,7 +243,7 @@ class Group:
     shares: int | None = 1  # against its siblings in Fair Tree; None = as if its parent's members
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class GroupUsage:
     """What a group has used, without what its running jobs are committed to."""
 
@@ -253,7 +255,7 @@ class GroupUsage:
     decayed_memory_gb_minutes: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class UserUsage:
     """The part of its group's recent use that one user had, without what runs."""
 

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from queueapi.scheduling.model import Placement
+from queueapi.scheduling.value import value
 
 
 class Priority(NamedTuple):
@@ -47,7 +48,7 @@ class Effort(NamedTuple):
     node_scans: int = 0  # passes over all nodes
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Plan:
     """What to start now, best first, and what is kept for later."""
 
