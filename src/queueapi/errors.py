@@ -109,7 +109,7 @@ class PayloadTooLarge(Problem):
 class UnsupportedMediaType(Problem):
     status = 415
     code = "unsupported-media-type"
-    title = "The body is of another type than JSON"
+    title = "The body is of a type that is not taken here"
 
 
 class RangeNotSatisfiable(Problem):
