@@ -113,6 +113,8 @@ def test_what_was_left_out_is_said(cli: Cli, tmp_path: Path) -> None:
         ([], 2, "Error: name a trace, or give --from-database, and not both"),
         ([str(SMALL), "--from-database"], 2, "Error: name a trace, or give --from-database"),
         (["--from-database", "--since", "soon"], 2, "--since: 'soon' is not a time"),
+        ([str(SMALL), "--since", "2026-11-01"], 2, "--since and --until are of --from-database"),
+        ([str(SMALL), "--policy", "easy+reservations=0"], 2, "one reservation, and a depth"),
         (["nowhere.swf"], 1, "Error: nowhere.swf: No such file or directory."),
         ([str(SMALL), "--policy", "esay"], 2, "Error: unknown policy 'esay'; there are fcfs,"),
         ([str(SMALL), "--estimates", "bad"], 2, "Error: unknown estimates 'bad'"),

@@ -32,6 +32,23 @@ def test_long_waits_do_not_speak_for_short_ones() -> None:
     assert calibration.range_of(50_000.0) == Range(100_000.0, 100_000.0)
 
 
+def test_short_waits_do_not_speak_for_long_ones_of_which_nothing_is_known() -> None:
+    """A maintenance window ends in two hours, however short jobs turned out to be."""
+    calibration = Calibration()
+    calibration.learn_all([(180.0, 1.0)] * 100)
+    assert calibration.range_of(7200.0) == Range(7200.0, 7200.0)
+
+
+def test_a_few_outcomes_count_for_themselves_and_the_forecast_for_the_rest() -> None:
+    calibration = Calibration()
+    calibration.learn_all([(7200.0, 720.0)] * (ENOUGH // 2 - 1) + [(7200.0, 14_400.0)])
+    assert calibration.range_of(7200.0) == Range(7200.0, 7200.0)
+    calibration.learn(7200.0, 720.0)
+    assert calibration.range_of(7200.0) == Range(720.0, 7200.0)
+    calibration.learn_all([(7200.0, 14_400.0)] * (ENOUGH // 2 - 1))
+    assert calibration.range_of(7200.0) == Range(720.0, 14_400.0)
+
+
 def test_old_outcomes_are_forgotten() -> None:
     calibration = Calibration()
     calibration.learn_all([(1000.0, 9000.0)] * REMEMBERED + [(1000.0, 500.0)] * REMEMBERED)
@@ -42,8 +59,11 @@ def test_an_outcome_does_not_vouch_for_its_own_range() -> None:
     calibration = Calibration()
     calibration.learn(600.0, 1200.0)
     assert calibration.hit_rates() == HitRates(1, 0.0, 0.0)
-    calibration.learn(600.0, 1200.0)
-    assert calibration.hit_rates() == HitRates(2, 0.5, 0.5)
+    calibration.learn_all([(600.0, 1200.0)] * ENOUGH)
+    assert calibration.range_of(600.0) == Range(1200.0, 1200.0)
+    missed = 1 + ENOUGH // 2, 3  # while what was foreseen made the half, and nine of ten
+    hits = [(ENOUGH + 1 - count) / (ENOUGH + 1) for count in missed]
+    assert calibration.hit_rates() == HitRates(ENOUGH + 1, *hits)
 
 
 @settings(max_examples=50, deadline=None)

@@ -94,6 +94,8 @@ def test_without_slope_nobody_is_boosted() -> None:
         {"fair_share_min": 0.0},
         {"fair_share_min": 3.0},
         {"half_life": 0.0},
+        {"reservations": 0},
+        {"backfill_depth": 0},
         {"wait_boost_slope": -1.0},
         {"wait_boost_cap": 0.5},
     ],

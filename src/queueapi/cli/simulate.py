@@ -83,6 +83,8 @@ def _workload(trace: Path | None, nodes: Path | None, history: History) -> Workl
     """What to simulate, on what. Raises TraceError and Failure."""
     if (trace is None) is not history.from_database:
         raise Failure("name a trace, or give --from-database, and not both", USAGE)
+    if trace is not None and (history.since or history.until):
+        raise Failure("--since and --until are of --from-database; --jobs cuts a trace", USAGE)
     if trace is None:
         # Imported when it is wanted, with all that a database needs.
         workload: Workload = import_module("queueapi.cli.simulate_history").load(history)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -31,23 +31,34 @@ class Estimate:
     p90: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class _Foreseen:
+    """What one forecast has come to."""
+
+    made_at: float  # epoch seconds
+    starts: Mapping[int, float]  # epoch seconds, by job
+
+
 class Estimates:
     """Of the first waiting jobs, as fresh as their cost allows."""
 
     def __init__(self) -> None:
         self.calibration = Calibration()
-        self._foreseen: dict[
-            int, float
-        ] = {}  # starts (epoch seconds) by job, from the last forecast
-        self._made_at = 0.0  # epoch seconds
+        self._last = _Foreseen(0.0, {})
+        self._under_way = self._last  # grows while it is made: the next to start come first
         self._first: dict[int, tuple[float, float]] = {}  # when it was made, and for when
 
     def of(self, job_id: int, now: float) -> Estimate | None:
         """None for a job that is too far back in the queue, or may never start."""
-        start = self._foreseen.get(job_id)
-        if start is None:
-            return None
-        return self.calibrated(start, self._made_at, now)
+        newest = self._newest(job_id)
+        return self.calibrated(newest[1], newest[0], now) if newest is not None else None
+
+    def _newest(self, job_id: int) -> tuple[float, float] | None:
+        """When it was made, and for when."""
+        for foreseen in (self._under_way, self._last):
+            if (start := foreseen.starts.get(job_id)) is not None:
+                return foreseen.made_at, start
+        return None
 
     def calibrated(self, start: float, made_at: float, now: float) -> Estimate:
         """The range of a start that a forecast foresaw (all three in epoch seconds)."""
@@ -70,8 +81,9 @@ class Estimates:
     async def _forecast(self, scheduler: Scheduler) -> None:
         made_at, started = time.time(), time.monotonic()
         forecast = scheduler.foresee(made_at, DEPTH)
+        self._under_way = _Foreseen(made_at, forecast.starts)
         await run_in_slices(forecast, STEPS, SHARE, spent=time.monotonic() - started)
-        self._foreseen, self._made_at = forecast.starts, made_at
+        self._last = self._under_way
         for job_id, start in forecast.starts.items():
             if job_id in scheduler:
                 self._first.setdefault(job_id, (made_at, start))
@@ -81,7 +93,7 @@ class Estimates:
         return [
             Outcome(job_id, from_epoch(made_at), from_epoch(start), from_epoch(now))
             for job_id in job_ids
-            if (first := self._first.get(job_id)) is not None
+            if (first := self._first.get(job_id) or self._newest(job_id)) is not None
             for made_at, start in [first]
         ]
 

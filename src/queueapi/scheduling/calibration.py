@@ -3,20 +3,21 @@
 A forecast lets every job run as long as it may and nobody else submit. The first makes jobs start
 earlier than foreseen, the second later; how both weigh up is a property of the people here, and
 so it is learned: the ratio of the wait that came to the wait that was foreseen, by how long a
-wait was foreseen. The range is read off the empirical quantiles of these ratios.
+wait was foreseen. The range is read off the empirical quantiles of these ratios. Waits of minutes
+say nothing of waits of hours: while few of a length are known, the forecast counts for the rest.
 """
 
 from __future__ import annotations
 
 import math
-from bisect import bisect_right, insort
+from bisect import bisect_left, bisect_right, insort
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 EDGES = (60.0, 600.0, 3600.0, 21_600.0, 86_400.0, 604_800.0)  # seconds of foreseen wait
 REMEMBERED = 500  # outcomes of each bucket, and scores of ranges
-ENOUGH = 20  # outcomes of a bucket; with fewer those of all buckets count
+ENOUGH = 20  # outcomes of a bucket; what it lacks counts as if it had come as foreseen
 SHORTEST = 1.0  # second: shorter waits, foreseen or not, count as so long
 
 
@@ -44,9 +45,6 @@ class _Ratios:
         self._order: deque[float] = deque()
         self._sorted: list[float] = []
 
-    def __len__(self) -> int:
-        return len(self._sorted)
-
     def add(self, ratio: float) -> None:
         if len(self._order) == REMEMBERED:
             del self._sorted[bisect_right(self._sorted, self._order.popleft()) - 1]
@@ -55,8 +53,12 @@ class _Ratios:
 
     def quantile(self, q: float) -> float:
         """The smallest ratio with a part of at least `q` at or below it."""
-        index = math.ceil(q * len(self._sorted)) - 1
-        return self._sorted[max(index, 0)]
+        as_foreseen = max(ENOUGH - len(self._sorted), 0)
+        index = math.ceil(q * (len(self._sorted) + as_foreseen)) - 1
+        sooner = bisect_left(self._sorted, 1.0)
+        if index < sooner:
+            return self._sorted[index]
+        return 1.0 if index < sooner + as_foreseen else self._sorted[index - as_foreseen]
 
 
 class Calibration:
@@ -64,19 +66,14 @@ class Calibration:
 
     def __init__(self) -> None:
         self._buckets = [_Ratios() for _ in range(len(EDGES) + 1)]
-        self._all = _Ratios()
         self._scores: deque[tuple[bool, bool]] = deque(maxlen=REMEMBERED)
 
     def range_of(self, foreseen: float) -> Range:
         """The range of a wait that was foreseen to be so long (seconds).
 
-        Without outcomes to learn from, it is what was foreseen.
+        Without outcomes to learn from, it is what was foreseen, at least `SHORTEST`.
         """
         ratios = self._buckets[bisect_right(EDGES, foreseen)]
-        if len(ratios) < ENOUGH:
-            ratios = self._all
-        if not len(ratios):
-            return Range(foreseen, foreseen)
         wait = max(foreseen, SHORTEST)
         return Range(wait * ratios.quantile(0.5), wait * ratios.quantile(0.9))
 
@@ -89,7 +86,6 @@ class Calibration:
         given = self.range_of(foreseen)
         self._scores.append((came <= max(given.p50, SHORTEST), came <= max(given.p90, SHORTEST)))
         self._buckets[bisect_right(EDGES, foreseen)].add(came / wait)
-        self._all.add(came / wait)
 
     def learn_all(self, outcomes: Iterable[tuple[float, float]]) -> None:
         """`learn` for each pair of foreseen and real wait, the oldest first."""

@@ -337,6 +337,8 @@ class Config:
             raise ValueError("fair share needs 0 < min <= max")
         if not 1 <= self.user_share_max < math.inf:
             raise ValueError("a user's part of the fair share needs a bound of at least 1")
+        if self.reservations < 1 or self.backfill_depth < 1:
+            raise ValueError("one reservation, and a depth of one job, are the least")
         if not self.half_life > 0:
             raise ValueError("half-life must be above 0 s")
         if not 0 <= self.wait_boost_slope < math.inf:
