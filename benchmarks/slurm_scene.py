@@ -6,6 +6,7 @@ import os
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +69,8 @@ def slurmrestd(lab: Lab) -> Iterator[RestServer | None]:
     said = lab.run("scontrol", "token", f"username={lab.user}", "lifespan=86400").stdout
     token, port = said.strip().partition("=")[2], free_port()
     as_nobody = ["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups", "--"]
-    command = [*as_nobody, program, "-a", "rest_auth/jwt", f"127.0.0.1:{port}"]
+    quiet = ["sh", "-c", 'exec "$@" >/dev/null 2>&1', "sh"]  # it would tell of each request
+    command = [*as_nobody, *quiet, program, "-a", "rest_auth/jwt", f"127.0.0.1:{port}"]
     environment = lab.machine.environment | {"SLURM_JWT": "daemon"}
     with running(command, environment, f"http://127.0.0.1:{port}/openapi"):
         yield RestServer(port, slurmrestd_submit(lab.user, token, version, str(lab.jobs_root)))
@@ -91,6 +93,9 @@ def ours(lab: Lab) -> Iterator[Server]:
         }
         with client(found) as http:
             http.post("/api/clusters", json=cluster).raise_for_status()
+            asked = {"cluster": CLUSTER}
+            while not http.get("/api/nodes", params=asked).json().get("items"):
+                time.sleep(0.5)
             queue = {"name": CLUSTER, "max_estimated_hours": 1000, "clusters": [CLUSTER]}
             http.post("/api/queues", json=queue).raise_for_status()
         yield found

@@ -409,7 +409,9 @@ async def test_no_more_of_our_jobs_wait_in_slurm_than_is_allowed(
     with pytest.raises(ExecutorUnavailable, match="2 jobs wait in Slurm"):
         await executor.submit(whole[3])
     nodes = await executor.nodes()
-    assert all(node.taken_cpus == 0 for node in nodes)  # what is used is ours
+    places = [node for node in nodes if node.queue_of is not None]
+    assert all(place.taken_cpus == place.cpus for place in places)  # no more shall wait
+    assert all(node.taken_cpus == 0 for node in nodes if node not in places)  # it is ours
     for run in whole[:3]:
         await executor.cancel(run.key)
     await ended(executor, [run.key for run in whole[:3]])

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import zip_longest
+from itertools import chain, cycle
 
 from queueapi.executors.base import NodeInventory
 from queueapi.executors.offer import Demand, NodeKind, Offer, Section
@@ -58,21 +58,25 @@ def queue_places(
     kinds: dict[tuple[object, ...], list[NodeInventory]] = {}
     for node in nodes:
         kinds.setdefault((node.cpus, node.memory_mb, node.gpus, node.features), []).append(node)
-    turns = zip_longest(*kinds.values())
+    if not kinds:
+        return []
+    turns = zip(*(cycle(alike) for alike in kinds.values()), strict=True)
     chosen: list[NodeInventory] = []
+    times: Counter[str] = Counter()
     cpus = 0
-    for number, node in enumerate(node for turn in turns for node in turn if node is not None):
+    for number, node in enumerate(chain.from_iterable(turns)):
         if number >= len(kinds) and cpus >= room:
             break
-        cpus += node.cpus
-        chosen.append(_place(node, full=full))
+        cpus += max(node.cpus, 1)
+        times[node.name] += 1
+        chosen.append(_place(node, times[node.name], full=full))
     return chosen
 
 
-def _place(node: NodeInventory, *, full: bool) -> NodeInventory:
+def _place(node: NodeInventory, number: int, *, full: bool) -> NodeInventory:
     return replace(
         node,
-        name=f"queue~{node.name}",
+        name=f"queue~{node.name}" + (f"~{number}" if number > 1 else ""),
         taken_cpus=node.cpus if full else 0,
         taken_memory_mb=node.memory_mb if full else 0,
         taken_gpus=node.gpus if full else (),

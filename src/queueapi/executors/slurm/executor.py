@@ -40,6 +40,7 @@ from queueapi.executors.slurm.states import MEANING, TIME_LIMIT
 from queueapi.executors.slurm.stock import Stock
 from queueapi.executors.slurm.watch import PROMPT_SECONDS, Watch, is_alive
 
+_AHEAD: Final = 0.6  # of those that may wait in Slurm are sent before anything is free
 _MOST_LOG: Final = 16 << 20  # bytes that one call returns at most
 
 
@@ -96,7 +97,8 @@ class SlurmExecutor:
             partitions=self._config.partitions,
             full=full,
         )
-        return [*nodes, *capacity.queue_places(nodes, self._config.max_waiting, full=full)]
+        room = int(self._config.max_waiting * _AHEAD)
+        return [*nodes, *capacity.queue_places(nodes, room, full=full)]
 
     def offer(self) -> Offer | None:
         """What the cluster could ever give to a job, as far as that is known."""

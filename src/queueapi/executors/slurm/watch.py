@@ -31,7 +31,7 @@ KEY_PREFIX: Final = "qa-"  # of launch keys
 _SLOWER: Final = 1.5  # the interval grows so with each round that brought nothing new
 _TURNOVER: Final = 0.1  # of what runs may end between two rounds, before they come sooner
 _FADING: Final = 0.7  # of what is known of that, with each round in which fewer end
-_SHARE: Final = 0.3  # of the time that our questions may take
+_SHARE: Final = 0.3  # of the controller's time that our questions may take
 _LATE_SECONDS: Final = 20.0  # by which accounting may be late while it answers
 _AWAY_SECONDS: Final = 90.0  # to wait for accounting that does not answer
 _LOST_PAUSE: Final = 30.0  # between looks at a run that nobody knows
@@ -60,6 +60,7 @@ class Watch:
         self._wake = asyncio.Event()
         self._interval = self._config.poll_seconds
         self._asked_at = float("-inf")  # monotonic; when the last round began that succeeded
+        self._answered_in = 0.0  # seconds, by the controller
         self._ends = 0.0  # runs that end, in a second, lately
         self._overdue_at: float | None = None  # monotonic
         self.trouble: str | None = None  # why the last round failed
@@ -165,8 +166,7 @@ class Watch:
                 _log.exception("a round of questions to %s failed", self._config.name)
                 self.trouble = f"a fault of ours: {error}"
                 self._answer(waiters, ExecutorUnavailable(self.trouble))
-            took = time.monotonic() - last
-            self._interval = max(self._interval, took / _SHARE)
+            self._interval = max(self._interval, self._answered_in / _SHARE)
 
     async def _rest(self, last: float) -> None:
         """Until a round is due: soon after an order, else after the interval."""
@@ -205,6 +205,7 @@ class Watch:
         began = time.monotonic()
         try:
             clock, self._jobs = await self._site.queue()
+            self._answered_in = time.monotonic() - began
             named: dict[str, list[QueuedJob]] = {}
             for job in self._jobs:
                 if job.name in followed:
@@ -263,10 +264,14 @@ class Watch:
         keys = [key for key in keys if self._pause.get(key, 0.0) <= now]
         if not keys:
             return
-        folders = await self._site.look(keys)
-        ids = {job_id for key in keys for job_id in folders[key].job_ids}
-        ids.update(job.job_id for key in keys for job in named.get(key, ()))
-        runs, patience = await self._accounts(ids)
+        told = {job.job_id for key in keys for job in named.get(key, ())}
+        folders, (runs, patience) = await asyncio.gather(
+            self._site.look(keys), self._accounts(told)
+        )
+        more = {job_id for key in keys for job_id in folders[key].job_ids} - told
+        if more:  # forgotten by the controller
+            others, patience = await self._accounts(more)
+            runs = [*runs, *others]
         for key in keys:
             since = self._gone.setdefault(key, now)
             own = {*folders[key].job_ids, *(job.job_id for job in named.get(key, ()))}
