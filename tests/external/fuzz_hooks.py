@@ -94,8 +94,10 @@ def before_call(context: HookContext, case: Any, kwargs: dict[str, Any]) -> None
         keep_the_node(operation, place, case.body)
     if operation in ("submit_job", "submit_jobs", "submit_workflow"):
         renew_key(case)
-    if operation == "upload_folder" and isinstance(case.body, bytes) and next(numbers) % 2:
-        case.body = tar_gz({"main.py": f"print({next(numbers)})"})
+    if operation == "upload_folder" and isinstance(case.body, str | bytes):
+        number = next(numbers)
+        if number % 2:
+            case.body = tar_gz({"main.py": f"print({number})"})
     if operation in ("get_job", "get_job_logs"):
         shorten_wait(case)
 
