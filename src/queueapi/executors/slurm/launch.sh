@@ -12,8 +12,9 @@
 # how it ended; `lost long` = more than a minute ago) or `refused` and what sbatch said. It ends at the first refusal: what is wrong
 # may be wrong for all. A key that nothing was said of was not touched.
 #
-# A job's folder appears whole, by rename. `submitting` in it is the lock of the one who submits;
-# `submitted` has the job id that Slurm gave.
+# A job's folder appears whole, by rename. `submitting` in it is the lock of the one who submits: it
+# comes with the folder, so who made that has it. `submitted` has the job id that Slurm gave. Each
+# command that this starts costs as much as a part of sbatch itself, so it starts few.
 
 umask 077
 trap '' PIPE # nobody may listen any more; what was begun is ended and recorded
@@ -21,6 +22,8 @@ root=$1
 mark=$2
 shift 2
 again=" $* "
+newline='
+'
 mkdir -p -- "$root" && cd -- "$root" || exit 3
 new=.new-$$-$(date +%s)
 mkdir -- "$new" || exit 3
@@ -32,12 +35,16 @@ for program in "$new"/.programs/*; do
 done
 
 while IFS= read -r key; do
-    [ -d "$key" ] || mv -T -- "$new/$key" "$key" 2>/dev/null || [ -d "$key" ] || exit 3
+    mine=
+    if [ ! -d "$key" ] && mv -T -- "$new/$key" "$key" 2>/dev/null; then
+        mine=yes
+    fi
+    [ -d "$key" ] || exit 3
     if [ -s "$key/submitted" ]; then
         printf '\n%s %s ok %s\n' "$mark" "$key" "$(cat "$key/submitted")"
         continue
     fi
-    if ! mkdir "$key/submitting" 2>/dev/null; then
+    if [ -z "$mine" ] && ! mkdir "$key/submitting" 2>/dev/null; then
         case $again in
         *" $key "*) ;;
         *)
@@ -52,8 +59,8 @@ while IFS= read -r key; do
         set -- "$@" "$word"
     done <"$new/$key.sbatch"
     if answer=$("$@" 2>"$new/complaint" </dev/null); then
-        id=$(printf '%s\n' "$answer" | tail -n 1)
-        printf '%s\n' "${id%%;*}" >"$key/.submitted" && mv -- "$key/.submitted" "$key/submitted"
+        id=${answer##*"$newline"} # the last line
+        printf '%s\n' "${id%%;*}" >"$key/submitted"
         printf '\n%s %s ok %s\n' "$mark" "$key" "${id%%;*}"
     else
         printf '\n%s %s refused\n' "$mark" "$key"
