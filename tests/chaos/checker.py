@@ -155,10 +155,13 @@ def _check_charge(
 ) -> None:
     wrong = []
     by_attempt = Counter(entry["attempt_id"] for entry in entries)
-    ran = {a["launch_key"]: a for a in tried if a["started_at"] and a["ended_at"]}
-    for key, _ in mark.begins:
-        if key in ran and by_attempt[ran[key]["id"]] != 1:
-            wrong.append(f"{by_attempt[ran[key]['id']]} charges for {key}")
+    ran = {a["launch_key"] for a in tried if a["started_at"] and a["ended_at"]}
+    ids = {attempt["launch_key"]: attempt["id"] for attempt in tried}
+    # Whoever came to his end is charged, whatever the database says of his times.
+    due = {key for key, _ in mark.begins if key in ran} | {key for key, _ in mark.ends}
+    for key in sorted(due & ids.keys()):
+        if by_attempt[ids[key]] != 1:
+            wrong.append(f"{by_attempt[ids[key]]} charges for {key}")
     for entry in entries:
         seconds = (entry["ended_at"] - entry["started_at"]).total_seconds()
         if abs(entry["cpu_minutes"] - CPUS * seconds / 60) > 1e-6:

@@ -91,6 +91,11 @@ async def test_what_the_jobs_wrote(
         ("UPDATE jobs SET attempts = 2", "wrong_state"),
         ("UPDATE attempts SET ended_at = NULL", "wrong_state"),
         ("DELETE FROM usage_ledger; DELETE FROM usage_days", "charged_wrongly"),
+        (
+            "DELETE FROM usage_ledger; DELETE FROM usage_days;"
+            "UPDATE attempts SET started_at = NULL; UPDATE jobs SET actual_cost = NULL",
+            "charged_wrongly",
+        ),
         ("UPDATE usage_ledger SET cpu_minutes = 1", "charged_wrongly"),
         ("UPDATE usage_ledger SET cost = 1", "charged_wrongly"),
         ("UPDATE usage_ledger SET user_id = user_id + 1", "charged_wrongly"),

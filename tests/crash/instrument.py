@@ -61,6 +61,7 @@ class Page:
     def arm(self, mode: int, point: str, hit: int) -> None:
         """At the `hit`-th time (from 1) that this point is reached."""
         place = point.partition(" < ")[0]
+        self.cut = IDLE
         _PAGE.pack_into(self._memory, 0, IDLE, hit, 0, 0, digest(place), digest(point))
         self._memory[0] = mode
 

@@ -8,14 +8,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import httpx
+import psutil
 
 from queueapi.executors import local
 from queueapi.executors.local.prepare import delete_tree
@@ -30,6 +31,7 @@ PATIENCE = float(
     os.environ.get("PATIENCE", "60")
 )  # seconds for what takes one; the machine may be busy
 TERMINAL = ("completed", "failed", "cancelled")
+MODEST = {"memory_gb": 0.0625, "estimated_hours": 0.05}  # what a job of ours asks for
 _LOCAL = Path(local.__file__).parent
 _BOOT = """\
 import sys
@@ -86,15 +88,18 @@ class Lane:
             await asyncio.sleep(0.02)
 
     async def submit(self, body: dict[str, Any]) -> int:
-        """With an Idempotency-Key, until there is an answer; and once more."""
+        [job_id] = await self.submit_to("/api/jobs", MODEST | body, lambda told: [told["id"]])
+        return job_id
+
+    async def submit_to(
+        self, path: str, body: dict[str, Any], ids: Callable[[Any], list[int]]
+    ) -> list[int]:
+        """With an Idempotency-Key, until there is an answer; and once more. Returns its `ids`."""
         headers = {"Idempotency-Key": secrets.token_hex(8)}
-        body = {"memory_gb": 0.0625, "estimated_hours": 0.05} | body
-        answers = [
-            await self.ask("POST", "/api/jobs", json=body, headers=headers) for _ in range(2)
-        ]
+        answers = [await self.ask("POST", path, json=body, headers=headers) for _ in range(2)]
         assert [a.status_code for a in answers] == [201, 201], [a.text for a in answers]
-        first, second = (int(a.json()["id"]) for a in answers)
-        assert first == second, "two jobs for one key"
+        first, second = (ids(a.json()) for a in answers)
+        assert first == second, "other jobs for the same key"
         return first
 
     async def verb(self, method: str, path: str, job_id: int, leaves: str) -> None:
@@ -148,6 +153,33 @@ class Lane:
         while self.page.server == pid:
             assert time.monotonic() < deadline, "there is no new server"
             await asyncio.sleep(0.002)
+
+    @contextmanager
+    def nothing_forked(self) -> Iterator[list[psutil.Process]]:
+        """The present fork server stands still for as long; what it was asked it does afterwards,
+        unless it is dead by then. None where the server is just starting."""
+        boot, found = str(self.folder / "boot.py"), []
+        with suppress(psutil.Error):
+            children = psutil.Process(self.page.server).children()
+            found = [child for child in children if boot in child.cmdline()]
+        try:
+            for process in found:
+                with suppress(psutil.NoSuchProcess):
+                    process.suspend()
+            yield found
+        finally:
+            for process in found:
+                with suppress(psutil.NoSuchProcess):
+                    process.resume()
+
+    async def prepared(self, job_id: int) -> None:
+        """The job's folder has been made: its launch is under way."""
+        statement = "SELECT launch_key FROM attempts WHERE job_id = $1"
+        key = await self.until(statement, job_id, what=f"job {job_id} is started")
+        deadline = time.monotonic() + PATIENCE
+        while not (self.jobs / key).exists():
+            assert time.monotonic() < deadline, f"job {job_id} has no folder"
+            await asyncio.sleep(0.01)
 
     def go(self, job_id: int) -> None:
         """What a script waits for that says so."""

@@ -4,10 +4,16 @@ Each may be interrupted anywhere, and then goes on with the next server. It retu
 true in the end.
 """
 
+import io
+import secrets
+import tarfile
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
-from tests.crash.lane import Lane
+import psutil
+
+from tests.crash.lane import MODEST, Lane
 
 MARK = "echo $QUEUEAPI_ATTEMPT_KEY >> {marks}/$QUEUEAPI_JOB_ID\n"
 WAIT = "until [ -e {marks}/go-$QUEUEAPI_JOB_ID ]; do sleep 0.02; done\n"
@@ -126,6 +132,85 @@ async def ended_meanwhile(lane: Lane) -> list[Expected]:
     return [Expected(job_id)]
 
 
+async def adopted(lane: Lane) -> list[Expected]:
+    """The server is killed in the middle of a launch, and the next one launches the job anew. The
+    fork server of the first does as it was told, late."""
+    with lane.nothing_forked():
+        job_id = await lane.submit({"script": script(lane, MARK, SAY)})
+        await lane.prepared(job_id)
+        await lane.restart()
+    await lane.reaches(job_id, "completed", "failed", "cancelled")
+    return [Expected(job_id)]
+
+
+async def forked_anew(lane: Lane) -> list[Expected]:
+    """The fork server is killed in the middle of a launch, and the server starts another one."""
+    with lane.nothing_forked() as fork_servers:
+        job_id = await lane.submit({"script": script(lane, MARK, SAY)})
+        await lane.prepared(job_id)
+        for process in fork_servers:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+    await lane.reaches(job_id, "completed", "failed", "cancelled")
+    return [Expected(job_id)]
+
+
+async def with_folder(lane: Lane) -> list[Expected]:
+    """It brings a folder that no job had before."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for name, words in {"words": SAYING, "new": secrets.token_hex(8)}.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(words)
+            archive.addfile(member, io.BytesIO(words.encode()))
+    kind = {"Content-Type": "application/x-tar"}
+    answer = await lane.ask("POST", "/api/folders", content=packed.getvalue(), headers=kind)
+    assert answer.status_code in (200, 201), answer.text
+    read = 'cat "$QUEUEAPI_EXECUTABLE/words"\n'
+    job_id = await lane.submit(
+        {"script": script(lane, MARK, read), "executable": answer.json()["ref"]}
+    )
+    await lane.reaches(job_id, "completed", "failed", "cancelled")
+    return [Expected(job_id)]
+
+
+async def batch(lane: Lane) -> list[Expected]:
+    """Two jobs in one request."""
+    job = MODEST | {"script": script(lane, MARK, SAY)}
+    body = {"jobs": [job, job]}
+    ids = await lane.submit_to("/api/jobs/batch", body, lambda told: list(told["job_ids"]))
+    assert len(ids) == 2
+    return [Expected(job_id) for job_id in ids]
+
+
+async def workflow(lane: Lane) -> list[Expected]:
+    """Two jobs in one graph, the second after the first."""
+    job = MODEST | {"script": script(lane, MARK, SAY)}
+    jobs = [job | {"label": "one"}, job | {"label": "two", "waits_for": [{"label": "one"}]}]
+    ids = await lane.submit_to(
+        "/api/workflows", {"jobs": jobs}, lambda told: [member["job_id"] for member in told["jobs"]]
+    )
+    assert len(ids) == 2
+    return [Expected(job_id) for job_id in ids]
+
+
+async def held(lane: Lane) -> list[Expected]:
+    """One that waits is held and released, another one is cancelled."""
+    first = await lane.submit({"script": script(lane, MARK, WAIT, SAY)})
+    after = {"depends_on": [{"job_id": first, "kind": "afterok"}]}
+    second, third = [
+        await lane.submit({"script": script(lane, MARK, SAY)} | after) for _ in range(2)
+    ]
+    await lane.verb("POST", f"/api/jobs/{second}/hold", second, "held")
+    await lane.verb("DELETE", f"/api/jobs/{third}", third, "cancelled")
+    await lane.verb("POST", f"/api/jobs/{second}/release", second, "released")
+    lane.go(first)
+    await lane.reaches(second, "completed", "failed", "cancelled")
+    kinds = "held released dependencies_met? starting running? ended"
+    gone = Expected(third, "cancelled", "Cancelled", None, (), said=None, kinds="cancelled")
+    return [Expected(first), Expected(second, kinds=kinds), gone]
+
+
 LIVES: dict[str, Life] = {
     "plain": plain,
     "failing": failing,
@@ -136,4 +221,10 @@ LIVES: dict[str, Life] = {
     "dependent": dependent,
     "restarted": restarted,
     "ended_meanwhile": ended_meanwhile,
+    "adopted": adopted,
+    "forked_anew": forked_anew,
+    "with_folder": with_folder,
+    "batch": batch,
+    "workflow": workflow,
+    "held": held,
 }

@@ -52,7 +52,7 @@ async def test_wherever_a_process_dies_each_job_runs_and_is_charged_once(
 ) -> None:
     began, report = time.monotonic(), Report()
     async with open_lanes(LANES) as lanes:
-        trials = once_each(await record(lanes[0], report), KILL, SEED)
+        trials = once_each(await record(lanes, report), KILL, SEED)
         chosen = spread(trials, DEATHS, SEED)
         await lead_all(lanes, chosen, report, SEED, SECONDS)
     line = judge(report, "deaths", len(trials), began)
@@ -67,7 +67,7 @@ async def test_wherever_the_database_is_cut_off_each_job_runs_and_is_charged_onc
     """Before each commit, after it but before its answer, and anywhere else."""
     began, report = time.monotonic(), Report()
     async with open_lanes(LANES, proxied=True) as lanes:
-        found = await record(lanes[0], report)
+        found = await record(lanes, report)
         commits = of_commits(found)
         ends = [t for mode in (CUT, LOSE) for t in once_each(commits, mode, SEED + mode)]
         others = once_each(of_server(found), CUT, SEED)

@@ -17,6 +17,7 @@ KILLED = ("failed", "NonZeroExitCode", 137)
 # What may follow upon a state, and what comes of it, by the kind of an event.
 STEPS = {
     "starting": ({"queued"}, "starting"),
+    "cancelled": ({"queued"}, "cancelled"),
     "running": ({"starting"}, "running"),
     "suspended": ({"running"}, "suspended"),
     "resumed": ({"suspended"}, "running"),
@@ -106,7 +107,7 @@ def _story(one: Expected, job: Any, attempts: Sequence[Any], events: Sequence[An
         found.append(f"its events come to {state}, and it is {job['state']}")
     if len(attempts) != job["attempts"]:
         found.append(f"{len(attempts)} attempts, and it says {job['attempts']}")
-    last = attempts[-1]
+    last = attempts[-1] if attempts else job
     if any(job[name] != last[name] for name in ("started_at", "ended_at")):
         found.append("its times are not those of its last attempt")
     return found

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
+import pytest
 
 from queueapi.db.session import Database
+from queueapi.doctor import routine
 from queueapi.doctor.check import Check, Premises
 from queueapi.doctor.examine import CHECKS, whole
 from tests.staging import Caller, Stage, fetch, until
@@ -98,3 +100,27 @@ async def test_the_leader_looks_by_itself_and_metrics_show_what_it_found(
         await fetch(database, "UPDATE submitted_counts SET active = 0")
         await until(lambda: shows(0), "a look that finds it right again")
         assert (await metric(client, "queueapi_doctor_last_run") or 0) > 0
+
+
+async def test_who_takes_the_lead_later_does_not_wait_an_interval_to_look(
+    stage: Stage, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(routine, "FIRST_SECONDS", 0.05)
+    asked = 0
+
+    def leads() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > 3
+
+    async with stage(doctor_interval_minutes=0) as (app, client):
+        settings = app.state.settings.model_copy(update={"doctor_interval_minutes": 60.0})
+        doctor = routine.Routine(Premises(database, settings, app.state.executors), leads)
+        before = await metric(client, "queueapi_doctor_last_run") or 0
+
+        async def has_looked() -> bool:
+            return (await metric(client, "queueapi_doctor_last_run") or 0) > before
+
+        await doctor.start()
+        await until(has_looked, "a look by who leads by now")
+        await doctor.close()

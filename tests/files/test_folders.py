@@ -443,6 +443,32 @@ async def test_a_folder_is_deleted_and_sent_again_at_the_same_time(
         assert row.chunks == row.kept == 1
 
 
+async def test_a_folder_that_others_need_does_not_go_with_its_owner_or_its_group(
+    stage: Stage, make_person: Make, database: Database
+) -> None:
+    puppet = Puppet(NODE)
+    async with stage(puppet) as (_, client):
+        boss = Caller(client, await make_person(role=Role.ADMIN))
+        ann, bob = [Caller(client, await make_person(manages="course")) for _ in range(2)]
+        mine = await folder(ann, group="default")
+        theirs = await folder(bob, {"x": "1"}, group="course")
+        jobs = [
+            await bob.submit(executable=found["ref"], group="default") for found in (mine, theirs)
+        ]
+        [[course]] = await fetch(database, "SELECT id FROM groups WHERE name = 'course'")
+        gone = [f"/api/users/{ann.person.user_id}", f"/api/groups/{course}"]
+        for path in gone:
+            refused = await boss.ask("DELETE", path)
+            assert refused.status_code == 409, refused.text
+            assert "1 job(s)" in refused.json()["detail"]
+        for job_id in jobs:
+            puppet.end(await puppet.launched(job_id))
+            await bob.until(job_id, "completed")
+        for path in gone:
+            assert (await boss.ask("DELETE", path)).status_code == 204
+        assert await fetch(database, "SELECT id FROM folders") == []
+
+
 async def test_a_folder_is_not_deleted_under_a_submit(stage: Stage, make_person: Make) -> None:
     """Whichever comes first: a job has its folder, or is refused."""
     async with stage(Puppet()) as (_, client):

@@ -1,6 +1,6 @@
 """Accounts: creating them, and what administrators do with them."""
 
-from sqlalchemy import column, func, select, table, update
+from sqlalchemy import column, func, select, table, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -15,6 +15,14 @@ from queueapi.paging import decode_cursor, encode_cursor
 # By its bare name: jobs stand above accounts.
 _jobs = table("jobs", column("user_id"), column("state"))
 _ENDED = ("completed", "failed", "cancelled")
+# Locked first, and looked at then: a submit that names one of them has its job there, or waits.
+_LOCK_FOLDERS = text("""
+SELECT id FROM folders WHERE user_id = :user OR group_id = :group ORDER BY id FOR UPDATE
+""")
+_NEED_FOLDERS = text("""
+SELECT count(*) FROM jobs WHERE executable = ANY(:ids) AND array_id IS NULL
+    AND state IN ('queued', 'starting', 'running', 'suspended')
+""")
 
 
 async def create_account(
@@ -92,9 +100,23 @@ async def delete_user(session: AsyncSession, principals: Principals, user_id: in
             f"User {user.id} has {active} job(s) that have not ended. Cancel them and wait for "
             "their end, or deactivate the account instead."
         )
+    await check_folders_unneeded(session, user_id=user.id)
     await session.delete(user)
     await session.flush()
     principals.forget_after_commit(session, user_id)
+
+
+async def check_folders_unneeded(
+    session: AsyncSession, *, user_id: int | None = None, group_id: int | None = None
+) -> None:
+    """An account's or a group's folders go with it: Conflict while jobs need them, whoever's."""
+    ids = (await session.scalars(_LOCK_FOLDERS, {"user": user_id, "group": group_id})).all()
+    active = await session.scalar(_NEED_FOLDERS, {"ids": list(ids)})
+    if active:
+        raise Conflict(
+            f"{active} job(s) that have not ended name folders that would be deleted as well. "
+            "Cancel them, or wait for their end."
+        )
 
 
 async def _lock_admins(session: AsyncSession) -> set[int]:

@@ -61,5 +61,6 @@ async def change_user(
 async def delete_user(
     user_id: Id, admin: Admin, session: Session, principals: PrincipalCache
 ) -> None:
-    """Refused while it has jobs that have not ended. What it used stays in the ledger."""
+    """Refused while it has jobs that have not ended, or others' such jobs name its folders. What
+    it used stays in the ledger."""
     await accounts.delete_user(session, principals, user_id)

@@ -14,7 +14,7 @@ from queueapi.doctor.examine import CHECKS, whole
 
 log = structlog.get_logger(__name__)
 
-FIRST_SECONDS = 60.0  # after the start, if the interval is not shorter
+FIRST_SECONDS = 60.0  # after the start, and between two looks at who leads; or the interval
 REST = 4  # times as long as a look took, so that a fifth of a connection is used at the most
 SHORTEST_REST, LONGEST_REST = 0.01, 2.0  # seconds; a look may itself wait to look again
 MOST_TOLD = 20  # findings of one check in the log
@@ -40,14 +40,15 @@ class Routine:
                 await self._task
 
     async def _run(self) -> None:
-        pause = min(FIRST_SECONDS, self._interval)
+        first = pause = min(FIRST_SECONDS, self._interval)
         while True:
             await asyncio.sleep(pause)
-            pause = self._interval
             if self._is_leading():
                 await self._examine()
+                pause = self._interval
             else:
                 metrics.DOCTOR_FINDINGS.clear()  # the leader shows its own
+                pause = first  # it may lead any moment
 
     async def _examine(self) -> None:
         started = time.monotonic()

@@ -7,6 +7,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from queueapi.auth.accounts import check_folders_unneeded
 from queueapi.auth.principal import Principal
 from queueapi.auth.principals import Principals
 from queueapi.config import Settings
@@ -157,6 +158,7 @@ async def delete_group(
             "the group: remove its members and set its join_policy to approval."
         )
     await check_no_children(session, access.group)
+    await check_folders_unneeded(session, group_id=group_id)
     members = await session.scalars(
         select(Membership.user_id).where(Membership.group_id == group_id)
     )

@@ -93,7 +93,8 @@ async def change_group(
 async def delete_group(
     group_id: Id, admin: Admin, session: Session, principals: PrincipalCache
 ) -> None:
-    """For administrators. Refused while there are jobs of the group, ended ones too."""
+    """For administrators. Refused while there are jobs of the group, ended ones too, or jobs that
+    have not ended name its folders."""
     await catalogue.delete_group(session, principals, admin, group_id)
 
 
