@@ -13,7 +13,9 @@ from queueapi.executors.base import ExecutorUnavailable, LaunchRefused, Phase
 from queueapi.executors.slurm.executor import SlurmExecutor
 from tests.executors.bringing import Shelf
 from tests.executors.contract import make_run, output_of
+from tests.executors.remote.sshd import Wire
 from tests.executors.slurm.conftest import cluster_of
+from tests.executors.slurm.test_failures import launched
 from tests.slurm.lab import Lab
 
 New = Callable[..., Awaitable[SlurmExecutor]]
@@ -89,6 +91,23 @@ async def test_what_breaks_off_on_the_way_is_never_used(
     assert (await executor.poll([run.key]))[run.key].phase is Phase.UNKNOWN
     assert digest not in folders(root)
     assert await output_of(executor, run) == "42\n"
+
+
+async def test_a_connection_that_is_cut_while_a_folder_is_sent_costs_time_alone(
+    new_executor: New, shelf: Shelf, root: Path, slurm_lab: Lab
+) -> None:
+    noise = os.urandom(1 << 20).hex()  # a MiB, however it is packed
+    digest = shelf.add({"noise": noise})
+    async with Wire(slurm_lab.ssh_port) as wire:
+        executor = await new_executor(port=wire.port)
+        run = make_run('wc -c <"$QUEUEAPI_EXECUTABLE/noise"\n', executable=digest)
+        wire.cut_after = 600_000
+        with pytest.raises(ExecutorUnavailable):
+            await executor.submit(run)
+        assert digest not in folders(root)
+        await launched(executor, run)  # as the server tries it again and again
+        assert await output_of(executor, run) == f"{len(noise)}\n"
+        assert wire.connections > 1
 
 
 async def test_what_nobody_keeps_is_refused_and_not_launched(new_executor: New) -> None:
