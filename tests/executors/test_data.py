@@ -49,6 +49,7 @@ def test_targets_are_taken_apart() -> None:
         "data.lab", 2222, "ada", "/maps/a-b.tif"
     )  # fmt: skip
     assert parse_target("path:/shared/maps").place == "/shared/maps"
+    assert parse_target("folder:17") == Target(Scheme.FOLDER, "folder:17")
 
 
 @pytest.mark.parametrize(
@@ -67,7 +68,8 @@ def test_targets_are_taken_apart() -> None:
         "sftp://a.example/../x", "sftp://a.example/x y", "sftp://-oProxyCommand=id/x",
         "sftp://-a@a.example/x", "sftp://u:pw@a.example/x", "sftp://a.example/a\n!id",
         "path:", "path:x", "path:/", "path:/a/../b", "path:/a b", "path:/a\n", "path:/a//b",
-        "path:/$(id)", "https://a.example/" + "x" * 2000,
+        "path:/$(id)", "folder:", "folder:0", "folder:x", "folder:1/x", "folder:-1",
+        "https://a.example/" + "x" * 2000,
     ],
 )  # fmt: skip
 def test_what_is_no_target_is_refused(text: str) -> None:

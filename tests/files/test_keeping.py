@@ -54,8 +54,17 @@ async def ids(caller: Caller) -> set[int]:
     return {item["id"] for item in (await caller.get("/api/folders")).json()["items"]}
 
 
+def as_code(ref: str) -> dict[str, Any]:
+    return {"executable": ref}
+
+
+def as_data(ref: str) -> dict[str, Any]:
+    return {"data": {"target": ref}}
+
+
+@pytest.mark.parametrize("use", [as_code, as_data])
 async def test_a_folder_goes_when_nobody_has_sent_or_used_it_for_long(
-    stage: Stage, make_person: Make, database: Database
+    stage: Stage, make_person: Make, database: Database, use: Callable[[str], dict[str, Any]]
 ) -> None:
     cluster = Shelved()
     async with stage(cluster) as (app, client):
@@ -68,7 +77,7 @@ async def test_a_folder_goes_when_nobody_has_sent_or_used_it_for_long(
         await folder(ann, {"f": "sent again"})
         jobs = {}
         for name in names[2:5]:
-            jobs[name] = await ann.submit(executable=made[name]["ref"])
+            jobs[name] = await ann.submit(**use(made[name]["ref"]))
             if name != "waited for":
                 cluster.end(await cluster.launched(jobs[name]))
                 await ann.until(jobs[name], "completed")

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import pytest
 from queueapi.auth.models import Role
 from queueapi.db.session import Database
 from queueapi.executors.base import NodeInventory
-from queueapi.executors.data import FAILED_CODE
+from queueapi.executors.data import FAILED_CODE, Fetch, FetchState
 from tests.executors.web import Slow, Web, repository
+from tests.files.test_folders import folder
 from tests.jobs.test_running import LOCAL, SMALL
 from tests.staging import Caller, Json, Puppet, Stage, fetch, until
 
@@ -206,3 +208,64 @@ async def test_the_tasks_of_an_array_fetch_it_each(
         for index in (0, 1):
             task = (await caller.get(f"/api/jobs/{job_id}/tasks/{index}")).json()
             assert (await caller.job(task["id"]))["stdout_tail"] == "x"
+
+
+async def test_an_uploaded_folder_may_be_the_data(stage: Stage, make_person: Make) -> None:
+    puppet = Puppet(NODE)
+    async with stage(puppet) as (_, client):
+        ann = Caller(client, await make_person())
+        made = await folder(ann, {"f": "x"})
+        path, data = f"/api/folders/{made['id']}", {"target": made["ref"]}
+        run = puppet.runs[await puppet.launched(await ann.submit("x", data=data, **SMALL))]
+        assert (run.data, run.data_folder, run.executable) == (None, made["digest"], None)
+        job_id = await ann.submit("x", data=data, executable=made["ref"], **SMALL)
+        await puppet.launched(job_id)
+        assert (await ann.get(path)).json()["active_jobs"] == 2
+        assert (await ann.ask("DELETE", path)).status_code == 409
+        eve = Caller(client, await make_person(group="other"))
+        for target in (made["ref"], "folder:999999"):
+            refused = await eve.post("/api/jobs", json={"script": "x", "data": {"target": target}})
+            assert refused.status_code == 404
+            assert refused.json()["errors"][0]["pointer"] == "/data/target"
+        for job in (job_id, job_id - 1):
+            puppet.end(str(puppet.key_of(job)))
+            await ann.until(job, "completed")
+        assert (await ann.ask("DELETE", path)).status_code == 204
+        again = await ann.post(f"/api/jobs/{job_id - 1}/requeue")
+        assert (again.status_code, "deleted" in again.json()["detail"]) == (409, True)
+
+
+@pytest.mark.parametrize("sandbox", ["none", "auto"])
+async def test_an_uploaded_folder_is_there_before_the_script_begins(
+    stage: Stage, make_person: Make, sandbox: str
+) -> None:
+    async with stage(**LOCAL | {"local_sandbox": sandbox}) as (_, client):
+        ann = Caller(client, await make_person())
+        made = await folder(ann, {"deep/f": "text\n"})
+        script = "cat $QUEUEAPI_DATA/deep/f; echo no 2>/dev/null >$QUEUEAPI_DATA/g || echo kept"
+        job_id = await ann.submit(script, data={"target": made["ref"]}, **SMALL)
+        done = await ann.until(job_id, "completed", "failed")
+        assert (done["stdout_tail"], done["status"]) == ("text\nkept\n", "completed"), done
+
+
+async def test_what_a_job_claims_of_its_data_fills_no_events(
+    stage: Stage, make_person: Make, database: Database
+) -> None:
+    """It may write what it likes into its own folder."""
+    puppet = Puppet(NODE)
+    claims = [Fetch(FetchState.FETCHED, 1), Fetch(FetchState.FETCHING, 9)]
+    claims += [Fetch(FetchState.FETCHED, 7), Fetch(FetchState.FETCHING, 99)]
+    async with stage(puppet) as (_, client):
+        ann = Caller(client, await make_person())
+        with_data = await ann.submit("x", data={"target": "https://a.example/x"}, **SMALL)
+        without = await ann.submit("x", **SMALL)
+        for job_id in (with_data, without):
+            key = await puppet.begun(job_id)
+            await ann.until(job_id, "running")
+            for claim in claims:
+                puppet.show(key, replace(puppet.seen[key], fetch=claim))
+                await asyncio.sleep(0.1)
+            puppet.end(key)
+            await ann.until(job_id, "completed")
+        assert len(await events(ann, with_data)) <= 3
+        assert await events(ann, without) == []

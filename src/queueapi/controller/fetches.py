@@ -19,13 +19,13 @@ class Fetches:
 
     def take(self, placed: Placed, fetch: Fetch | None) -> None:
         """How far a run's fetch was seen to be."""
-        if fetch is None:
-            return
         told = self._told.get(placed.attempt_id)
+        if fetch is None or (told is not None and told.state is FetchState.FETCHED):
+            return  # what comes after the end is nothing that was fetched
         if told is None:
             self._tell(placed, "data_fetching", None)
             told = Fetch(FetchState.FETCHING)
-        if fetch.state is FetchState.FETCHED and told.state is not FetchState.FETCHED:
+        if fetch.state is FetchState.FETCHED:
             size = f"{fetch.size} bytes" if fetch.size is not None else "they are there"
             self._tell(placed, "data_fetched", size)
             told = fetch

@@ -54,8 +54,9 @@ def run_of(row: Row[Any]) -> Run:
         exclusive=row.exclusive,
         site=row.site or {},
         container=_container(row.container, gpus=row.gpu_count > 0),
-        executable=_executable(row),
+        executable=_digest(row.executable, row.executable_digest),
         data=_data(row),
+        data_folder=_digest(row.data_folder, row.data_digest),
     )
 
 
@@ -68,16 +69,16 @@ def _container(found: Mapping[str, Any] | None, *, gpus: bool) -> Container | No
     return Container(found["image"], tuple(binds), gpus if said is None else said)
 
 
-def _executable(row: Row[Any]) -> str | None:
-    if row.executable is not None and row.executable_digest is None:  # of a job that was requeued
-        raise LaunchRefused(f"folder {row.executable}, which it names, was deleted")
-    digest: str | None = row.executable_digest
+def _digest(folder: int | None, digest: str | None) -> str | None:
+    """Of a folder that a job names."""
+    if folder is not None and digest is None:  # of a job that was requeued
+        raise LaunchRefused(f"folder {folder}, which it names, was deleted")
     return digest
 
 
 def _data(row: Row[Any]) -> Data | None:
     """Raises LaunchRefused where its cluster's options are no sense any more."""
-    if row.data is None:
+    if row.data is None or row.data_folder is not None:
         return None
     try:
         return Data(parse_target(row.data["target"]), DataRules.read(row.options or {}))

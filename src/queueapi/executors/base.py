@@ -130,11 +130,18 @@ class Run:
     container: Container | None = None  # None = none: the script sees the node as it is
     executable: str | None = None  # digest of a folder that it brings; see Contents
     data: Data | None = None  # to be fetched before the script begins
+    data_folder: str | None = None  # instead of that, digest of a folder that it brings
 
     def __post_init__(self) -> None:
         check_key(self.key)
-        if self.executable is not None:
-            check_digest(self.executable)
+        for digest in self.folders:
+            check_digest(digest)
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """Digests of the folders that it brings."""
+        named = (self.executable, self.data_folder)
+        return tuple(digest for digest in named if digest is not None)
 
 
 @dataclass(frozen=True, slots=True)

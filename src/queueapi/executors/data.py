@@ -36,6 +36,7 @@ _SFTP: Final = re.compile(
     rf"sftp://(?:(?P<user>[A-Za-z0-9_][A-Za-z0-9_.-]{{0,63}})@)?{_HOST}(?P<path>{_PLAIN})", re.ASCII
 )
 _PATH: Final = re.compile(rf"path:(?P<path>{_PLAIN})", re.ASCII)
+_FOLDER: Final = re.compile(r"folder:[1-9][0-9]{0,15}", re.ASCII)
 _FILE_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,199}", re.ASCII)
 _PATTERN: Final = re.compile(r"[a-z0-9*][a-z0-9.*-]{0,252}(?::(?:[1-9][0-9]{0,4}|\*))?", re.ASCII)
 _ABSOLUTE: Final = re.compile(_PLAIN, re.ASCII)
@@ -50,6 +51,7 @@ class Scheme(StrEnum):
     GIT = "git"
     SFTP = "sftp"
     PATH = "path"
+    FOLDER = "folder"  # that was uploaded; it is brought to the cluster, and not fetched there
 
 
 _PORTS: Final = {Scheme.HTTPS: 443, Scheme.GIT: 443, Scheme.SFTP: 22}
@@ -60,7 +62,7 @@ class Target:
     """What is to be fetched, taken apart."""
 
     scheme: Scheme
-    place: str  # the URL of https and git; the path of the others
+    place: str  # the URL of https and git; the path of the others; folder:ID
     host: str = ""  # in lower case
     port: int = 0
     user: str = ""  # of sftp
@@ -83,8 +85,10 @@ def parse_target(text: str) -> Target:
     if text.startswith("path:"):
         found = _match(_PATH, text, "path:/ABSOLUTE/PATH, of plain characters")
         return Target(Scheme.PATH, _plain_path(found["path"]))
+    if text.startswith("folder:"):
+        return Target(Scheme.FOLDER, _match(_FOLDER, text, "folder:ID")[0])
     raise ValueError(
-        "begins with none of https://, git+https://, sftp:// and path:, which there are"
+        "begins with none of https://, git+https://, sftp://, path: and folder:, which there are"
     )
 
 
@@ -163,7 +167,7 @@ class DataRules:
             if not any(f"{target.place}/".startswith(f"{path}/") for path in self.paths):
                 return f"{target.place} is in none of the paths that jobs may read there"
             return None
-        if self._lists(target):
+        if target.scheme is Scheme.FOLDER or self._lists(target):
             return None
         if target.scheme is Scheme.SFTP:
             return f"{target.host}:{target.port} is none of the hosts that jobs may use sftp with"

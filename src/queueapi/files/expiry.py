@@ -13,21 +13,24 @@ from queueapi.files.folders import forget_content
 
 BATCH = 100  # folders that one transaction deletes
 
+_USED = """
+SELECT FROM jobs j WHERE j.{} = f.id AND j.array_id IS NULL
+    AND (j.ended_at IS NULL OR j.ended_at > now() - make_interval(days => :days))
+"""
+# Each by its own index.
+_UNUSED = " AND ".join(
+    f"NOT EXISTS ({_USED.format(column)})" for column in ("executable", "data_folder")
+)
 # By its bare name: jobs stand on folders. Locked first, and looked at then: a submit that names
 # one of them has its job there, or waits and finds no folder.
-_OLD = text("""
+_OLD = text(f"""
 SELECT id FROM folders f
-WHERE uploaded_at < now() - make_interval(days => :days) AND NOT EXISTS (
-    SELECT FROM jobs j WHERE j.executable = f.id AND j.array_id IS NULL
-        AND (j.ended_at IS NULL OR j.ended_at > now() - make_interval(days => :days)))
+WHERE uploaded_at < now() - make_interval(days => :days) AND {_UNUSED}
 ORDER BY id LIMIT :batch FOR UPDATE SKIP LOCKED
-""")
-_DELETE = text("""
-DELETE FROM folders f WHERE id = ANY(:ids) AND NOT EXISTS (
-    SELECT FROM jobs j WHERE j.executable = f.id AND j.array_id IS NULL
-        AND (j.ended_at IS NULL OR j.ended_at > now() - make_interval(days => :days)))
-RETURNING id
-""")
+""")  # noqa: S608 - the words are ours
+_DELETE = text(f"""
+DELETE FROM folders f WHERE id = ANY(:ids) AND {_UNUSED} RETURNING id
+""")  # noqa: S608
 # Of deleted folders, and of those whose owner's account was deleted.
 _ORPHANS = text("""
 SELECT digest FROM contents c
@@ -35,7 +38,7 @@ WHERE NOT EXISTS (SELECT FROM folders f WHERE f.digest = c.digest)
 LIMIT :batch FOR UPDATE SKIP LOCKED
 """)
 _NEEDED = text("""
-SELECT DISTINCT f.digest FROM folders f JOIN jobs j ON j.executable = f.id
+SELECT DISTINCT f.digest FROM folders f JOIN jobs j ON f.id IN (j.executable, j.data_folder)
 WHERE f.digest = ANY(:digests) AND j.array_id IS NULL
   AND j.state IN ('queued', 'starting', 'running', 'suspended')
 """)

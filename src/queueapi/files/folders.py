@@ -26,9 +26,13 @@ from queueapi.paging import decode_cursor, encode_cursor
 
 # By its bare name: jobs stand on folders. A task of an array is counted with its array.
 _USES = text("""
-SELECT f.id, (SELECT created_at FROM jobs WHERE executable = f.id AND array_id IS NULL
-              ORDER BY id DESC LIMIT 1) AS used_at,
-       (SELECT count(*) FROM jobs WHERE executable = f.id AND array_id IS NULL
+SELECT f.id,
+       greatest((SELECT created_at FROM jobs WHERE executable = f.id AND array_id IS NULL
+                 ORDER BY id DESC LIMIT 1),
+                (SELECT created_at FROM jobs WHERE data_folder = f.id AND array_id IS NULL
+                 ORDER BY id DESC LIMIT 1)) AS used_at,
+       (SELECT count(*) FROM jobs
+        WHERE (executable = f.id OR data_folder = f.id) AND array_id IS NULL
         AND state IN ('queued', 'starting', 'running', 'suspended')) AS active
 FROM unnest(CAST(:ids AS bigint[])) AS f(id)
 """)

@@ -18,6 +18,7 @@ from queueapi.clusters.models import NodeReservation
 from queueapi.config import Settings
 from queueapi.files.admission import Owned, check_folder, load_owned
 from queueapi.jobs.allowances import load_allowances
+from queueapi.jobs.data_schemas import folders_of
 from queueapi.jobs.graph import Graph, Parents, check_parents, lock_parents
 from queueapi.jobs.limits import Admission, Allowance, check
 from queueapi.jobs.pricing import cost
@@ -87,7 +88,7 @@ async def load_grounds(
     now = utc_now()
     named = {job.reservation for job in jobs if job.reservation is not None}
     reservations = await open_reservations(session, named, now)
-    refs = {job.executable for job in jobs if job.executable is not None}
+    refs = {ref for job in jobs for ref in folders_of(job.executable, job.data).values()}
     folders = await load_owned(session, refs, lock=lock)
     return Grounds(now, queues, clusters, allowances, parents, reservations, folders)
 
@@ -134,13 +135,12 @@ def _check_reservations(
 def _check_folders(
     allowance: Allowance, submission: Submission, folders: Mapping[int, Owned]
 ) -> None:
-    """Whether each job may use the folder that it names. Raises a Problem."""
+    """Whether each job may use the folders that it names. Raises a Problem."""
     groups = {membership.group_id for membership in allowance.memberships.values()}
     for index, job in enumerate(submission.jobs):
-        if job.executable is not None:
-            place = f"/jobs/{index}" if submission.in_list else ""
-            pointer = f"{place}/executable"
-            check_folder(submission.principal, groups, folders, job.executable, pointer)
+        place = f"/jobs/{index}" if submission.in_list else ""
+        for pointer, ref in folders_of(job.executable, job.data).items():
+            check_folder(submission.principal, groups, folders, ref, f"{place}{pointer}")
 
 
 def estimated_cost(settings: Settings, job: JobSubmission) -> Decimal:

@@ -20,7 +20,7 @@ from queueapi.jobs.array_indices import ArrayIndices
 from queueapi.jobs.control import (
     HELD_REASON,
     check_dependencies,
-    check_executable,
+    check_folders,
     check_resubmission,
     check_version,
     that_can_not_start,
@@ -132,7 +132,7 @@ class Tasks:
             if array.record.state in TERMINAL_STATES:  # it counts among its owner's jobs again
                 record = await session.get_one(Job, self.array_id)
                 await check_dependencies(session, [self.array_id])
-                await check_executable(session, record)
+                await check_folders(session, record)
                 await check_resubmission(session, settings, record)
             stopped = [
                 job.id for job in tasks if job.state in PLACED_STATES and job.intent not in STOPPING

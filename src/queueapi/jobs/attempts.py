@@ -82,7 +82,8 @@ _IDS = text("SELECT nextval('attempts_id_seq') FROM generate_series(1, :count)")
 _ASKED = """
     j.user_id, j.nodes, j.tasks, j.exclusive, j.cpu_cores, j.memory_mb, j.gpu_count, j.gpu_type,
     j."constraint", j.time_limit, j.site, j.container, j.executable, j.data,
-    (SELECT digest FROM folders WHERE id = j.executable) AS executable_digest
+    (SELECT digest FROM folders WHERE id = j.executable) AS executable_digest, j.data_folder,
+    (SELECT digest FROM folders WHERE id = j.data_folder) AS data_digest
 """
 # What its cluster lets it fetch is in there.
 _OPTIONS = """

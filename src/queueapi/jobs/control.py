@@ -136,7 +136,7 @@ async def requeue(
     await check_dependencies(session, [job_id, counted.id])
     if counted.state in TERMINAL_STATES:
         await check_resubmission(session, settings, counted)
-    await check_executable(session, job)
+    await check_folders(session, job)
     change = Transition(
         job_id, JobState.QUEUED, "requeued", reason="Requeued", message=message, queued_at=utc_now()
     )
@@ -158,13 +158,14 @@ async def check_dependencies(session: AsyncSession, job_ids: Sequence[int]) -> N
         )
 
 
-async def check_executable(session: AsyncSession, job: Job) -> None:
-    """A job that is to run anew needs the folder that it names."""
-    if job.executable is not None and not await hold_folder(session, job.executable):
-        raise Conflict(
-            f"Folder {job.executable}, which job {job.id} names, was deleted. Upload it again and "
-            "submit a new job."
-        )
+async def check_folders(session: AsyncSession, job: Job) -> None:
+    """A job that is to run anew needs the folders that it names."""
+    for folder in filter(None, (job.executable, job.data_folder)):
+        if not await hold_folder(session, folder):
+            raise Conflict(
+                f"Folder {folder}, which job {job.id} names, was deleted. Upload it again and "
+                "submit a new job."
+            )
 
 
 async def that_can_not_start(session: AsyncSession, job_ids: Sequence[int]) -> set[int]:

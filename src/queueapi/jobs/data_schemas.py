@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from queueapi.executors.data import parse_target
+from queueapi.executors.data import Scheme, parse_target
 from queueapi.fields import Body
 
 
@@ -19,8 +19,17 @@ class JobData(Body):
 
     target: Annotated[str, Field(min_length=1, max_length=2000), AfterValidator(_target)] = Field(
         description="https://HOST/FILE, git+https://HOST/REPOSITORY@COMMIT, sftp://HOST/PATH, or "
-        "path:/PATH on the cluster; it says which hosts and paths it allows",
+        "path:/PATH on the cluster, which says what hosts and paths it allows; or an uploaded "
+        "folder:ID",
         examples=[
             "git+https://github.com/octocat/Hello-World@7fd1a60b01f91b314f59955a4e4d4e80d8edf11d"
         ],
     )
+
+
+def folders_of(executable: str | None, data: JobData | None) -> dict[str, str]:
+    """The uploaded folders of a job, by the pointer to what names them."""
+    found = {"/executable": executable} if executable is not None else {}
+    if data is not None and parse_target(data.target).scheme is Scheme.FOLDER:
+        found["/data/target"] = data.target
+    return found

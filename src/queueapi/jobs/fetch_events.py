@@ -15,14 +15,15 @@ class FetchEvent:
     message: str | None  # None: what is fetched
 
 
-# A leader that took over may see again what the last one has written down.
+# A leader that took over may see again what the last one has written down. What a job that asks for
+# no data says of them is its word alone.
 _RECORD = text("""
 INSERT INTO job_events (job_id, at, kind, state, message, attempt_id)
 SELECT j.id, clock_timestamp(), e.kind, j.state, w.words, e.attempt_id
 FROM unnest(CAST(:jobs AS bigint[]), CAST(:attempts AS bigint[]), CAST(:kinds AS text[]),
             CAST(:messages AS text[])) WITH ORDINALITY
     AS e(job_id, attempt_id, kind, message, place)
-JOIN jobs j ON j.id = e.job_id
+JOIN jobs j ON j.id = e.job_id AND j.data IS NOT NULL
 CROSS JOIN LATERAL (SELECT coalesce(e.message, j.data->>'target') AS words) w
 WHERE NOT EXISTS (
     SELECT FROM job_events k WHERE k.job_id = e.job_id AND k.attempt_id = e.attempt_id

@@ -117,6 +117,12 @@ class Job(Base):
             postgresql_where=text(f"executable IS NOT NULL AND {_LISTED} AND {_ACTIVE}"),
         ),
         Index(
+            "ix_jobs_data_folder",
+            "data_folder",
+            "id",
+            postgresql_where=text(f"data_folder IS NOT NULL AND {_LISTED}"),
+        ),
+        Index(
             "ix_jobs_name",
             "name",
             desc("id"),
@@ -168,6 +174,7 @@ class Job(Base):
     container: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     executable: Mapped[int | None] = mapped_column(BigInteger)  # a folder's id
     data: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    data_folder: Mapped[int | None] = mapped_column(BigInteger)  # the id of the one in there
     instance_type: Mapped[str | None] = mapped_column(String(50))
     estimated_cost: Mapped[Decimal] = mapped_column(Numeric(20, 6))
     on_dependency_failure: Mapped[str] = mapped_column(

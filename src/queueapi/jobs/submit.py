@@ -73,13 +73,16 @@ WITH new AS MATERIALIZED (
     INSERT INTO jobs (id, user_id, group_id, estimated_cost, name, job_type, tags, script, env,
         input_data, nodes, tasks, cpu_cores, memory_mb, gpu_count, gpu_type, "constraint",
         exclusive, reservation, time_limit, queue, base_priority,
-        max_retries, provider, cluster, site, container, executable, data, instance_type,
-        array_indices)
+        max_retries, provider, cluster, site, container, executable, data, data_folder,
+        instance_type, array_indices)
     SELECT id, user_id, group_id, cost, name, job_type, tags, script, env,
         CAST(unnest AS json), node_count, task_count, cpus, memory_mb, gpus, gpu_type,
         "constraint", exclusive, reservation, time_limit, queue, priority,
         max_retries, provider, cluster, site, container,
-        CAST(split_part(executable, ':', 2) AS bigint), data, instance_type, "array"
+        CAST(split_part(executable, ':', 2) AS bigint), data,
+        CASE WHEN data->>'target' LIKE 'folder:%'
+            THEN CAST(split_part(data->>'target', ':', 2) AS bigint) END,
+        instance_type, "array"
     FROM new
 ), counted AS (
     UPDATE submitted_counts s SET active = s.active + n.jobs

@@ -72,6 +72,10 @@ async def test_a_job_finds_its_folder_which_is_sent_once(
     assert await output_of(await new_executor(), make_run(READ, executable=digest)) == "42\n"
     assert shelf.reads == [digest]
     assert folders(root) == {digest}
+    # As data it is there just so.
+    script = READ.replace("EXECUTABLE", "DATA") + "echo no 2>/dev/null >$QUEUEAPI_DATA/x\n exit 0\n"
+    assert await output_of(executor, make_run(script, data_folder=digest)) == "42\n"
+    assert shelf.reads == [digest]
 
 
 async def test_what_breaks_off_on_the_way_is_never_used(

@@ -123,8 +123,8 @@ class LocalExecutor:
             raise LaunchRefused(f"this machine is one node, and the job is for {len(run.nodes)}")
         self._in_flight.add(key)
         try:
-            if run.executable is not None:
-                await self._folders.ensure(run.executable)
+            for digest in run.folders:
+                await self._folders.ensure(digest)
             loop = asyncio.get_running_loop()
             if not await loop.run_in_executor(self._maker, self._prepare, run):
                 self._in_flight.discard(key)

@@ -120,10 +120,11 @@ def make_folder(run: Run, site: Site) -> bool:
     if run.input_data is not None:
         files["input.json"] = run.input_data
     executable = f"{site.config.folders_dir}/{run.executable}" if run.executable else None
-    environment = _environment(run, f"{path}/{RUN}", executable, sandboxed=bool(site.sandbox))
+    data = _data_path(run, site, f"{path}/{RUN}")
+    environment = _environment(run, f"{path}/{RUN}", executable, data, sandboxed=bool(site.sandbox))
     given = [f"{path}/{RUN}/{name}" for name in files] + ([executable] if executable else [])
-    if run.data is not None:
-        given.append(f"{path}/{RUN}/{DATA}")
+    if data is not None:
+        given.append(data)
     options = _options(run, site, f"{path}/{RUN}", given, environment) if site.sandbox else ()
     files |= data_files(run)
     if not site.sandbox:
@@ -143,8 +144,14 @@ def make_folder(run: Run, site: Site) -> bool:
     return True
 
 
+def _data_path(run: Run, site: Site, run_path: str) -> str | None:
+    if run.data_folder is not None:
+        return f"{site.config.folders_dir}/{run.data_folder}"
+    return f"{run_path}/{DATA}" if run.data is not None else None
+
+
 def _environment(
-    run: Run, run_path: str, executable: str | None, *, sandboxed: bool
+    run: Run, run_path: str, executable: str | None, data: str | None, *, sandboxed: bool
 ) -> dict[str, str]:
     return build_environment(
         run,
@@ -152,7 +159,7 @@ def _environment(
         tmpdir="/tmp" if sandboxed else f"{run_path}/tmp",  # noqa: S108
         user=f"user{run.user_id}",
         result_path=f"{run_path}/result",
-        data_path=None if run.data is None else f"{run_path}/{DATA}",
+        data_path=data,
         input_path=None if run.input_data is None else f"{run_path}/input.json",
         executable=executable,
     )

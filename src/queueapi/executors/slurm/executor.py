@@ -126,8 +126,8 @@ class SlurmExecutor:
         if (why := await self.refusal(run)) and not (await self._site.look([key]))[key].exists:
             raise LaunchRefused(why)
         prepared = prepare(run, self._config, self._programs)
-        if run.executable is not None:
-            await self._folders.ensure(run.executable)
+        for digest in run.folders:
+            await self._folders.ensure(digest)
         job_id = await self._launches.launch(prepared)
         self._unseen.add(key)
         self._watch.submitted(key, run.time_limit, fetches=run.data is not None)

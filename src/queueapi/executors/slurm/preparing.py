@@ -44,7 +44,7 @@ def _enter(
         folder,
         programs.wrapper_path,
         executable=_executable(run, config) or f"{folder}/executable",
-        data=f"{folder}/data",
+        data=_data_folder(run, config) or f"{folder}/data",
         result=f"{folder}/result",
         inputs=(f"{folder}/{_INPUT}",) if _INPUT in files else (),
     )
@@ -111,7 +111,7 @@ def _files(run: Run, config: SlurmConfig, folder: str) -> dict[str, bytes]:
         tmpdir="/tmp",  # noqa: S108 - on the node, where Slurm or its operator makes it private
         user=config.user,
         result_path=RESULT if run.container is not None else f"{folder}/result",
-        data_path=_data_path(run, folder),
+        data_path=_data_path(run, config, folder),
         input_path=f"{folder}/{_INPUT}" if run.input_data is not None else None,
         executable=_executable(run, config),
         by_slurm=True,
@@ -130,7 +130,11 @@ def _files(run: Run, config: SlurmConfig, folder: str) -> dict[str, bytes]:
     return files | data_files(run)
 
 
-def _data_path(run: Run, folder: str) -> str | None:
-    if run.data is None:
+def _data_path(run: Run, config: SlurmConfig, folder: str) -> str | None:
+    if run.data is None and run.data_folder is None:
         return None
-    return DATA if run.container is not None else f"{folder}/data"
+    return DATA if run.container is not None else _data_folder(run, config) or f"{folder}/data"
+
+
+def _data_folder(run: Run, config: SlurmConfig) -> str | None:
+    return f"{config.folders}/{run.data_folder}" if run.data_folder is not None else None
