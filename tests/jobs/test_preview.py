@@ -250,6 +250,25 @@ async def test_behind_too_many_jobs_its_start_is_not_foreseen(
         assert (await preview(caller, priority=6))["position"] == 1
 
 
+async def test_behind_too_many_jobs_it_is_told_if_it_would_overtake_them(
+    stage: Stage, make_person: Make
+) -> None:
+    puppet = Puppet(NODE)
+    async with stage(puppet, max_submitted_per_user=300, **ROOMY) as (_, client):
+        caller = Caller(client, await make_person())
+        await puppet.begun(await caller.submit(cpu_cores=60, memory_gb=1, estimated_hours=2))
+        crowd = {"script": "x", "priority": 5, "estimated_hours": 3, **WHOLE}
+        await caller.post("/api/jobs/batch", json={"jobs": [crowd] * 201})
+        await known(caller, running=1, waiting=201)
+        short: Json = {"cpu_cores": 4, "memory_gb": 1, "estimated_hours": 1}
+        found = await preview(caller, **short)
+        assert (found["starts_now"], found["position"]) == (True, None)
+        assert (found["estimated_start"], found["reason"]) == (found["as_of"], None)
+        too_long = await preview(caller, **short | {"estimated_hours": 4})
+        assert (too_long["starts_now"], too_long["estimated_start"]) == (False, None)
+        await puppet.begun(await caller.submit(**short))
+
+
 async def test_an_array_is_foreseen_with_all_its_tasks_and_its_limit(
     stage: Stage, make_person: Make
 ) -> None:

@@ -13,7 +13,7 @@ from queueapi.scheduling import Config, Event, JobQueued, Reserved, WaitingJob
 from queueapi.scheduling.wording import duration, memory
 from tests.scheduling.reference import World
 from tests.scheduling.scenario import NOON
-from tests.scheduling.strategies import configs, worlds
+from tests.scheduling.strategies import configs, waiting_jobs, worlds
 
 modest = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -44,6 +44,21 @@ def changed(job: WaitingJob, remedy: str) -> WaitingJob:
 def largest(below: int, remedy: str, words: Callable[[int], str]) -> int:
     """The largest number whose words the remedy holds."""
     return next(n for n in range(below, -1, -1) if f"{words(n)} " in remedy.split("instead")[0])
+
+
+@modest
+@given(configs, worlds(), waiting_jobs(99))
+def test_a_job_of_which_it_is_said_that_it_would_start_does(
+    config: Config, facts: list[Event], job: WaitingJob
+) -> None:
+    world = World(config, facts)
+    world.tell(Reserved(world.scheduler.plan(NOON)))
+    job = replace(job, queued_at=NOON, eligible_at=0.0)
+    would = world.scheduler.would_start(job, NOON)
+    event(f"would start: {would}")
+    world.tell(JobQueued(job))
+    if would:
+        assert 99 in [start.job_id for start in world.scheduler.plan(NOON).starts]
 
 
 @modest

@@ -58,16 +58,19 @@ async def foresee(mirror: Mirror, estimates: Estimates, candidate: Candidate) ->
     without = scheduler.foresee(now, DEPTH)
     beside = scheduler.foresee(now, DEPTH, extra=jobs)
     entry = beside.position(job.job_id)
-    if entry is not None and entry.position > DEPTH:
+    is_far_back = entry is not None and entry.position > DEPTH
+    if is_far_back and not scheduler.would_start(job, now):
         return _too_far_back(now)
     reason = beside.explain(job.job_id)
     spent = time.monotonic() - started
     await run_in_slices(without, STEPS, SHARE, spent)
     ended = await run_in_slices(beside, STEPS, SHARE)
     start = beside.starts.get(job.job_id)
+    if is_far_back and start != now:
+        return _too_far_back(now)
     return Foresight(
         as_of=now,
-        position=entry.position if entry else None,
+        position=entry.position if entry and not is_far_back else None,
         priority=status.priority(entry.priority) if entry else None,
         start=_range(estimates, start, now),
         starts_now=start == now,

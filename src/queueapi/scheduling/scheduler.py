@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
+from queueapi.scheduling.aftermath import Aftermath
 from queueapi.scheduling.arrival import ArrivalRanking
 from queueapi.scheduling.capacity import indices
 from queueapi.scheduling.events import Event
@@ -62,6 +63,16 @@ class Scheduler:
         if self._explanation is None:
             self._explanation = Explanation(self._state, plan, self._rank(now))
         return self._explanation.of(job)
+
+    def would_start(self, job: WaitingJob, now: float) -> bool:
+        """Whether a job that does not wait yet could start at once, behind all that do.
+
+        False too where a plan looks at no more jobs than wait already.
+        """
+        plan = self._plan(now)
+        if plan.effort.jobs_looked_at >= self.config.backfill_depth or job.depends_on:
+            return False
+        return Aftermath(self._state, plan).could_start(job)
 
     def ranking(
         self,
