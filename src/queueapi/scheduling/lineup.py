@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from heapq import heapify, heappop, heapreplace
 from math import inf
@@ -66,24 +66,27 @@ def holds(refused_for: float, job: WaitingJob) -> bool:
 
 
 class ByPriority:
-    """Three levels of heaps: groups, the lanes of a group, the classes of a lane.
+    """Four levels of heaps: groups, their users, the lanes of a user, the classes of a lane.
 
-    Within a lane jobs keep the order in which they came: the boost never changes it. A start
-    changes the shares of its own group alone.
+    Within a lane jobs keep the order in which they came: the boost never changes it. Among the
+    lanes of a user it is base × queue factor × boost, which the fair share scales but never
+    reorders. A start changes the shares of its own group alone.
     """
 
     def __init__(self, waiting: WaitingJobs, accounts: Accounts, now: float, boost: WaitBoost):
         self._jobs = waiting.jobs
         self._boost = boost
         self._queue_factor = accounts.queue_factor
-        by_group: dict[int, list[Lane]] = {}
+        by_group: dict[int, dict[int, list[_Entry]]] = {}  # and by user
         for lane in waiting.lanes.values():
-            by_group.setdefault(lane.group_id, []).append(lane)
+            in_line = _LaneInLine(lane, lane.base_priority * self._queue_factor(lane.queue))
+            of_users = by_group.setdefault(lane.group_id, {})
+            of_users.setdefault(lane.user_id, []).append(in_line.entry(boost))
         shares = accounts.shares(now, waiting.owners())
         self._groups: list[_Group] = []  # heap
-        for group_id, lanes in by_group.items():
-            of_lanes = shares(group_id, [lane.user_id for lane in lanes])
-            group = _GroupInLine(lanes, self._queue_factor, boost, of_lanes)
+        for group_id, of_users in by_group.items():
+            of_group = shares(group_id, list(of_users))
+            group = _GroupInLine(list(of_users.values()), of_group, boost)
             self._groups.append((*group.head(), group))
         heapify(self._groups)
 
@@ -92,23 +95,25 @@ class ByPriority:
 
     def priority(self) -> Priority:
         _, (queued_at, _), group = self._groups[0]
-        lane, share = group.lane()
-        boost = self._boost.of(queued_at)
-        return Priority(lane.base_priority, share, boost, self._queue_factor(lane.queue))
+        lane, boost = group.lane().lane, self._boost.of(queued_at)
+        return Priority(lane.base_priority, group.share(), boost, self._queue_factor(lane.queue))
 
     def started(self) -> None:
         group = self._groups[0][2]
+        group.lane().step()
         group.started()
         self._renew(group)
 
     def next_in_class(self) -> None:
         group = self._groups[0][2]
-        group.next_in_class()
+        group.lane().step()
+        group.renew_first()
         self._renew(group)
 
     def set_class_aside(self) -> None:
         group = self._groups[0][2]
-        group.set_class_aside()
+        heappop(group.lane().heads)
+        group.renew_first()
         self._renew(group)
 
     def set_group_aside(self) -> None:
@@ -132,35 +137,53 @@ class ByPriority:
             heappop(self._groups)
 
 
+class _LaneInLine:
+    """The classes of one lane."""
+
+    __slots__ = ("heads", "lane", "weight")
+
+    def __init__(self, lane: Lane, weight: float) -> None:
+        self.lane = lane
+        self.weight = weight  # base priority × queue factor
+        self.heads: list[Head] = lane.heads.copy()  # heap
+
+    def entry(self, boost: WaitBoost) -> _Entry:
+        """Its place among the lanes of its user."""
+        ticket = self.heads[0][0]
+        return -(self.weight * boost.of(ticket[0])), ticket, self
+
+    def step(self) -> None:
+        """Go on in the first class."""
+        _, index, job_class = self.heads[0]
+        index += 1
+        if index < len(job_class.tickets):
+            heapreplace(self.heads, (job_class.tickets[index], index, job_class))
+        else:
+            heappop(self.heads)
+
+    def narrow(self, room: Room) -> bool:
+        """Leave out classes that there is no room for; whether any is left."""
+        has_room, most_cpus = room.has_room, room.most_cpus
+        # A job that resumes goes where it was, even if the node has changed.
+        self.heads = [
+            head
+            for head in self.heads
+            if ((request := head[2].request).cpus <= most_cpus and has_room(request))
+            or head[2].key.resume_on is not None
+        ]
+        heapify(self.heads)
+        return bool(self.heads)
+
+
 class _GroupInLine:
-    """The lanes of one group. Their properties stand in lists, each lane in its place."""
+    """The users of one group, each with a heap of lanes. Lists have each user in its place."""
 
-    __slots__ = (
-        "_boost",
-        "_heads",
-        "_lanes",
-        "_multipliers",
-        "_order",
-        "_shares",
-        "_tickets",
-        "_urgencies",
-        "_weights",
-    )
+    __slots__ = ("_boost", "_multipliers", "_order", "_shares", "_tickets", "_urgencies", "_users")
 
-    def __init__(
-        self,
-        lanes: list[Lane],
-        queue_factor: Callable[[str], float],
-        boost: WaitBoost,
-        shares: GroupShares,
-    ) -> None:
-        self._boost = boost
+    def __init__(self, users: list[list[_Entry]], shares: GroupShares, boost: WaitBoost) -> None:
+        self._users = users
         self._shares = shares
-        self._lanes = lanes
-        self._weights = [lane.base_priority * queue_factor(lane.queue) for lane in lanes]
-        self._heads: list[list[Head]] = [lane.heads.copy() for lane in lanes]  # heaps
-        self._tickets: list[Ticket] = [(inf, 0)] * len(lanes)
-        self._urgencies = [inf] * len(lanes)  # negative; infinite where nobody is left
+        self._boost = boost
         self._multipliers = shares.multipliers()
         self._look_anew()
 
@@ -168,85 +191,65 @@ class _GroupInLine:
         """-final of the first job, and which; infinite when there is none."""
         return self._order[0][:2]
 
-    def lane(self) -> tuple[Lane, float]:
-        """That of the first job, and the multiplier of its jobs."""
-        place = self._order[0][2]
-        return self._lanes[place], self._multipliers[place]
+    def lane(self) -> _LaneInLine:
+        """That of the first job."""
+        return self._users[self._order[0][2]][0][2]
+
+    def share(self) -> float:
+        """The multiplier of its user."""
+        return self._multipliers[self._order[0][2]]
 
     def started(self) -> None:
-        """The first job was started: go on in its class, with the shares that are left."""
+        """The first job was started; the first of its lane is another now."""
         place = self._order[0][2]
-        self._step(place)
+        self._renew_user(place)
         self._shares.started(place)
         self._multipliers = self._shares.multipliers()
         self._rank()
 
-    def next_in_class(self) -> None:
+    def renew_first(self) -> None:
+        """The first of the first lane is another now."""
         place = self._order[0][2]
-        self._step(place)
-        self._rank_first()
-
-    def set_class_aside(self) -> None:
-        place = self._order[0][2]
-        heappop(self._heads[place])
-        self._look_at(place)
-        self._rank_first()
-
-    def narrow(self, room: Room) -> None:
-        """Leave out classes that there is no room for."""
-        has_room, most_cpus = room.has_room, room.most_cpus
-        for heads in self._heads:
-            # A job that resumes goes where it was, even if the node has changed.
-            heads[:] = [
-                head
-                for head in heads
-                if ((request := head[2].request).cpus <= most_cpus and has_room(request))
-                or head[2].key.resume_on is not None
-            ]
-            heapify(heads)
-        self._look_anew()
-
-    def _step(self, place: int) -> None:
-        heads = self._heads[place]
-        _, index, job_class = heads[0]
-        index += 1
-        if index < len(job_class.tickets):
-            heapreplace(heads, (job_class.tickets[index], index, job_class))
-        else:
-            heappop(heads)
-        self._look_at(place)
-
-    def _look_at(self, place: int) -> None:
-        """The first of the lane may be another now."""
-        heads = self._heads[place]
-        if heads:
-            ticket = self._tickets[place] = heads[0][0]
-            self._urgencies[place] = -(self._weights[place] * self._boost.of(ticket[0]))
-        else:
-            self._urgencies[place] = inf
-
-    def _look_anew(self) -> None:
-        """Likewise of all lanes."""
-        for place in range(len(self._lanes)):
-            self._look_at(place)
-        self._rank()
-
-    def _rank_first(self) -> None:
-        """Put the lane that is first in its new place."""
-        place = self._order[0][2]
+        self._renew_user(place)
         final = self._urgencies[place] * self._multipliers[place]
         heapreplace(self._order, (final, self._tickets[place], place))
 
+    def narrow(self, room: Room) -> None:
+        """Leave out classes that there is no room for."""
+        for lanes in self._users:
+            lanes[:] = [lane.entry(self._boost) for *_, lane in lanes if lane.narrow(room)]
+        self._look_anew()
+
+    def _renew_user(self, place: int) -> None:
+        lanes = self._users[place]
+        lane = lanes[0][2]
+        if lane.heads:
+            heapreplace(lanes, lane.entry(self._boost))
+        else:
+            heappop(lanes)
+        self._urgencies[place], self._tickets[place] = lanes[0][:2] if lanes else _NOBODY
+
+    def _look_anew(self) -> None:
+        """The first of all users may be others now."""
+        for lanes in self._users:
+            heapify(lanes)
+        firsts = [lanes[0] if lanes else _NOBODY for lanes in self._users]
+        self._urgencies = [each[0] for each in firsts]  # negative; infinite where nobody is left
+        self._tickets = [each[1] for each in firsts]
+        self._rank()
+
     def _rank(self) -> None:
-        """Put the lanes in order anew. Every start does, so it is done by few long steps."""
-        places = range(len(self._lanes))
+        """Put the users in order anew. Every start does, so it is done by few long steps."""
+        places = range(len(self._users))
         finals = map(mul, self._urgencies, self._multipliers)
-        self._order: list[_InLane] = list(zip(finals, self._tickets, places, strict=True))  # heap
+        self._order: list[_User] = list(zip(finals, self._tickets, places, strict=True))  # heap
         heapify(self._order)
 
 
-_InLane = tuple[float, Ticket, int]  # -final, the lane's first job, the lane's place
+_Entry = tuple[float, Ticket, _LaneInLine]  # -urgency, the lane's first job
+_User = tuple[float, Ticket, int]  # -final, the user's first job, the user's place
 _Group = tuple[float, Ticket, _GroupInLine]  # -final, the group's first job
+_NOBODY: tuple[float, Ticket] = (inf, (inf, 0))
 
 
 class InOrder:

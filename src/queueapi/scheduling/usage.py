@@ -91,10 +91,7 @@ _NOTHING = GroupTally()  # never written to
 
 
 class GroupShares(Protocol):
-    """The multipliers of some users' jobs for one group, at one instant.
-
-    A user may stand in several places.
-    """
+    """The multipliers of some users' jobs for one group, at one instant."""
 
     def started(self, place: int) -> None:
         """A job of the user in this place was counted as started."""
@@ -227,12 +224,9 @@ class _ByFormula:
         self._recent = [user.recent(now, self._config.half_life) for user in self._users]
 
     def started(self, place: int) -> None:
-        user_id = self._user_ids[place]
-        user = self._usage.of_user(self._group_id, user_id)
-        recent = user.recent(self._now, self._config.half_life)
-        for other, each in enumerate(self._user_ids):
-            if each == user_id:
-                self._users[other], self._recent[other] = user, recent
+        user = self._usage.of_user(self._group_id, self._user_ids[place])
+        self._users[place] = user
+        self._recent[place] = user.recent(self._now, self._config.half_life)
 
     def multipliers(self) -> list[float]:
         config, group = self._config, self._usage.of_group(self._group_id)
