@@ -34,16 +34,17 @@ TIMEOUT = 4 * 3600 if ALL else 900
 
 
 def judge(report: Report, kind: str, points: int, began: float) -> str:
-    """The line that tells what was tried. Fails if anything was wrong."""
+    """What was tried, and which points were not met. Fails if anything was wrong."""
     assert not report.faults, "\n".join(report.faults[:20])
     unmet = "\n".join(map(str, report.unmet))
     tried = len(report.met) + len(report.unmet)
     assert len(report.unmet) <= MOST_UNMET * tried + 1, f"these were not met:\n{unmet}"
     jobs = sum(report.jobs.values())
-    return (
+    line = (
         f"{kind}: {points} points, {tried} trials, {len(report.met)} met, {jobs} jobs, "
         f"{time.monotonic() - began:.0f} s, seed {SEED}"
     )
+    return f"{line}\nnot met:\n{unmet}" if unmet else line
 
 
 @pytest.mark.timeout(TIMEOUT)
