@@ -1,6 +1,8 @@
 """Both clients against a server that runs, over a network that does not always."""
 
+import io
 import socket
+import tarfile
 from typing import Any
 
 import pytest
@@ -106,6 +108,19 @@ def test_arrays(sdk: Client) -> None:
     assert done.array is not None and done.array.tasks.completed == 3
 
 
+def test_files(sdk: Client) -> None:
+    job = sdk.submit("echo text >out; echo more >$QUEUEAPI_RESULT/more")
+    sdk.wait(job.id, 60)
+    assert [file.path for file in sdk.files(job.id)] == ["work", "result"]
+    assert [file.size for file in sdk.files(job.id, "work")] == [5]
+    assert b"".join(sdk.read_file(job.id, "work/out")) == b"text\n"
+    with tarfile.open(fileobj=io.BytesIO(b"".join(sdk.read_result(job.id)))) as tar:
+        assert tar.getnames() == ["more"]
+    with pytest.raises(QueueApiError) as error:
+        list(sdk.read_file(job.id, "work/nothing"))
+    assert error.value.status == 404
+
+
 def test_list_goes_through_all_pages(sdk: Client) -> None:
     ids = sdk.submit_many([{"script": "true", "tags": ["many"], "memory_gb": 0.1}] * 7)
     found = [job.id for job in sdk.list(tag="many", limit=3)]
@@ -204,6 +219,8 @@ async def test_async_client(server: Server, token: str, proxy: Proxy) -> None:
         assert (await sdk.wait(job.id)).status == "completed"
         assert (await sdk.preview("true")).accepted
         assert job.id in [found.id async for found in sdk.list()]
+        assert [file.path async for file in sdk.files(job.id)] == ["work", "result"]
+        assert b"".join([part async for part in sdk.read_result(job.id)]) == bytes(1024)
         with pytest.raises(QueueApiError) as refused:
             await sdk.get(999_999)
         assert refused.value.status == 404
