@@ -121,7 +121,8 @@ def test_what_was_left_out_is_said(cli: Cli, tmp_path: Path) -> None:
         ([str(SMALL), "--compare", "easy+x=1"], 2, "Error: unknown setting 'x'"),
         ([str(SMALL), "--nodes", str(SMALL)], 1, "small.swf: no node; write lines such as"),
         ([str(SMALL), "--jobs", "0"], 2, "--jobs"),
-        ([str(SMALL), "--jobs", "1", "--csv", "/no/where"], 1, "/no/where: No such file"),
+        ([str(SMALL), "--jobs", "1", "--csv", "/tmp"], 1, "/tmp is a folder"),
+        ([str(SMALL), "--jobs", "1", "--csv", "/no/where"], 1, "/no/where: there is no folder /no"),
     ],
 )
 def test_what_is_wrong_is_said(arguments: list[str], code: int, message: str) -> None:

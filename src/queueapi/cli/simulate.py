@@ -57,8 +57,7 @@ def simulate(
     json: AsJson = False,
 ) -> None:
     """Replay a trace of jobs through the scheduler, and measure what comes of it."""
-    if plot is not None:
-        _check_plot()
+    _check_outputs(csv, plot)
     try:
         variants = _variants(policy or history.policy, estimates, compare)
         workload = _workload(trace, nodes, history)
@@ -109,10 +108,20 @@ def _variants(policy: str, estimates: str, compare: str) -> list[Variant]:
     return list(variants.values())
 
 
-def _check_plot() -> None:
+def _check_outputs(csv: Path | None, plot: Path | None) -> None:
     """Before anything is simulated in vain."""
-    if find_spec("matplotlib") is None:
-        raise Failure("--plot needs matplotlib: pip install 'queueapi[plot]'", USAGE)
+    for path in filter(None, (csv, plot)):
+        if not path.parent.is_dir():
+            raise Failure(f"{path}: there is no folder {path.parent}")
+        if path.is_dir():
+            raise Failure(f"{path} is a folder; name a file")
+    if plot is not None:
+        if find_spec("matplotlib") is None:
+            raise Failure("--plot needs matplotlib: pip install 'queueapi[plot]'", USAGE)
+        endings = import_module("queueapi.simulate.plot").endings()
+        if plot.suffix.lower()[1:] not in endings:
+            known = ", ".join(sorted(endings))
+            raise Failure(f"{plot}: the name's ending says the format, one of {known}", USAGE)
 
 
 def _remark(trace: Trace, results: list[Result]) -> None:
@@ -132,5 +141,3 @@ def _write(path: Path, write: Callable[[], None]) -> None:
         write()
     except OSError as error:
         raise Failure(f"{path}: {error.strerror or error}") from None
-    except ValueError as error:  # an ending that names no picture format
-        raise Failure(f"{path}: {error}", USAGE) from None

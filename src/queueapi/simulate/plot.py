@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -21,8 +21,7 @@ _Span = tuple[float, float, int]  # an amount that holds from a time to another 
 def draw(path: Path, title: str, cpus: int, results: Sequence[Result]) -> None:
     """CPUs in use and asked for over time, and how waits are distributed.
 
-    The format follows from the name's ending. Raises ValueError for one that is not known, and
-    OSError.
+    The format follows from the name's ending, one of `endings()`. Raises OSError.
     """
     figure = Figure(figsize=(11, 12), layout="constrained")
     used, asked, waits = figure.subplots(3, 1)
@@ -42,6 +41,11 @@ def draw(path: Path, title: str, cpus: int, results: Sequence[Result]) -> None:
         axes.legend()
         axes.grid(alpha=0.3)
     figure.savefig(path)
+
+
+def endings() -> Collection[str]:
+    """Of the names of files that can be drawn."""
+    return Figure().canvas.get_supported_filetypes()
 
 
 def means(spans: Sequence[_Span], begin: float, end: float, count: int) -> list[float]:
