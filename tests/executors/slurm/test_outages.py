@@ -25,6 +25,7 @@ from tests.slurm.lab import Lab
 from tests.staging import fetch, until
 
 Make = Callable[..., Any]
+pytestmark = pytest.mark.timeout(600)  # seconds; the slow ones take minutes by design
 SLOW = os.environ.get("SLOW_FAULTS") == "1"
 OUTAGE_SECONDS = 60 if SLOW else 4
 PATIENCE = 300.0  # seconds for 200 jobs on a busy machine
