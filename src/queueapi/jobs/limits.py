@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from queueapi.auth.principal import Principal
 from queueapi.clusters.access import Rules as ClusterRules
-from queueapi.clusters.access import Who
+from queueapi.clusters.access import Who, Wish
 from queueapi.config import Settings
 from queueapi.errors import Conflict, FieldError, Invalid, LimitExceeded, NotFound, Problem
 from queueapi.jobs.placing import check_clusters
@@ -85,6 +85,7 @@ def check(
             requested=len(jobs),
         )
     admissions = []
+    passed: set[tuple[str, Wish]] = set()
     for index, job in enumerate(jobs):
         try:
             _check_size(settings, job)
@@ -92,7 +93,7 @@ def check(
             wanted = Applicant(job.queue, job.time_limit, group.group_id, group.name, job.cluster)
             queue = choose(queues, wanted)
             who = Who(principal.email, principal.user_id, group.group_id)
-            check_clusters(clusters, queue, who, job)
+            check_clusters(clusters, queue, who, job, passed)
             _check_quota(group, job)
         except Problem as problem:
             if len(jobs) > 1:
