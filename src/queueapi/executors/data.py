@@ -22,6 +22,11 @@ FAILED_CODE: Final = 119  # exit status of fetch.sh, and so of the run
 FAILED: Final = "DataFetchFailed"  # the reason of such an end
 OPTIONS: Final = ("data_hosts", "data_paths", "data_ca_file")  # of a cluster
 
+# What a document says of the form of a target; parse_target says more, and in words.
+FORM: Final = (
+    r"^((git\+)?https://[!-~]+|sftp://[!-~]+/[!-~]+|path:/[!-~]+|folder:[1-9][0-9]{0,15})$"
+)
+
 _MOST: Final = 2000  # characters of a target
 _NAME: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _HOST: Final = rf"(?P<host>{_NAME}(?:\.{_NAME})*)(?::(?P<port>[1-9][0-9]{{0,4}}))?"

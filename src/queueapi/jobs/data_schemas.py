@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from queueapi.executors.data import Scheme, parse_target
+from queueapi.executors.data import FORM, Scheme, parse_target
 from queueapi.fields import Body
 
 
@@ -17,7 +17,11 @@ class JobData(Body):
     """Fetched where the job runs, before its script begins, into the folder that $QUEUEAPI_DATA
     names. The time that it takes is the job's."""
 
-    target: Annotated[str, Field(min_length=1, max_length=2000), AfterValidator(_target)] = Field(
+    target: Annotated[
+        str,
+        Field(min_length=1, max_length=2000, json_schema_extra={"pattern": FORM}),
+        AfterValidator(_target),
+    ] = Field(
         description="https://HOST/FILE, git+https://HOST/REPOSITORY@COMMIT, sftp://HOST/PATH, or "
         "path:/PATH on the cluster, which says what hosts and paths it allows; or an uploaded "
         "folder:ID",
