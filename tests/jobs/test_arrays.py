@@ -220,6 +220,13 @@ async def test_an_array_that_waits_says_why_as_its_first_task_does(
             return found if found["reason"] == "ReqNodeNotAvail" else None
 
         assert (await until(said))["position"] == 1
+        [listed] = (await caller.get("/api/jobs")).json()["jobs"]
+        assert (listed["reason"], listed["reason_message"]) == (
+            "ReqNodeNotAvail", (await caller.job(array))["reason_message"],
+        )  # fmt: skip
+        assert {task["reason"] for task in await tasks(caller, array)} == {"ReqNodeNotAvail"}
+        one = (await caller.get(f"/api/jobs/{array}/tasks/2")).json()
+        assert (one["reason"], one["version"]) == ("ReqNodeNotAvail", 1)
         entries = (await caller.get("/api/queue")).json()["entries"]
         assert [(e["array_id"], e["array_index"]) for e in entries] == [
             (array, i) for i in range(4)

@@ -164,8 +164,8 @@ def test_a_state_kept_by_events_plans_what_one_built_from_scratch_plans(
     assert world.scheduler.ranking(now, limit=99) == fresh.ranking(now, limit=99)
     assert world.scheduler.waiting_by_group == fresh.waiting_by_group
     assert world.scheduler.running_by_group == fresh.running_by_group
-    for job_id in world.waiting:
-        assert world.scheduler.explain(job_id, now) == fresh.explain(job_id, now)
+    together = world.scheduler.explain_all([*world.waiting, 10**6], now)
+    assert together == {job_id: fresh.explain(job_id, now) for job_id in world.waiting}
 
 
 @modest

@@ -50,6 +50,9 @@ async def test_any_server_answers_what_the_leader_knows(stage: Stage, make_perso
             answers = [await caller.get(path) for caller in (leader, follower)]
             assert [a.status_code for a in answers] == [200, 200], answers[1].text
             assert answers[0].json() == answers[1].json(), path
+        lists = [(await caller.get("/api/jobs")).json()["jobs"] for caller in (leader, follower)]
+        assert lists[0] == lists[1]
+        assert {job["reason"] for job in lists[1]} == {"ReqNodeNotAvail"}
         pages = []
         for caller in (leader, follower):
             first = (await caller.get("/api/queue?limit=2")).json()
@@ -90,6 +93,8 @@ async def test_while_nobody_leads_the_answer_is_503(
             waits = await caller.job(job_id)
             assert (waits["status"], waits["position"]) == ("queued", None)
             assert waits["reason"] and waits["reason_message"]
+            listed = await caller.get("/api/jobs")
+            assert (listed.status_code, listed.json()["jobs"][0]["reason"]) == (200, None)
             assert (await caller.ask("DELETE", f"/api/jobs/{job_id}")).status_code == 200
         await connection.exec_driver_sql("SELECT pg_advisory_unlock_all()")
 
@@ -113,7 +118,10 @@ async def test_a_leader_that_is_somebody_else_is_not_believed_and_learns_nothing
         view = follower.client._transport.app.state.controller.view  # type: ignore[attr-defined]
         view.follow(Peer(view.leader.id, f"127.0.0.1:{port}"))
         answer = await follower.get("/api/nodes")
+        await follower.submit()
+        listed = await follower.get("/api/jobs")
     assert answer.status_code == 503
+    assert (listed.status_code, listed.json()["jobs"][0]["reason"]) == (200, None)
     assert ann.token.encode() not in heard[0]
     assert b"authorization" not in heard[0].lower()
 

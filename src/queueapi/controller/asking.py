@@ -1,7 +1,7 @@
 """What the API asks of the scheduler is answered here where this server leads, and else by the one
 that does, which is asked for just that: nothing of a request but what it is about goes there."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from pydantic import TypeAdapter
@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 from queueapi.clusters.nodes import NodeKey, NodeStatus
 from queueapi.controller.view import SchedulerView, no_leader
 from queueapi.jobs.foresight import Candidate, Foresight
-from queueapi.jobs.queue import Outlook, QueueQuery, QueueSlice
+from queueapi.jobs.queue import Outlook, QueueQuery, QueueSlice, Why
 from queueapi.jobs.scheduler_status import SchedulerStatus
 from queueapi.servers.answers import Answers
 from queueapi.servers.peers import Peers
@@ -18,6 +18,9 @@ from queueapi.servers.questions import Question
 NodeList = list[tuple[NodeKey, NodeStatus]]
 STATUS = Question("scheduler", TypeAdapter(None), TypeAdapter(SchedulerStatus))
 OUTLOOK = Question("outlook", TypeAdapter(int), TypeAdapter(Outlook | None), seconds=2.0)
+REASONS = Question(
+    "reasons", TypeAdapter(list[int]), TypeAdapter(dict[int, Why | None]), seconds=2.0
+)
 PAGE = Question("queue", TypeAdapter(QueueQuery), TypeAdapter(QueueSlice))
 FORESEE = Question("foresee", TypeAdapter(Candidate), TypeAdapter(Foresight), seconds=60.0)
 NODES = Question("nodes", TypeAdapter(None), TypeAdapter(NodeList))
@@ -33,6 +36,7 @@ class LeaderView:
         self._peers = peers
         answers.to(STATUS, lambda _: own.status())
         answers.to(OUTLOOK, own.outlook)
+        answers.to(REASONS, own.reasons)
         answers.to(PAGE, own.page)
         answers.to(FORESEE, own.foresee)
         answers.to(NODES, lambda _: self._own_nodes())
@@ -50,6 +54,9 @@ class LeaderView:
 
     async def outlook(self, job_id: int) -> Outlook | None:
         return await self._of_leader(OUTLOOK, self._own.outlook, job_id)
+
+    async def reasons(self, job_ids: Sequence[int]) -> dict[int, Why | None]:
+        return await self._of_leader(REASONS, self._own.reasons, list(job_ids))
 
     async def page(self, query: QueueQuery) -> QueueSlice:
         return await self._of_leader(PAGE, self._own.page, query)

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from queueapi import metrics
 from queueapi.clock import from_epoch
@@ -11,13 +11,14 @@ from queueapi.controller import preview, status
 from queueapi.controller.estimates import Estimate, Estimates
 from queueapi.controller.leadership import LEASE_SECONDS, Lead
 from queueapi.controller.mirror import Mirror
+from queueapi.controller.reasons import Reasons
 from queueapi.errors import Unavailable
 from queueapi.jobs import schemas
 from queueapi.jobs.foresight import Candidate, Foresight
 from queueapi.jobs.models import JobState
-from queueapi.jobs.queue import Outlook, QueueQuery, QueueSlice
+from queueapi.jobs.queue import Outlook, QueueQuery, QueueSlice, Why
 from queueapi.jobs.scheduler_status import SchedulerCycle, SchedulerLeader, SchedulerStatus
-from queueapi.scheduling import Plan, QueueEntry, RankKey
+from queueapi.scheduling import Plan, QueueEntry, RankKey, Reason
 from queueapi.servers.questions import Peer
 
 FRESH_SECONDS = 1.0  # an analysis of the queue is used for so long
@@ -35,6 +36,7 @@ class SchedulerView:
         self._estimates: Estimates | None = None
         self._cycle: SchedulerCycle | None = None
         self._previews = preview.Turns()
+        self._reasons = Reasons()
         self._leader: SchedulerLeader | None = None
         self._followed_at: float | None = None  # monotonic seconds
         self.leader: Peer | None = None  # another server, that can be asked
@@ -111,7 +113,13 @@ class SchedulerView:
     async def outlook(self, job_id: int) -> Outlook | None:
         mirror, _ = self._known()
         now = self._now()
-        return self._outlook(mirror, job_id, mirror.scheduler.position(job_id, now), now)
+        reason = mirror.scheduler.explain(job_id, now)
+        if reason is None:
+            return None
+        return self._outlook(job_id, mirror.scheduler.position(job_id, now), reason, now)
+
+    async def reasons(self, job_ids: Sequence[int]) -> dict[int, Why | None]:
+        return await self._reasons.tell(job_ids, lambda: (self._known()[0], self._now()))
 
     async def page(self, query: QueueQuery) -> QueueSlice:
         mirror, _ = self._known()
@@ -126,20 +134,17 @@ class SchedulerView:
             users=query.users,
             queue=query.queue,
         )
-        return QueueSlice(as_of, tuple(self._outlooks(mirror, entries, now)), *_totals(mirror))
-
-    def _outlooks(
-        self, mirror: Mirror, entries: Iterable[QueueEntry], now: float
-    ) -> Iterable[Outlook]:
-        outlooks = (self._outlook(mirror, e.job_id, e, now) for e in entries)
-        return (outlook for outlook in outlooks if outlook is not None)
+        reasons = mirror.scheduler.explain_all([entry.job_id for entry in entries], now)
+        outlooks = [
+            self._outlook(entry.job_id, entry, reasons[entry.job_id], now)
+            for entry in entries
+            if entry.job_id in reasons
+        ]
+        return QueueSlice(as_of, tuple(outlooks), *_totals(mirror))
 
     def _outlook(
-        self, mirror: Mirror, job_id: int, entry: QueueEntry | None, now: float
-    ) -> Outlook | None:
-        reason = mirror.scheduler.explain(job_id, now)
-        if reason is None:
-            return None
+        self, job_id: int, entry: QueueEntry | None, reason: Reason, now: float
+    ) -> Outlook:
         estimate = self._estimates.of(job_id, now) if self._estimates else None
         return Outlook(
             job_id=job_id,

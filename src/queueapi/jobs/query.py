@@ -14,7 +14,7 @@ from queueapi.auth.principal import Principal
 from queueapi.errors import NotFound
 from queueapi.groups.models import Group, LedgerEntry
 from queueapi.jobs import dependency_query, schemas
-from queueapi.jobs.array_query import ARRAY_COLUMNS, JOIN_ARRAY, array_document, next_task
+from queueapi.jobs.array_query import ARRAY_COLUMNS, JOIN_ARRAY, array_document, next_tasks
 from queueapi.jobs.array_schemas import ArrayDocument
 from queueapi.jobs.dependency_schemas import DependencyDocument
 from queueapi.jobs.directives import warnings
@@ -285,7 +285,7 @@ class JobRecord:
     goes_on: bool  # it is suspended no more, but for its processes, and for its resources perhaps
     version: int
     status: JobState
-    next_task: int | None  # of an array that waits: the task that is to start first
+    waits_as: int  # the job that the scheduler is asked about: of an array, its first task
 
 
 async def job_record(session: AsyncSession, principal: Principal, job_id: int) -> JobRecord:
@@ -304,6 +304,8 @@ async def job_record(session: AsyncSession, principal: Principal, job_id: int) -
         select(Attempt).where(Attempt.job_id == job_id).order_by(Attempt.number)
     )
     count = row.task_count or 1  # an array's tasks
+    is_array = row.array_indices is not None and row.state == JobState.QUEUED
+    first = await next_tasks(session, [job_id]) if is_array else {}
     return JobRecord(
         fields=document_fields(row),
         script=row.script,
@@ -320,7 +322,7 @@ async def job_record(session: AsyncSession, principal: Principal, job_id: int) -
         goes_on=row.state == JobState.SUSPENDED and row.intent is None,
         version=row.version,
         status=JobState(row.state),
-        next_task=await next_task(session, row),
+        waits_as=first.get(job_id, job_id),
     )
 
 

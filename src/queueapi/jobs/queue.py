@@ -1,8 +1,9 @@
 """The queue as the scheduler sees it. The leading controller answers through QueueView."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -38,6 +39,13 @@ class Outlook:
         return final, self.queued_at, self.job_id
 
 
+class Why(NamedTuple):
+    """Why a job waits."""
+
+    reason: str  # a code
+    message: str
+
+
 @dataclass(frozen=True, slots=True)
 class QueueQuery:
     """A job is shown whose user is in `users` or whose group in `groups`; both None shows all;
@@ -68,6 +76,13 @@ class QueueView(Protocol):
     async def status(self) -> SchedulerStatus: ...
 
     async def outlook(self, job_id: int) -> Outlook | None: ...
+
+    async def reasons(self, job_ids: Sequence[int]) -> dict[int, Why | None]:
+        """Of many jobs, by id; None for one that does not wait.
+
+        They may be a second old. What would take too long is left out.
+        """
+        ...
 
     async def page(self, query: QueueQuery) -> QueueSlice: ...
 

@@ -30,6 +30,7 @@ from queueapi.jobs.kept import Executors
 from queueapi.jobs.logs import Log
 from queueapi.jobs.models import TERMINAL_STATES, JobState
 from queueapi.jobs.submit import Accepted
+from queueapi.jobs.waiting import NOT_SEEN, REQUEUED, explain
 from queueapi.routing import StrictRoute
 
 router = APIRouter(prefix="/api", tags=["jobs"], route_class=StrictRoute)
@@ -170,7 +171,8 @@ def as_states(words: list[StatusWord] | None) -> list[JobState]:
 )
 async def list_jobs(
     principal: Reader,
-    session: Session,
+    database: DatabaseOf,
+    view: Queue,
     status: Statuses = None,
     group: Annotated[schemas.Line | None, Query(description="A group's name")] = None,
     name: Annotated[schemas.Line | None, Query(description="A job's exact name")] = None,
@@ -196,7 +198,9 @@ async def list_jobs(
         created_before=created_before,
         array_id=array_id,
     )
-    page = await query.list_jobs(session, principal, wanted, limit, cursor)
+    async with database.transaction() as session:
+        page = await query.list_jobs(session, principal, wanted, limit, cursor)
+    await explain(database, view, {job.id: job for job in page.jobs})
     return Response(page.model_dump_json(), media_type="application/json")
 
 
@@ -262,17 +266,16 @@ async def _detail(
     queued = record.status is JobState.QUEUED
     waits = queued and not record.fields["held"] and not record.waits_for_jobs
     waits = waits or record.goes_on
-    first = record.next_task or fields["id"]  # an array waits as its first task does
     outlook = None
     if waits:
         with contextlib.suppress(Unavailable):  # nobody leads: all else is known
-            outlook = await view.outlook(first)
+            outlook = await view.outlook(record.waits_as)
     if outlook is not None and outlook.reason == WAITS:
         outlook = None  # what it waited for has just come, and the scheduler did not hear of it yet
     if outlook is not None:
         fields |= {"reason": outlook.reason, "reason_message": outlook.message}
-    elif waits and fields["reason"] in (None, "Requeued"):
-        fields |= {"reason": "Priority", "reason_message": "the scheduler has not looked at it yet"}
+    elif waits and fields["reason"] in REQUEUED:
+        fields |= {"reason": NOT_SEEN.reason, "reason_message": NOT_SEEN.message}
     last = record.attempts[-1] if record.attempts else None
     tails = {}
     for stream in Stream:

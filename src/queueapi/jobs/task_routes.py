@@ -6,14 +6,15 @@ from fastapi import APIRouter, Path, Query, Response
 from pydantic import BeforeValidator, Field
 
 from queueapi import problems
-from queueapi.db.session import Session
+from queueapi.db.session import DatabaseOf
 from queueapi.errors import Conflict, NotFound
 from queueapi.fields import from_text
 from queueapi.jobs import schemas, tasks
 from queueapi.jobs.array_indices import MAX_INDEX
 from queueapi.jobs.array_schemas import IndicesText
 from queueapi.jobs.control import etag
-from queueapi.jobs.routes import Cursor, JobId, Limit, Reader, Statuses, as_states
+from queueapi.jobs.routes import Cursor, JobId, Limit, Queue, Reader, Statuses, as_states
+from queueapi.jobs.waiting import explain
 from queueapi.routing import StrictRoute
 
 router = APIRouter(prefix="/api", tags=["jobs"], route_class=StrictRoute)
@@ -35,7 +36,8 @@ Index = Annotated[
 async def list_tasks(
     job_id: JobId,
     principal: Reader,
-    session: Session,
+    database: DatabaseOf,
+    view: Queue,
     status: Statuses = None,
     indices: Annotated[IndicesText | None, Query(description="Only these, as in 3-5,9")] = None,
     limit: Limit = 50,
@@ -43,9 +45,11 @@ async def list_tasks(
 ) -> Response:
     """Each is a job: by its own id it can be looked at, watched and controlled, and has logs."""
     wanted = tasks.read_indices(indices, "indices")
-    page = await tasks.list_tasks(
-        session, principal, job_id, as_states(status), wanted, limit, cursor
-    )
+    async with database.transaction() as session:
+        page = await tasks.list_tasks(
+            session, principal, job_id, as_states(status), wanted, limit, cursor
+        )
+    await explain(database, view, {task.id: task for task in page.jobs})
     return Response(page.model_dump_json(), media_type="application/json")
 
 
@@ -56,8 +60,12 @@ async def list_tasks(
     responses=TASK_PROBLEMS,
     summary="The task of an array with this index",
 )
-async def get_task(job_id: JobId, index: Index, principal: Reader, session: Session) -> Response:
+async def get_task(
+    job_id: JobId, index: Index, principal: Reader, database: DatabaseOf, view: Queue
+) -> Response:
     """The job that it is; all that is known of it is at `/api/jobs/` and its id."""
-    task = await tasks.find_task(session, principal, job_id, index)
+    async with database.transaction() as session:
+        task = await tasks.find_task(session, principal, job_id, index)
+    await explain(database, view, {task.id: task})
     headers = {"ETag": etag(task.version), "Content-Location": f"/api/jobs/{task.id}"}
     return Response(task.model_dump_json(), media_type="application/json", headers=headers)

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Response
 
 from queueapi import problems
-from queueapi.db.session import Session
+from queueapi.db.session import DatabaseOf, Session
 from queueapi.errors import NotFound
 from queueapi.fields import Id
 from queueapi.jobs import workflow_schemas as schemas
@@ -18,10 +18,12 @@ from queueapi.jobs.routes import (
     Cursor,
     Key,
     Limit,
+    Queue,
     Reader,
     Submitter,
     Writer,
 )
+from queueapi.jobs.waiting import explain
 from queueapi.routing import StrictRoute
 
 router = APIRouter(prefix="/api", tags=["workflows"], route_class=StrictRoute)
@@ -76,10 +78,15 @@ async def list_workflows(
     responses=problems.responses(*problems.COMMON, NotFound),
     summary="How a workflow stands, with each of its jobs",
 )
-async def get_workflow(workflow_id: WorkflowId, principal: Reader, session: Session) -> Response:
+async def get_workflow(
+    workflow_id: WorkflowId, principal: Reader, database: DatabaseOf, view: Queue
+) -> Response:
     """`queued` until a job of it starts, `running` until all have ended; then failed where a job
     failed, cancelled where one was cancelled, and else completed."""
-    return _answer(await workflows.workflow(session, principal, workflow_id))
+    async with database.transaction() as session:
+        document = await workflows.workflow(session, principal, workflow_id)
+    await explain(database, view, {job.job_id: job for job in document.jobs})
+    return _answer(document)
 
 
 @router.delete(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from queueapi.scheduling.model import WaitingJob
 from queueapi.scheduling.plan import Priority, QueueEntry, RankKey
@@ -26,6 +26,11 @@ class ArrivalRanking:
         index = bisect_left(self._tickets, (job.queued_at, job_id))
         is_there = self._tickets[index : index + 1] == [(job.queued_at, job_id)]
         return _entry(job, index) if is_there else None
+
+    def positions(self, job_ids: Iterable[int]) -> dict[int, QueueEntry]:
+        """The lines of those that wait and are eligible."""
+        found = ((job_id, self.position(job_id)) for job_id in job_ids)
+        return {job_id: entry for job_id, entry in found if entry is not None}
 
     def entries(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from heapq import heapify, heappop, heapreplace
 
 from queueapi.scheduling.fair_tree import Owner
@@ -32,13 +32,24 @@ class Ranking:
 
     def position(self, job_id: int) -> QueueEntry | None:
         """The job's line, or None if it does not wait or is not eligible yet."""
-        job = self._state.waiting.jobs.get(job_id)
-        if job is None or job.eligible_at > self._now or job.depends_on:
-            return None
-        self._state.waiting.advance(self._now)
-        priority = self._priority(job)
-        key = RankKey(priority.final, job.queued_at, job.job_id)
-        return QueueEntry(job_id, self._ahead([key])[0] + 1, priority, job.queued_at)
+        return self.positions([job_id]).get(job_id)
+
+    def positions(self, job_ids: Iterable[int]) -> dict[int, QueueEntry]:
+        """The lines of those that wait and are eligible; together they cost far less than alone."""
+        waiting = self._state.waiting
+        waiting.advance(self._now)
+        found = (waiting.jobs[job_id] for job_id in set(job_ids) if job_id in waiting.jobs)
+        ranked = []
+        for job in found:
+            if job.eligible_at <= self._now and not job.depends_on:
+                priority = self._priority(job)
+                ranked.append((-priority.final, job.queued_at, job.job_id, priority))
+        ranked.sort(key=lambda each: each[:3])
+        ahead = self._ahead([RankKey(-rank, at, job_id) for rank, at, job_id, _ in ranked])
+        return {
+            job_id: QueueEntry(job_id, before + 1, priority, queued_at)
+            for (_, queued_at, job_id, priority), before in zip(ranked, ahead, strict=True)
+        }
 
     def entries(
         self,

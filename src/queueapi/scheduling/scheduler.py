@@ -56,13 +56,21 @@ class Scheduler:
         Read off the plan for the same `now`, which is made once: explaining many jobs at one
         instant costs one plan.
         """
-        job = self._state.waiting.jobs.get(job_id)
-        if job is None:
-            return None
+        return self.explain_all([job_id], now).get(job_id)
+
+    def explain_all(self, job_ids: Iterable[int], now: float) -> dict[int, Reason]:
+        """Why each of these jobs waits, by id; those that do not wait are left out.
+
+        As `explain`, and for many jobs together quicker: where each stands is found in one go.
+        """
+        waiting = self._state.waiting.jobs
+        jobs = [waiting[job_id] for job_id in job_ids if job_id in waiting]
+        if not jobs:
+            return {}
         plan = self._plan(now)
         if self._explanation is None:
             self._explanation = Explanation(self._state, plan, self._rank(now))
-        return self._explanation.of(job)
+        return self._explanation.of_all(jobs)
 
     def would_start(self, job: WaitingJob, now: float) -> bool:
         """Whether a job that does not wait yet could start at once, behind all that do.
