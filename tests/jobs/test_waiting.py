@@ -128,7 +128,7 @@ async def test_a_list_does_not_wait_for_a_scheduler_that_is_busy(
         async with turns._lock:
             pages = await asyncio.gather(*(listed(caller) for _ in range(5)))
         assert [page[job_id]["reason"] for page in pages] == [None] * 5
-        turns._of, turns._free_at = None, time.monotonic() + 3600  # its share is used up
+        turns._at, turns._free_at = 0.0, time.monotonic() + 3600  # its share is used up
         assert (await listed(caller))[job_id]["reason"] is None
         turns._free_at = 0.0
         assert (await told(caller, job_id))["reason"] == "ReqNodeNotAvail"

@@ -14,12 +14,12 @@ SECONDS = 0.5  # that a list waits for its turn
 
 
 class Reasons:
-    """One list at a time; what one of them learned serves the others of the same instant."""
+    """Of one lead. One list at a time; what one learned serves the others of the same instant."""
 
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
         self._free_at = 0.0  # monotonic seconds; before it the share is used up
-        self._of: tuple[Mirror, float] | None = None
+        self._at = 0.0  # the instant of what is known (epoch seconds)
         self._known: dict[int, Why] = {}
 
     async def tell(
@@ -40,8 +40,8 @@ class Reasons:
         return told
 
     def _unknown(self, job_ids: Sequence[int], mirror: Mirror, now: float) -> list[int]:
-        if self._of != (mirror, now):
-            self._of, self._known = (mirror, now), {}
+        if self._at != now:
+            self._at, self._known = now, {}
         return [i for i in job_ids if i in mirror.scheduler and i not in self._known]
 
     def _tell(self, job_ids: Sequence[int], mirror: Mirror, now: float) -> dict[int, Why | None]:

@@ -64,6 +64,7 @@ class SchedulerView:
     def end(self) -> None:
         """This server does not lead (any more); whether another does is not known."""
         self._mirror, self._estimates, self._followed_at, self.leader = None, None, None, None
+        self._reasons = Reasons()
         metrics.LEADS.set(0)
         metrics.set_jobs({})
 
