@@ -28,7 +28,8 @@ from queueapi.simulate.variant import parse_variant
 
 JOBS_PER_SECOND = {"KTH easy": 20_000, "KTH conservative": 5_000}
 # Of EASY with the users' own estimates. (Gaussier et al., SC'15, reach 0.66 and 0.95.)
-LEARNED_SLOWDOWN = {"KTH": 0.70, "SDSCSP2": 0.90}
+LEARNED_SLOWDOWN = {"KTH": 0.70, "SDSCSP2": 0.90, "Lublin": 0.90}
+LUBLIN = "lublin_256.swf.gz"  # neither users nor requested times
 LEARNED_LONGEST_WAIT = 1.15
 MICRO_NODES = EXAMPLES / "nodes.conf"
 MICRO_JOBS_PER_SECOND, REPLAYS = 5_000, 5
@@ -103,7 +104,9 @@ def _figures(measures: Measures) -> str:
 
 def learned() -> Iterator[Row]:
     """Run times learned from each user's past, beside what users ask for."""
-    for name, file in REAL.items():
+    for name, file in {**REAL, "Lublin": LUBLIN}.items():
+        if not (FOLDER / file).exists():
+            continue
         trace = read_trace(FOLDER / file)
         study = Study(Workload(trace, machine_of(trace, None)), fair_starts=False)
         asked = study.simulate(parse_variant("easy")).measures

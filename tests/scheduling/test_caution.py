@@ -16,6 +16,7 @@ from queueapi.scheduling import (
     Node,
     NodeChanged,
     Order,
+    Placement,
     Plan,
     ReasonCode,
     Request,
@@ -119,6 +120,63 @@ def test_the_highest_response_ratio_is_tried_first(blocked: Scenario) -> None:
     blocked.job(3, cpus=2, user=3, waited=0.5, planned_time=HOUR / 4)
     blocked.job(4, cpus=2, user=4, waited=0.8, planned_time=0.8 * HOUR)
     blocked.expect_starts(3)
+
+
+def experienced(scenario: Scenario, hours: float) -> Scenario:
+    """Some job has started before, after a wait of so many hours."""
+    request = Request(1, 0)
+    past = WaitingJob(999, 7, 7, 5, request, HOUR, NOON - 99 * HOUR)
+    began = NOON - (99 - hours) * HOUR
+    scenario.scheduler.apply(JobQueued(past))
+    scenario.scheduler.apply(JobStarted(past.started(Placement.on("local", "n1"), began)))
+    scenario.scheduler.apply(JobRemoved(999))
+    return scenario
+
+
+def two_that_overtake(blocked: Scenario, waited: float) -> Scenario:
+    """Room for one of two: job 2, and job 3, which came later and is expected to be shorter."""
+    blocked.job(1, cpus=8, base=1000)  # stays first in line, however long they wait
+    blocked.job(2, cpus=2, user=2, waited=waited, planned_time=0.9 * HOUR)
+    return blocked.job(3, cpus=2, user=3, waited=waited - 1, planned_time=HOUR / 4)
+
+
+def test_who_has_waited_half_the_longest_wait_is_passed_by_no_later_job(blocked: Scenario) -> None:
+    two_that_overtake(experienced(blocked, hours=20), waited=10).expect_starts(2)
+
+
+def test_seniors_are_tried_in_the_order_in_which_they_came(blocked: Scenario) -> None:
+    two_that_overtake(experienced(blocked, hours=20), waited=19).expect_starts(2)
+
+
+@pytest.mark.parametrize("longest", [0.0, 20.0])
+def test_until_then_a_shorter_job_may_pass(blocked: Scenario, longest: float) -> None:
+    two_that_overtake(experienced(blocked, hours=longest), waited=9.9).expect_starts(3)
+
+
+@pytest.mark.parametrize(("waited", "first"), [(1.0, 2), (0.9, 3)])
+def test_on_an_idle_machine_who_has_waited_an_hour_is_a_senior(
+    blocked: Scenario, waited: float, first: int
+) -> None:
+    experienced(blocked, hours=0.01).job(1, cpus=8, base=1000)
+    blocked.job(2, cpus=2, user=2, waited=waited, planned_time=0.9 * HOUR)
+    blocked.job(3, cpus=2, user=3, waited=0.5, planned_time=HOUR / 4).expect_starts(first)
+
+
+def test_a_senior_that_is_first_in_line_starts_as_its_limits_say(scenario: Scenario) -> None:
+    scenario.configured(PREDICTING).node("n1", cpus=8)
+    experienced(scenario, hours=4).running(9, cpus=6, ends_in=2, planned=1)
+    scenario.job(1, cpus=8, base=10, waited=2)
+    scenario.job(2, cpus=2, hours=2.001, user=2, planned_time=60.0).expect_starts()
+    scenario.job(2, cpus=2, hours=2, user=2, planned_time=60.0).expect_starts(2)
+
+
+def test_what_a_reason_is_asked_of_knows_the_longest_wait_too(scenario: Scenario) -> None:
+    scenario.configured(PREDICTING).node("n1", cpus=8)
+    experienced(scenario, hours=4).running(9, cpus=6, ends_in=2, planned=1)
+    scenario.job(1, cpus=8, base=10, waited=2)
+    scenario.job(2, cpus=2, hours=3, user=2, planned_time=60.0)
+    reason = scenario.expect_reason(2, ReasonCode.PRIORITY)
+    assert reason.remedy == "a time limit of 2 h instead of 3 h"
 
 
 def test_reservations_are_made_in_the_order_of_the_queue(scenario: Scenario) -> None:

@@ -24,13 +24,15 @@ class Caution:
     delays it again: nothing bounds its wait. So each reservation also has a deadline, reckoned by
     the time limits of all jobs, which no job may push. The deadline is generous to a job that came
     just now, and the start that EASY backfill would promise it once it has waited for
-    `Config.patience`: from then on no job that overtakes can delay it, whatever was predicted.
+    `Config.patience`, or as long as `State.senior_from` if that is less: from then on no job that
+    overtakes can delay it, whatever was predicted.
 
     Without a patience it allows everything.
     """
 
     def __init__(self, state: State, board: Board, now: float) -> None:
-        self._patience = state.config.patience
+        patience = state.config.patience
+        self._patience = None if patience is None else min(patience, state.senior_from)
         self._running, self._waiting = state.running, state.waiting.jobs
         self._board = board
         self._now = now

@@ -5,6 +5,8 @@ Its cost is about the jobs started plus the classes waiting, not the jobs waitin
 
 from __future__ import annotations
 
+from math import inf
+
 from queueapi.scheduling.draft import Draft
 from queueapi.scheduling.formula import WaitBoost
 from queueapi.scheduling.lineup import ByPriority, InOrder, Lineup, holds
@@ -140,8 +142,15 @@ class Cycle:
 
     def _by_response(self, job: WaitingJob) -> tuple[float, float, int]:
         """Highest response ratio next (Brinch Hansen 1971): short jobs first, until long ones
-        have waited in proportion."""
+        have waited in proportion.
+
+        But a wide job is hardly ever tried with success, so its wait ends when those before it are
+        gone; shorter ones that come later must not hold them up for ever. So seniors go first, in
+        the order in which they came: longer than ever before a job only waits as with EASY.
+        """
         wait = max(self._now - job.queued_at, 0.0)
+        if wait >= self._state.senior_from:
+            return (-inf, job.queued_at, job.job_id)
         return (-wait / job.expected_time, job.queued_at, job.job_id)
 
     def _rest(self) -> list[WaitingJob]:

@@ -327,7 +327,8 @@ class Config:
     shortest_first: bool = False  # backfill looks at the shortest jobs first (SJBF)
     limits: bool = True  # False: nobody is limited, and nothing is counted for it
     # With predicted run times: how long (s) a job that holds a reservation may be put off, should
-    # they be too short; see Caution. Backfill then looks at jobs by response ratio. None = off.
+    # they be too short; see Caution. Backfill then looks at jobs that have waited for long, and
+    # after them by response ratio. None = off.
     patience: float | None = None
     backfill_depth: int = 1000  # jobs looked at behind the first reservation, per cycle
     default_quota_cpu_minutes: float = 10_000.0  # fair share of a group without a quota

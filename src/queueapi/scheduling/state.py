@@ -32,6 +32,8 @@ from queueapi.scheduling.timeline import Booking
 from queueapi.scheduling.waiting import WaitingJobs
 from queueapi.scheduling.windows import Windows
 
+_LONG = 3600.0  # seconds; who has waited less is never a senior
+
 
 def keeps_reservations(config: Config) -> bool:
     """Whether reservations are kept from plan to plan.
@@ -77,6 +79,7 @@ class State:
         self.away: dict[str, str] = {}  # clusters that can't be reached, and why
         self.kept: dict[int, Reservation] = {}  # by job; see Reserved
         self._known_then: set[int] = set()  # jobs that waited or ran when those were made
+        self._longest_wait = 0.0  # seconds; of all that started, where run times are predicted
         self.changes = 0  # of nodes and advance reservations
         self._bookings: dict[int, Booking] = {}  # by job, as the last plan had them
         self._bookings_as_of = 0  # which change
@@ -98,8 +101,19 @@ class State:
         twin.away = dict(self.away)
         twin.kept = dict(self.kept)
         twin._known_then = set(self._known_then)
+        twin._longest_wait = self._longest_wait
         twin.changes, twin.freed = self.changes, self.freed
         return twin
+
+    @property
+    def senior_from(self) -> float:
+        """The wait (s) from which on a job is put off no more for predictions; see Caution.
+
+        Half of the longest that came to a start so far: by that a machine itself tells what a long
+        wait is on it. Never less than an hour, since on an idle machine any wait is the longest;
+        endless while nobody has waited.
+        """
+        return max(self._longest_wait / 2, _LONG) if self._longest_wait else inf
 
     def apply(self, event: Event) -> None:
         """Take in one fact."""
@@ -192,6 +206,8 @@ class State:
         self.waiting.add_all(fresh)
 
     def _start(self, job: RunningJob) -> None:
+        if self.config.patience is not None and (waited := self.waiting.jobs.get(job.job_id)):
+            self._longest_wait = max(self._longest_wait, job.started_at - waited.queued_at)
         if self._trials:
             if self._was_tried(job):
                 del self._trials[job.job_id]
