@@ -79,7 +79,7 @@ def test_a_job_outlives_the_server(
     own_server: Server, new_cli: Callable[..., Cli], how: signal.Signals
 ) -> None:
     ada = connect(own_server, new_cli)
-    job_id = ada.submit("echo up; sleep 3; echo end; exit 7")
+    job_id = ada.submit("echo up; sleep 6; echo end; exit 7")
     until(lambda: "up" in ada.status(job_id)["stdout_tail"])
     began = time.monotonic()
     own_server.signal(how)

@@ -15,6 +15,7 @@ KEPT_USERS = os.environ["FUZZ_KEPT_USERS"].split(",")
 KEPT_GROUP = os.environ["FUZZ_KEPT_GROUP"]
 SPARE_USER, SPARE_GROUP = int(os.environ["FUZZ_SPARE_USER"]), int(os.environ["FUZZ_SPARE_GROUP"])
 SPARE_ARRAY = {"job_id": int(os.environ["FUZZ_SPARE_ARRAY"]), "index": 1}
+SPARE_ENDED = int(os.environ["FUZZ_SPARE_ENDED"])
 ADMIN = {"Authorization": f"Bearer {os.environ['FUZZ_ADMIN_TOKEN']}"}
 CHANGES_USERS = {"change_user", "delete_user", "set_member", "remove_member"}
 CHANGES_GROUPS = {"change_group", "delete_group"}
@@ -91,6 +92,8 @@ def before_call(context: HookContext, case: Any, kwargs: dict[str, Any]) -> None
         place |= SPARE_ARRAY  # hardly any other number is an array's, with such a task
     if operation == "list_tasks" and str(place.get("job_id")).isdigit() and next(numbers) % 2:
         place["job_id"] = SPARE_ARRAY["job_id"]
+    if operation == "requeue_job" and str(place.get("job_id")).isdigit() and next(numbers) % 2:
+        place["job_id"] = SPARE_ENDED
     if operation in OF_WAITING and all(str(part).isdigit() for part in place.values()):
         let_wait(case, operation)
     if operation in ("get_node", "change_node", "create_reservation", "change_reservation"):

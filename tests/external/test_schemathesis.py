@@ -138,6 +138,9 @@ def runs(null_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Itera
     httpx.post(f"{null_server.url}/api/queues", json=closed, headers=admin.headers)
     array = {"script": "true", "array": "0-2"}
     submitted = httpx.post(f"{null_server.url}/api/jobs", json=array, headers=ordinary.headers)
+    once = httpx.post(
+        f"{null_server.url}/api/jobs", json={"script": "true"}, headers=ordinary.headers
+    )
     environment = {
         "SCHEMATHESIS_HOOKS": "tests.external.fuzz_hooks",
         "FUZZ_KEPT_USERS": ",".join(str(a.user_id) for a in (ordinary, other, admin)),
@@ -145,6 +148,7 @@ def runs(null_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Itera
         "FUZZ_SPARE_USER": str(spare.user_id),
         "FUZZ_SPARE_GROUP": str(group.json()["id"]),
         "FUZZ_SPARE_ARRAY": str(submitted.json()["id"]),
+        "FUZZ_SPARE_ENDED": str(once.json()["id"]),
         "FUZZ_ADMIN_TOKEN": admin.token,
     }
     done = {}

@@ -16,13 +16,21 @@ from tests.people import Person
 from tests.staging import Caller, Puppet, Stage, fetch, listening, until
 
 Make = Callable[..., Any]
-REFUSED_AS_IT_WAITS = ("/suspend", "/resume")  # by those who may, too
+FILES = ("/files", "/files/{path}", "/result")
+# What those who may are told of a job that waits, if it is not 200.
+AS_IT_WAITS = {
+    "/suspend": 409,
+    "/resume": 409,
+    "/files/{path}": 404,
+    "/result": 404,
+}  # by those who may, too
 BY_ID: list[tuple[str, str, Any]] = [
     ("GET", "", None),
     ("GET", "/logs", None),
     ("GET", "/logs?follow=true", None),
     ("GET", "/events", None),
     ("GET", "/launch-proof", None),
+    *(("GET", rest, None) for rest in FILES),
     ("POST", "/hold", None),
     ("POST", "/release", None),
     ("PATCH", "", {"priority": 3}),
@@ -61,7 +69,7 @@ async def statuses(caller: Caller, job_id: int, database: Database) -> list[int]
 
 async def test_each_role_on_each_route(stage: Stage, make_person: Make, database: Database) -> None:
     owner = await make_person(group="chem")
-    allowed = [409 if rest in REFUSED_AS_IT_WAITS else 200 for _, rest, _ in BY_ID]
+    allowed = [AS_IT_WAITS.get(rest, 200) for _, rest, _ in BY_ID]
     hidden = [404] * len(BY_ID)
     async with stage(Puppet()) as (_, client):
         cast = [
@@ -130,7 +138,7 @@ async def test_an_api_token_does_what_its_scopes_say(
         lists = ["/api/jobs", "/api/queue"]
         assert await statuses(Caller(client, none), job_id, database) == [403] * len(BY_ID)
         assert await statuses(Caller(client, reads), job_id, database) == [
-            200 if method == "GET" else 403 for method, _, _ in BY_ID
+            AS_IT_WAITS.get(rest, 200) if method == "GET" else 403 for method, rest, _ in BY_ID
         ]
         for path in lists:
             assert (await Caller(client, none).get(path)).status_code == 403
