@@ -2,7 +2,7 @@
 # A fresh machine needs git, make, Python 3.11 or newer and the network; the rest goes into .venv.
 
 VENV := .venv
-WORKERS ?= 4  # processes that share the tests; most of a test is waiting
+WORKERS ?= 5  # processes that share the tests; most of a test is waiting
 BIN := $(VENV)/bin
 DEV_DATA ?= $(if $(filter 0,$(shell id -u)),/var/lib,$(HOME)/.local/share)/queueapi-dev
 DEV_SECRET := $(VENV)/dev-secret

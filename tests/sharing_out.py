@@ -15,11 +15,11 @@ TOGETHER: Final = {
     "tests/external/": "external",
     "tests/slurm/": "slurm",
     "tests/executors/slurm/": "slurm",
-    "tests/cli/": "cli",
     "tests/client/": "client",
 }
 # Each file by itself, and after those.
 EARLY: Final = (
+    "tests/cli/",
     "tests/crash/",
     "tests/chaos/",
     "tests/upgrade/",
