@@ -23,9 +23,8 @@ FAILED: Final = "DataFetchFailed"  # the reason of such an end
 OPTIONS: Final = ("data_hosts", "data_paths", "data_ca_file")  # of a cluster
 
 # What a document says of the form of a target; parse_target says more, and in words.
-FORM: Final = (
-    r"^((git\+)?https://[!-~]+|sftp://[!-~]+/[!-~]+|path:/[!-~]+|folder:[1-9][0-9]{0,15})$"
-)
+FOLDER_FORM: Final = "folder:[1-9][0-9]{0,15}"
+FORM: Final = rf"^((git\+)?https://[!-~]+|sftp://[!-~]+/[!-~]+|path:/[!-~]+|{FOLDER_FORM})$"
 
 _MOST: Final = 2000  # characters of a target
 _NAME: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -41,7 +40,7 @@ _SFTP: Final = re.compile(
     rf"sftp://(?:(?P<user>[A-Za-z0-9_][A-Za-z0-9_.-]{{0,63}})@)?{_HOST}(?P<path>{_PLAIN})", re.ASCII
 )
 _PATH: Final = re.compile(rf"path:(?P<path>{_PLAIN})", re.ASCII)
-_FOLDER: Final = re.compile(r"folder:[1-9][0-9]{0,15}", re.ASCII)
+_FOLDER: Final = re.compile(FOLDER_FORM, re.ASCII)
 _FILE_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,199}", re.ASCII)
 _PATTERN: Final = re.compile(r"[a-z0-9*][a-z0-9.*-]{0,252}(?::(?:[1-9][0-9]{0,4}|\*))?", re.ASCII)
 _ABSOLUTE: Final = re.compile(_PLAIN, re.ASCII)

@@ -10,9 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from queueapi.auth.principal import Principal
 from queueapi.errors import FieldError, NotFound
+from queueapi.executors.data import FOLDER_FORM
 from queueapi.files.models import Folder
 
-FolderRef = Annotated[str, Field(pattern=r"^folder:[1-9][0-9]{0,15}$", examples=["folder:17"])]
+FolderRef = Annotated[str, Field(pattern=f"^{FOLDER_FORM}$", examples=["folder:17"])]
 _PREFIX = len("folder:")
 
 
@@ -30,12 +31,11 @@ def folder_id(ref: str) -> int:
 
 
 async def load_owned(
-    session: AsyncSession, refs: Collection[str], *, lock: bool = True
+    session: AsyncSession, ids: Collection[int], *, lock: bool = True
 ) -> Mapping[int, Owned]:
     """By id, those of these that there are. With `lock` they stay until the transaction ends."""
-    if not refs:
+    if not ids:
         return {}
-    ids = sorted({folder_id(ref) for ref in refs})
     statement = select(Folder.id, Folder.user_id, Folder.group_id).where(Folder.id.in_(ids))
     if lock:
         statement = statement.order_by(Folder.id).with_for_update(key_share=True, read=True)
@@ -44,7 +44,7 @@ async def load_owned(
 
 async def hold_folder(session: AsyncSession, folder_id: int) -> bool:
     """Keep a folder until the transaction ends; False where it is not there any more."""
-    return bool(await load_owned(session, [f"folder:{folder_id}"]))
+    return bool(await load_owned(session, [folder_id]))
 
 
 def check_folder(

@@ -16,7 +16,7 @@ from queueapi.clusters.access import load_rules as load_cluster_rules
 from queueapi.clusters.admission import check_reservation, open_reservations
 from queueapi.clusters.models import NodeReservation
 from queueapi.config import Settings
-from queueapi.files.admission import Owned, check_folder, load_owned
+from queueapi.files.admission import Owned, check_folder, folder_id, load_owned
 from queueapi.jobs.allowances import load_allowances
 from queueapi.jobs.data_schemas import folders_of
 from queueapi.jobs.graph import Graph, Parents, check_parents, lock_parents
@@ -89,7 +89,7 @@ async def load_grounds(
     named = {job.reservation for job in jobs if job.reservation is not None}
     reservations = await open_reservations(session, named, now)
     refs = {ref for job in jobs for ref in folders_of(job.executable, job.data).values()}
-    folders = await load_owned(session, refs, lock=lock)
+    folders = await load_owned(session, {folder_id(ref) for ref in refs}, lock=lock)
     return Grounds(now, queues, clusters, allowances, parents, reservations, folders)
 
 

@@ -6,7 +6,7 @@ Memory use does not grow with sizes, and nothing is read that nobody waits for.
 import os
 import tarfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -66,14 +66,15 @@ class JobFiles:
             if entry.kind is FileKind.FOLDER:
                 yield _header(name, entry)
                 continue
+            where = _below(path, name)
             try:
-                first = await self.part(b"/".join((path, name)), 0, min(CHUNK, entry.size))
+                first = await self.part(where, 0, min(CHUNK, entry.size))
             except NotFound:
                 continue
             yield _header(name, entry)
             yield first
             sent = len(first)
-            async for chunk in self._rest(b"/".join((path, name)), sent, entry.size):
+            async for chunk in self._rest(where, sent, entry.size):
                 sent += len(chunk)
                 yield chunk
             for some in _zeros(entry.size - sent + -entry.size % _BLOCK):
@@ -93,18 +94,23 @@ class JobFiles:
         while left:
             inside, after = left.pop()
             try:
-                found = await self.folder(b"/".join((top, inside)) if inside else top, after, _PAGE)
+                found = await self.folder(_below(top, inside), after, _PAGE)
             except NotFound:
                 continue
             if len(found) == _PAGE:
                 left.append((inside, found[-1].name))
             for entry in found:
-                name = b"/".join((inside, entry.name)) if inside else entry.name
+                name = _below(inside, entry.name)
                 if entry.kind is FileKind.OTHER or len(name) > _LONGEST:
                     continue
                 yield name, entry
                 if entry.kind is FileKind.FOLDER:
                     left.append((name, b""))
+
+
+def _below(folder: bytes, name: bytes) -> bytes:
+    """The path of what has this name in the folder; either may be empty."""
+    return b"/".join(filter(None, (folder, name)))
 
 
 def _header(name: bytes, entry: FileEntry) -> bytes:
@@ -179,18 +185,17 @@ async def list_folder(
 
 
 async def _tops(files: JobFiles | None) -> list[JobFile]:
+    if files is None:
+        return []
     found = []
-    for name in FOLDERS if files is not None else ():
-        try:
-            assert files is not None
+    for name in FOLDERS:
+        with suppress(NotFound):  # begun by a release that made no such folder, or it took it away
             found.append(_document(b"", await files.file(name)))
-        except NotFound:
-            pass  # it was begun by a release that made no such folder, or took it away
     return found
 
 
 def _document(where: bytes, entry: FileEntry) -> JobFile:
-    path = b"/".join((where, entry.name)) if where else entry.name
+    path = _below(where, entry.name)
     return JobFile(
         name=entry.name.decode(errors="replace"),
         path=path.decode(errors="replace"),

@@ -270,24 +270,17 @@ def _answer_for_files(answers: Answers, own: Callable[[str], Executor]) -> None:
             raise Unavailable(f"The cluster {cluster} shows no files.")
         return found
 
-    async def file(asked: tuple[str, str, bytes]) -> FileEntry | None:
-        try:
-            return await files(asked[0]).file(*asked[1:])
-        except NoSuchFile:
-            return None
+    async def folder(asked: tuple[str, str, bytes, bytes, int]) -> list[FileEntry]:
+        return list(await files(asked[0]).folder(*asked[1:]))
 
-    async def folder(asked: tuple[str, str, bytes, bytes, int]) -> list[FileEntry] | None:
-        try:
-            return list(await files(asked[0]).folder(*asked[1:]))
-        except NoSuchFile:
-            return None
+    _give(answers, FILE, lambda asked: _or_none(files(asked[0]).file(*asked[1:])))
+    _give(answers, FOLDER, lambda asked: _or_none(folder(asked)))
+    _give(answers, READ_FILE, lambda asked: _or_none(files(asked[0]).read_file(*asked[1:])))
 
-    async def read_file(asked: tuple[str, str, bytes, int, int]) -> bytes | None:
-        try:
-            return await files(asked[0]).read_file(*asked[1:])
-        except NoSuchFile:
-            return None
 
-    _give(answers, FILE, file)
-    _give(answers, FOLDER, folder)
-    _give(answers, READ_FILE, read_file)
+async def _or_none(work: Awaitable[Answer]) -> Answer | None:
+    """None where there is no such file."""
+    try:
+        return await work
+    except NoSuchFile:
+        return None

@@ -58,15 +58,18 @@ class Stock:
 
         Nobody waits: where that is more than five minutes old, it is asked beside.
         """
-        if time.monotonic() - self._offered_at > _FIXED_SECONDS:
+        if self._is_old():
             self._ask_offer()
         return self._offer
 
     async def offer(self) -> Offer:
         """The same, up to five minutes old. Raises :class:`ExecutorUnavailable`."""
-        if self._offer is None or time.monotonic() - self._offered_at > _FIXED_SECONDS:
+        if self._offer is None or self._is_old():
             return await asyncio.shield(self._ask_offer())  # many launches wait for one answer
         return self._offer
+
+    def _is_old(self) -> bool:
+        return time.monotonic() - self._offered_at > _FIXED_SECONDS
 
     def _ask_offer(self) -> "asyncio.Task[Offer]":
         if self._offering is None or self._offering.done():
