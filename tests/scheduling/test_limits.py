@@ -1,7 +1,13 @@
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 from queueapi.scheduling import Config, JobRemoved, ReasonCode
 from tests.scheduling.scenario import Scenario
+
+MONTH = 30 * 24.0  # hours
 
 
 def many(scenario: Scenario, count: int, *, user: int = 1, group: int = 1, first: int = 1) -> None:
@@ -67,6 +73,45 @@ def test_the_quota_counts_settled_use_running_commitments_and_the_job(scenario: 
 def test_a_shorter_job_may_still_fit_into_the_quota(scenario: Scenario) -> None:
     scenario.node(cpus=64).group(1, quota=60)
     scenario.job(1, hours=2, waited=2).job(2, hours=1, waited=1).expect_starts(2)
+
+
+def test_the_quota_is_kept_for_a_job_that_waited_as_long_as_its_window(scenario: Scenario) -> None:
+    # 300 used, and 300 asked for by who waits for a month: one more hour would keep it out longer.
+    scenario.node(cpus=64).group(1, quota=500, window=300).group(2, quota=500)
+    scenario.job(1, hours=5, user=1, waited=MONTH).job(2, hours=1, user=2, waited=99)
+    scenario.job(3, hours=1, user=3, group=2).expect_starts(3)
+    scenario.expect_reason(2, ReasonCode.GROUP_QUOTA, "300 are kept for job 1")
+    scenario.expect_reason(1, ReasonCode.GROUP_QUOTA, "used 300 of 500")
+
+
+def test_what_leaves_enough_of_the_quota_passes_the_one_that_it_is_kept_for(
+    scenario: Scenario,
+) -> None:
+    scenario.node(cpus=2).running(9, cpus=2, group=2).group(1, quota=600, window=240)
+    scenario.job(1, cpus=2, hours=2.5, user=1, waited=MONTH).job(2, hours=1, user=2)
+    scenario.node("n2", cpus=1).expect_starts(2)
+
+
+def test_nothing_is_kept_any_more_once_the_job_starts(scenario: Scenario) -> None:
+    scenario.node(cpus=64).group(1, quota=360)
+    scenario.job(1, hours=5, user=1, waited=MONTH).job(2, user=2).expect_starts(1, 2)
+
+
+@pytest.mark.parametrize(
+    "never",
+    [
+        {"hours": 11.0},  # asks for more than the quota
+        {"hours": 5.0, "cpus": 65, "waited": MONTH},  # than any node has
+        {"hours": 5.0, "waited": MONTH - 1},
+        {"hours": 5.0, "eligible_in": -1},  # its time has only just come
+        {"hours": 5.0, "depends_on": (77,)},
+    ],
+)
+def test_nothing_is_kept_for_a_job_that_the_quota_is_not_what_it_waits_for(
+    scenario: Scenario, never: dict[str, Any]
+) -> None:
+    scenario.node(cpus=64).group(1, quota=600, window=540)
+    scenario.job(1, user=1, **({"waited": 2 * MONTH} | never)).job(2, user=2).expect_starts(2)
 
 
 def test_a_job_over_a_limit_neither_reserves_nor_blocks(scenario: Scenario) -> None:

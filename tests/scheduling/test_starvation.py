@@ -7,6 +7,7 @@ stated in docs/scheduling.md, "Nobody starves".
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -15,6 +16,10 @@ from hypothesis import strategies as st
 
 from queueapi.scheduling import (
     Config,
+    Group,
+    GroupChanged,
+    GroupUsage,
+    GroupUsageChanged,
     JobQueued,
     JobStarted,
     Node,
@@ -56,6 +61,44 @@ def test_a_large_job_starts_in_spite_of_a_stream(base_of_small: int, bound: floa
     started_after = hours_until_started(large, base_of_small, give_up=9)
     assert started_after is not None
     assert started_after <= bound
+
+
+def hours_within_a_full_quota(config: Config, give_up: float) -> float | None:
+    """When a job of 20 CPU-hours starts, if its group's use always is within an hour of the quota.
+
+    Whenever an hour's use has left the window, a job of an hour that came later fits again.
+    """
+    world = World(config)
+    month = round(config.quota_window / HOUR) if math.isfinite(config.quota_window) else 30 * 24
+    world.tell(NodeChanged(Node("n1", 8, 64_000)))
+    world.tell(GroupChanged(Group(1, quota_cpu_minutes=60.0 * month)))
+    used = [NOON - hour * HOUR for hour in range(month)]  # when each hour's use was settled
+    large = WaitingJob(1, 1, 1, 1, Request(2, 1000), 10 * HOUR, NOON)
+    world.tell(JobQueued(large))
+    for hour in range(round(give_up)):
+        now = NOON + hour * HOUR
+        used += [now for run in world.running.values() if run.ends_at <= now]
+        world.end_overdue(now)
+        used = [when for when in used if when > now - month * HOUR]
+        world.tell(GroupUsageChanged(GroupUsage(1, 0.0, now, 60.0 * len(used))))
+        world.tell(JobQueued(WaitingJob(2 + hour, 2, 1, 10, Request(1, 100), HOUR, now)))
+        for job in world.started(world.scheduler.plan(now)):
+            world.tell(JobStarted(job))
+        if large.job_id in world.running:
+            return hour
+    return None
+
+
+def test_a_large_job_comes_within_its_groups_quota_in_spite_of_a_stream() -> None:
+    """Two windows, and the longest time limit of those that ran when the first one was over."""
+    config = Config(quota_window=3 * 24 * HOUR)
+    started = hours_within_a_full_quota(config, give_up=7 * 24)
+    assert started is not None
+    assert 3 * 24 <= started <= 2 * 3 * 24 + 1
+
+
+def test_without_a_claim_on_the_quota_it_never_would() -> None:
+    assert hours_within_a_full_quota(Config(quota_window=math.inf), give_up=100 * 24) is None
 
 
 # ---- a crowd that never shrinks: whenever one of its jobs ends, the next one comes ----

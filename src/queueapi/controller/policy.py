@@ -1,6 +1,7 @@
 """The scheduler's configuration, from the settings."""
 
 from queueapi.config import DAY, Settings
+from queueapi.groups.usage import WINDOW_DAYS
 from queueapi.scheduling import Backfill, Config, Fairness, Weights
 from queueapi.scheduling.prediction import PATIENCE
 
@@ -15,6 +16,7 @@ def scheduler_config(settings: Settings) -> Config:
         fairness=Fairness(settings.fairness),
         user_share_max=settings.user_share_max,
         weights=Weights(settings.weight_cpu, settings.weight_gpu, settings.weight_memory_gb),
+        quota_window=WINDOW_DAYS * DAY,
         half_life=settings.fair_share_half_life_days * DAY,
         wait_boost_slope=settings.wait_boost_slope,
         wait_boost_cap=settings.wait_boost_cap,

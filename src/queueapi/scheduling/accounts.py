@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import TypeVar
 
+from queueapi.scheduling.claims import Claim
 from queueapi.scheduling.fair_tree import Owner
 from queueapi.scheduling.formula import TICKS_PER_MINUTE, commitment
 from queueapi.scheduling.model import Config, Fairness, Group, Order, Queue, RunningJob, WaitingJob
@@ -29,6 +31,7 @@ class Accounts:
         self.groups: dict[int, Group] = {}
         self.queues: dict[str, Queue] = {}
         self.usage = Usage(config)
+        self.claims: dict[int, Claim] = {}  # on a group's quota, as the last plan found them
         self.running = 0
         self.running_by_user: Counter[int] = Counter()
         self.running_by_array: Counter[int] = Counter()
@@ -41,6 +44,7 @@ class Accounts:
         twin.groups = dict(self.groups)
         twin.queues = dict(self.queues)
         twin.usage = self.usage.copy()
+        twin.claims = {group_id: replace(claim) for group_id, claim in self.claims.items()}
         twin.running = self.running
         twin.running_by_user = self.running_by_user.copy()
         twin.running_by_array = self.running_by_array.copy()
@@ -68,6 +72,10 @@ class Accounts:
         if job.array_id is not None:
             _add(self.running_by_array, job.array_id, sign)
         self.usage.commit(group_id, user_id, job.request, job.time_limit, sign)
+        if self.claims:
+            claim = self.claims.get(group_id)
+            if claim is not None and claim.job_id == job.job_id:
+                claim.is_open = sign < 0
 
     def _count_in_queue(self, job: WaitingJob | RunningJob, sign: int) -> None:
         _add(self.running_in_queue_by_user, (job.queue, job.user_id), sign)
@@ -175,6 +183,11 @@ class Accounts:
             return ReasonCode.ARRAY_TASK_LIMIT
         return None
 
+    def claim_on(self, job: WaitingJob) -> Claim | None:
+        """What of its group's quota is kept for another one, if anything."""
+        claim = self.claims.get(job.group_id) if self.claims else None
+        return claim if claim is not None and claim.binds(job) else None
+
     def quota_refusal(self, job: WaitingJob) -> ReasonCode | None:
         """Whether the job, if it used all its time, would take its group above its quota."""
         described = self.groups.get(job.group_id)
@@ -182,6 +195,8 @@ class Accounts:
             return None
         group = self.usage.of_group(job.group_id)
         ticks = group.cpu_committed + commitment(job.request, job.time_limit)
+        if (claim := self.claim_on(job)) is not None:
+            ticks += claim.ticks
         return ReasonCode.GROUP_QUOTA if group.window + ticks / TICKS_PER_MINUTE > quota else None
 
 

@@ -46,9 +46,15 @@ def _already(who: str, runs: int, limit: int | None, where: str = "") -> str:
 def _quota(job: WaitingJob, accounts: Accounts) -> str:
     asks = commitment(job.request, job.time_limit) / TICKS_PER_MINUTE
     quota = accounts.group(job.group_id).quota_cpu_minutes or 0
+    claim, kept = accounts.claim_on(job), ""
+    if claim is not None:
+        kept = (
+            f", and {amount(claim.ticks / TICKS_PER_MINUTE)} are kept for job {claim.job_id}, "
+            "which has waited the longest"
+        )
     return (
         f"asks for {amount(asks)} CPU-minutes, but its group has used "
         f"{amount(accounts.window_usage(job.group_id))} of {amount(quota)} in 30 days, and the "
-        f"group's running jobs may use {amount(accounts.committed(job.group_id))} more; ask "
+        f"group's running jobs may use {amount(accounts.committed(job.group_id))} more{kept}; ask "
         "for fewer CPUs or a shorter time limit, or have the group's quota raised"
     )

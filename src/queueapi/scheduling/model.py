@@ -319,6 +319,7 @@ class Config:
     user_share_max: float = 2.0  # bounds a user's part of the fair share, down too; 1 = no part
     weights: Weights = Weights()
     half_life: float = 7 * SECONDS_PER_DAY  # seconds
+    quota_window: float = 30 * SECONDS_PER_DAY  # seconds after which use no longer counts for it
     wait_boost_slope: float = 1.0  # boost gained per hour of waiting
     wait_boost_cap: float | None = None  # highest boost; None = no cap
     order: Order = Order.FAIR_SHARE

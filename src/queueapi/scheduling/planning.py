@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from queueapi.scheduling.arrival import ArrivalRanking
+from queueapi.scheduling.claims import claims
 from queueapi.scheduling.conservative import Conservative
 from queueapi.scheduling.cycle import Cycle
 from queueapi.scheduling.plan import Plan
@@ -17,6 +18,8 @@ def plan_of(state: State, now: float) -> Plan:
     """
     state.take_back()
     state.waiting.advance(now)
+    accounts = state.accounts
+    accounts.claims = claims(state.waiting, accounts.groups, state.board, state.config, now)
     try:
         if state.keeps_reservations:
             return Conservative(state, now).run()
