@@ -239,18 +239,20 @@ async def test_what_no_node_can_hold_never_starts(stage: Stage, make_person: Mak
 async def test_behind_too_many_jobs_its_start_is_not_foreseen(
     stage: Stage, make_person: Make
 ) -> None:
-    async with stage(Puppet(), max_submitted_per_user=300, **ROOMY) as (_, client):
+    async with stage(Puppet(), max_submitted_per_user=2000, **ROOMY) as (_, client):
         caller = Caller(client, await make_person())
-        await caller.post("/api/jobs/batch", json={"jobs": [{"script": "x", "priority": 5}] * 201})
-        await known(caller, waiting=201)
+        for count in (500, 501):
+            jobs = [{"script": "x", "priority": 5}] * count
+            await caller.post("/api/jobs/batch", json={"jobs": jobs})
+        await known(caller, waiting=1001)
         found = await preview(caller)
-        assert (found["position"], found["jobs_followed"]) == (None, 200)
+        assert (found["position"], found["jobs_followed"]) == (None, 0)
         assert (found["reason"], found["estimated_start"]) == ("Priority", None)
-        assert "more than 200 jobs are ahead" in found["reason_message"]
+        assert "more than 1000 jobs are ahead" in found["reason_message"]
         assert (await preview(caller, priority=6))["position"] == 1
 
 
-async def test_behind_too_many_jobs_it_is_told_if_it_would_overtake_them(
+async def test_behind_hundreds_of_jobs_its_start_is_foreseen_but_not_whom_it_delays(
     stage: Stage, make_person: Make
 ) -> None:
     puppet = Puppet(NODE)
@@ -262,10 +264,12 @@ async def test_behind_too_many_jobs_it_is_told_if_it_would_overtake_them(
         await known(caller, running=1, waiting=201)
         short: Json = {"cpu_cores": 4, "memory_gb": 1, "estimated_hours": 1}
         found = await preview(caller, **short)
-        assert (found["starts_now"], found["position"]) == (True, None)
+        assert (found["starts_now"], found["position"]) == (True, 202)
         assert (found["estimated_start"], found["reason"]) == (found["as_of"], None)
         too_long = await preview(caller, **short | {"estimated_hours": 4})
-        assert (too_long["starts_now"], too_long["estimated_start"]) == (False, None)
+        assert (too_long["starts_now"], too_long["reason"]) == (False, "Priority")
+        assert after(too_long) == pytest.approx((2 + 201 * 3) * 3600, abs=60)
+        assert (too_long["jobs_followed"], too_long["delays"]) == (0, [])
         await puppet.begun(await caller.submit(**short))
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from queueapi.clock import from_epoch
@@ -13,10 +13,11 @@ from queueapi.controller.slices import run_in_slices
 from queueapi.errors import Unavailable
 from queueapi.jobs import schemas
 from queueapi.jobs.foresight import Candidate, Delay, Foresight
-from queueapi.scheduling import ReasonCode
+from queueapi.scheduling import ReasonCode, Scheduler, WaitingJob
 from queueapi.scheduling.forecast import Forecast
 
-DEPTH = 200  # waiting jobs that are followed
+DEPTH = 200  # waiting jobs that are followed with the job and without
+FAR = 1000  # the same only until it starts, where it comes behind those
 STEPS = 1000  # plans that each of the two forecasts may cost
 SHARE = 0.25  # of the time, at the most, goes into previews
 MAX_WAITING = 4  # previews that wait for the one under way
@@ -58,19 +59,16 @@ async def foresee(mirror: Mirror, estimates: Estimates, candidate: Candidate) ->
     without = scheduler.foresee(now, DEPTH)
     beside = scheduler.foresee(now, DEPTH, extra=jobs)
     entry = beside.position(job.job_id)
-    is_far_back = entry is not None and entry.position > DEPTH
-    if is_far_back and not scheduler.would_start(job, now):
-        return _too_far_back(now)
+    if entry is not None and entry.position > DEPTH:
+        return await _far_back(scheduler, estimates, jobs, now)
     reason = beside.explain(job.job_id)
     spent = time.monotonic() - started
     await run_in_slices(without, STEPS, SHARE, spent)
     ended = await run_in_slices(beside, STEPS, SHARE)
     start = beside.starts.get(job.job_id)
-    if is_far_back and start != now:
-        return _too_far_back(now)
     return Foresight(
         as_of=now,
-        position=entry.position if entry and not is_far_back else None,
+        position=entry.position if entry else None,
         priority=status.priority(entry.priority) if entry else None,
         start=_range(estimates, start, now),
         starts_now=start == now,
@@ -81,18 +79,32 @@ async def foresee(mirror: Mirror, estimates: Estimates, candidate: Candidate) ->
     )
 
 
-def _too_far_back(now: float) -> Foresight:
-    """Between those that are followed and the job there are others, of which nothing is known."""
+async def _far_back(
+    scheduler: Scheduler, estimates: Estimates, jobs: Sequence[WaitingJob], now: float
+) -> Foresight:
+    """Its start alone: two futures of so many jobs would take too long to be told apart."""
+    job, started = jobs[0], time.monotonic()
+    forecast = scheduler.foresee(now, FAR, extra=jobs)
+    entry, reason = forecast.position(job.job_id), forecast.explain(job.job_id)
+    if entry is None or entry.position > FAR:
+        entry = None  # between those that are followed and the job are others
+    if entry is not None or scheduler.would_start(job, now):
+        spent = time.monotonic() - started
+        steps = STEPS if entry is not None else 1
+        await run_in_slices(forecast, steps, SHARE, spent, until=job.job_id)
+    start = forecast.starts.get(job.job_id)
+    if entry is None and start != now:
+        start = None
     return Foresight(
         as_of=now,
-        position=None,
-        priority=None,
-        start=None,
-        starts_now=False,
-        reason=ReasonCode.PRIORITY,
-        message=f"more than {DEPTH} jobs are ahead in the queue, too many to foresee its start",
+        position=entry.position if entry else None,
+        priority=status.priority(entry.priority) if entry else None,
+        start=_range(estimates, start, now),
+        starts_now=start == now,
+        reason=reason.code if entry else ReasonCode.PRIORITY,
+        message=reason.message if entry else f"more than {FAR} jobs are ahead in the queue",
         delays=[],
-        depth=DEPTH,
+        depth=0,
     )
 
 

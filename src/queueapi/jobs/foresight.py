@@ -48,7 +48,7 @@ class Delay:
 class Foresight:
     """Both with and without the candidate, the first `depth` jobs of the queue were followed.
 
-    Where all of these come before it, its own position and start are not known.
+    None where it is far back: then it is not known whom it would delay.
     """
 
     as_of: float  # epoch seconds

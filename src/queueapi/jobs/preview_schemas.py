@@ -55,5 +55,6 @@ class JobPreview(BaseModel):
     delayed_others: int = Field(description="How many more, that you may not see")
     warnings: list[str] = Field(description=WARNINGS)
     jobs_followed: int = Field(
-        description="How many jobs, from the first of the queue on, all this was foreseen with"
+        description="How many jobs, from the first of the queue on, were foreseen with it and "
+        "without, to see whom it delays; 0 where it is too far back for that"
     )
