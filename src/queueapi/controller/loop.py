@@ -29,6 +29,7 @@ from queueapi.controller.settlement import Decision, decide, refused, removed
 from queueapi.controller.suspender import Suspender
 from queueapi.controller.upkeep import Upkeep
 from queueapi.controller.view import SchedulerView
+from queueapi.controller.waking import Waking
 from queueapi.db import inbox
 from queueapi.db.session import Database, is_away
 from queueapi.executors.base import Executor
@@ -44,7 +45,6 @@ log = structlog.get_logger(__name__)
 INBOX_BATCH = 500  # entries at once
 RELOAD_BATCH = 1000  # jobs at once, so that requests are answered in between
 POLL_SECONDS = 2.0  # between polls of everything that runs; hints come sooner
-BREATH_SECONDS = 0.01  # after each cycle
 RETRY_SECONDS = 1.0  # after the lead was lost or the database went away
 
 
@@ -59,17 +59,15 @@ class Controller:
         self._settings = settings
         self._database = database
         self._executors = executors
-        self._wake = asyncio.Event()
-        self._hints: set[str] = set()  # launch keys that are worth a poll
+        self._waking = Waking()
         self._task: asyncio.Task[None] | None = None
         self._last_cycle: float | None = None  # monotonic seconds
         self.view = SchedulerView()
-        feed.on_change(self._wake.set)
+        feed.on_change(self._waking.call)
 
     def hint(self, key: str) -> None:
         """An executor has news of this run."""
-        self._hints.add(key)
-        self._wake.set()
+        self._waking.hint(key)
 
     async def start(self, me: Identity) -> None:
         """`me`: as whom it leads."""
@@ -93,7 +91,7 @@ class Controller:
     async def _run(self, me: Identity) -> None:
         while True:
             try:
-                async with lead(self._database, me, self.view.follow, self._wake.set) as leading:
+                async with lead(self._database, me, self.view.follow, self._waking.urge) as leading:
                     await self._lead(leading)
             except LostLeadership as error:
                 log.warning("lead_lost", error=str(error))
@@ -109,7 +107,7 @@ class Controller:
     async def _lead(self, leading: Lead) -> None:
         mirror = Mirror(self._settings)
         launcher = Launcher(self._executors, self.hint, leading.check)
-        reach = Reach(self._executors, self._wake.set, leading.check)
+        reach = Reach(self._executors, self._waking.urge, leading.check)
         turn = _Turn(self._settings, self._database, reach, leading, mirror, launcher)
         beside: list[asyncio.Task[None]] = []
         try:
@@ -121,21 +119,24 @@ class Controller:
             sweep_at = poll_at = 0.0
             while not leading.lost.is_set():
                 started = time.monotonic()
-                self._wake.clear()
+                self._waking.begin()
                 if started >= sweep_at or mirror.reservations.any_over(time.time()):
                     await turn.sweep()
                     sweep_at = started + self._settings.scheduler_interval_seconds
+                hints = self._waking.take_hints()
                 if started >= poll_at:
-                    self._hints.update(mirror.placed)
+                    hints.update(mirror.placed)
                     turn.ask_the_absent()
                     poll_at = started + POLL_SECONDS
-                hints, self._hints = self._hints, set()
                 await self._cycle(turn, mirror, hints)
                 self._last_cycle = time.monotonic()
-                metrics.CYCLE_SECONDS.observe(self._last_cycle - started)
+                took = self._last_cycle - started
+                metrics.CYCLE_SECONDS.observe(took)
                 if turn.plan is not None:
-                    self.view.cycle_ended(turn.plan, self._last_cycle - started)
-                await self._rest(turn, min(sweep_at, poll_at) if turn.must_poll else sweep_at)
+                    self.view.cycle_ended(turn.plan, took)
+                await self._waking.breathe(took, is_busy=bool(hints) or turn.starts_jobs)
+                until = min(sweep_at, poll_at) if turn.must_poll else sweep_at
+                await self._waking.rest(min(until, turn.next_start_at))
             raise LostLeadership("the connection that held the lock is gone")
         finally:
             for task in beside:
@@ -157,19 +158,6 @@ class Controller:
         # 4. Plan, commit, launch.
         await turn.start_jobs()
         self.view.publish_metrics()
-
-    async def _rest(self, turn: "_Turn", until: float) -> None:
-        """Sleep until something happens, or something is due.
-
-        First a breath, so that what happens together is taken in together: under load each
-        transaction then serves several jobs. News that come after a quiet time do not wait.
-        """
-        await asyncio.sleep(BREATH_SECONDS)
-        if turn.next_eligible is not None:
-            until = min(until, time.monotonic() + turn.next_eligible - time.time())
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, until - time.monotonic())):
-                await self._wake.wait()
 
 
 class _Turn:
@@ -195,7 +183,7 @@ class _Turn:
         self._suspender = Suspender(reach)
         self._fetches = Fetches()
         self.plan: Plan | None = None  # the last
-        self.next_eligible: float | None = None
+        self.next_start_at = float("inf")  # monotonic; what waits for an instant may start then
 
     async def load(self) -> None:
         async with self._lead.transaction() as session:
@@ -212,6 +200,11 @@ class _Turn:
         concerned = await self._mirror.load_nodes(session, time.time())
         concerned |= await self._mirror.load_clusters(session)
         return concerned | await self._mirror.load_queues(session)
+
+    @property
+    def starts_jobs(self) -> bool:
+        """Whether the last plan did."""
+        return self.plan is not None and bool(self.plan.starts)
 
     @property
     def must_poll(self) -> bool:
@@ -359,7 +352,8 @@ class _Turn:
             self._mirror.scheduler.next_eligible_at,
             self._mirror.reservations.next_edge(now),
         )
-        self.next_eligible = min((at for at in edges if at is not None), default=None)
+        due = min((at for at in edges if at is not None), default=float("inf"))
+        self.next_start_at = time.monotonic() + due - now
         if not plan.starts:
             return
         async with self._lead.transaction() as session:

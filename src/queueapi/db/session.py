@@ -11,6 +11,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import (
+    AsyncConnection,
     AsyncEngine,
     AsyncSession,
     async_sessionmaker,
@@ -80,6 +81,7 @@ class Database:
         )
         event.listen(self.engine.sync_engine, "connect", _prepare)
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
+        self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:
@@ -93,6 +95,12 @@ class Database:
         async with self._sessions() as session, session.begin():
             await session.connection(execution_options={"postgresql_readonly": True})
             yield session
+
+    @asynccontextmanager
+    async def autocommit(self) -> AsyncIterator[AsyncConnection]:
+        """A connection on which each statement is a transaction, and one question and answer."""
+        async with self._autocommit.connect() as connection:
+            yield connection
 
     async def connect_raw(self) -> asyncpg.Connection:
         """A connection outside the pool, for LISTEN and for advisory locks that must last."""

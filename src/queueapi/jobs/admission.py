@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
 from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -21,7 +20,6 @@ from queueapi.jobs.allowances import load_allowances
 from queueapi.jobs.data_schemas import folders_of
 from queueapi.jobs.graph import Graph, Parents, check_parents, lock_parents
 from queueapi.jobs.limits import Admission, Allowance, check
-from queueapi.jobs.pricing import cost
 from queueapi.jobs.schemas import JobSubmission
 from queueapi.queues.admission import Rules, load_rules
 
@@ -141,10 +139,3 @@ def _check_folders(
         place = f"/jobs/{index}" if submission.in_list else ""
         for pointer, ref in folders_of(job.executable, job.data).items():
             check_folder(submission.principal, groups, folders, ref, f"{place}{pointer}")
-
-
-def estimated_cost(settings: Settings, job: JobSubmission) -> Decimal:
-    """If it runs to its time limit, an array all its tasks; in the operator's currency."""
-    needs = job.needs
-    each = cost(settings, job.time_limit, needs.cpus, needs.gpus)
-    return job.array_size * needs.nodes * each

@@ -14,6 +14,7 @@ from queueapi.config import Settings
 from queueapi.db.session import Database
 from queueapi.errors import Unavailable
 from queueapi.jobs.admission import Submission
+from queueapi.jobs.outright import Outright
 from queueapi.jobs.submit import Accepted, KeyRace, submit, submit_large
 
 MAX_JOBS = 256  # in a shared transaction, with tasks; a larger submission has one of its own
@@ -25,8 +26,10 @@ MAX_RACES = 5
 class _Pending:
     submission: Submission
     answer: asyncio.Future[Accepted] = field(default_factory=asyncio.Future)
+    is_stored: bool = False
 
     def settle(self, result: Accepted | Exception) -> None:
+        self.is_stored = isinstance(result, Accepted) and not result.replayed
         if self.answer.done():
             return  # the client went away
         if isinstance(result, Exception):
@@ -41,6 +44,7 @@ class GroupCommit:
     def __init__(self, database: Database, settings: Settings) -> None:
         self.database = database
         self._settings = settings
+        self._outright = Outright(database, settings)
         self._queue: deque[_Pending] = deque()
         self._arrived = asyncio.Event()
         self._large = asyncio.Semaphore(MAX_LARGE)
@@ -96,6 +100,22 @@ class GroupCommit:
         return batch
 
     async def _commit(self, batch: list[_Pending]) -> None:
+        submissions = [pending.submission for pending in batch]
+        try:
+            accepted = await self._outright.submit(submissions)
+        except Exception as error:  # it may be stored or not
+            for pending in batch:
+                pending.settle(error)
+            return
+        if accepted is None:
+            await self._commit_anew(batch)
+            await self._outright.learn([p.submission for p in batch if p.is_stored])
+            return
+        for pending, result in zip(batch, accepted, strict=True):
+            pending.settle(result)
+
+    async def _commit_anew(self, batch: list[_Pending]) -> None:
+        """Decided on what is read in the same transaction."""
         stored = False
         try:
             async with self.database.transaction() as session:
@@ -117,7 +137,7 @@ class GroupCommit:
         """One of a batch made the transaction fail: the others must not suffer for it."""
         if len(batch) > 1:
             for pending in batch:
-                await self._commit([pending])
+                await self._commit_anew([pending])
         elif isinstance(error, KeyRace):
             batch[0].settle(await self._after_race(batch[0].submission))
         else:

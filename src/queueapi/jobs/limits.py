@@ -1,15 +1,17 @@
 """What a user may submit: pure checks on figures that the caller has read."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 from queueapi.auth.principal import Principal
 from queueapi.clusters.access import Rules as ClusterRules
-from queueapi.clusters.access import Who, Wish
+from queueapi.clusters.access import Who, site_words
 from queueapi.config import Settings
 from queueapi.errors import Conflict, FieldError, Invalid, LimitExceeded, NotFound, Problem
 from queueapi.jobs.placing import check_clusters
+from queueapi.jobs.pricing import estimated_cost
 from queueapi.jobs.schemas import JobSubmission, Provider
 from queueapi.queues.admission import Applicant, Rules, choose
 
@@ -26,10 +28,11 @@ class Membership:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """Where a new job belongs: who is charged, and the queue that takes it."""
+    """Where a new job belongs: who is charged and how much at the most, and what queue takes it."""
 
     group: Membership
     queue: Rules
+    cost: Decimal  # if it runs to its time limit, an array all its tasks
 
 
 @dataclass(slots=True)
@@ -85,22 +88,19 @@ def check(
             requested=len(jobs),
         )
     admissions = []
-    passed: set[tuple[str, Wish]] = set()
+    known: dict[Hashable, Admission] = {}  # the jobs of a batch are often alike
     for index, job in enumerate(jobs):
         try:
-            _check_size(settings, job)
-            group = allowance.group(job.group)
-            wanted = Applicant(job.queue, job.time_limit, group.group_id, group.name, job.cluster)
-            queue = choose(queues, wanted)
-            who = Who(principal.email, principal.user_id, group.group_id)
-            check_clusters(clusters, queue, who, job, passed)
-            _check_quota(group, job)
+            alike = _alike(job)
+            if alike not in known:
+                known[alike] = _admit(settings, principal, allowance, queues, clusters, job)
+            _check_script(settings, job)
         except Problem as problem:
             if len(jobs) > 1:
                 problem.detail = f"Job {index} of the batch: {problem.detail}"
                 problem.members["index"] = index
             raise
-        admissions.append(Admission(group, queue))
+        admissions.append(known[alike])
     check_count(min(a.group.max_submitted for a in admissions), allowance.active, len(jobs))
     limited = Counter(a.queue for a in admissions if a.queue.max_submitted_per_user is not None)
     for queue, more in limited.items():
@@ -109,6 +109,34 @@ def check(
     for queue, more in limited.items():
         allowance.in_queue[queue.name] += more
     return admissions
+
+
+def _alike(job: JobSubmission) -> Hashable:
+    """Equal for jobs that are taken or refused alike, but for what their scripts are."""
+    return (
+        *(job.group, job.queue, job.provider, job.cluster, site_words(job.site)),
+        *(job.needs, job.gpu_type, job.constraint, job.estimated_hours, job.array),
+        job.container.image if job.container is not None else None,
+        job.data.target if job.data is not None else None,
+    )
+
+
+def _admit(
+    settings: Settings,
+    principal: Principal,
+    allowance: Allowance,
+    queues: Sequence[Rules],
+    clusters: Sequence[ClusterRules],
+    job: JobSubmission,
+) -> Admission:
+    _check_size(settings, job)
+    group = allowance.group(job.group)
+    wanted = Applicant(job.queue, job.time_limit, group.group_id, group.name, job.cluster)
+    queue = choose(queues, wanted)
+    who = Who(principal.email, principal.user_id, group.group_id)
+    check_clusters(clusters, queue, who, job)
+    _check_quota(group, job)
+    return Admission(group, queue, estimated_cost(settings, job))
 
 
 def check_count(limit: int, active: int, more: int) -> None:
@@ -158,14 +186,17 @@ def _check_size(settings: Settings, job: JobSubmission) -> None:
             used=0,
             requested=job.array_size,
         )
+    if job.provider not in (Provider.AUTO, Provider.LOCAL):
+        raise Conflict(
+            f"No cluster of provider {job.provider} is registered here. Use auto or local."
+        )
+
+
+def _check_script(settings: Settings, job: JobSubmission) -> None:
     if len(job.script.encode()) > settings.max_script_bytes:
         raise Invalid(
             f"The script is over {settings.max_script_bytes} bytes. Let it fetch what it needs.",
             errors=[FieldError("/script", f"at most {settings.max_script_bytes} bytes")],
-        )
-    if job.provider not in (Provider.AUTO, Provider.LOCAL):
-        raise Conflict(
-            f"No cluster of provider {job.provider} is registered here. Use auto or local."
         )
 
 

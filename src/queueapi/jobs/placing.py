@@ -31,17 +31,7 @@ def kind_of(provider: str | None) -> str | None:
 
 
 def check_clusters(
-    clusters: Sequence[Rules],
-    queue: QueueRules,
-    who: Who,
-    job: JobSubmission,
-    passed: set[tuple[str, Wish]],
+    clusters: Sequence[Rules], queue: QueueRules, who: Who, job: JobSubmission
 ) -> None:
-    """Raises a Problem for a job that none of the clusters takes where the queue's jobs run.
-
-    `passed`: what was asked of which queue before and taken; a batch asks for the same often.
-    """
-    asked = queue.name, wish(who, job)
-    if asked not in passed:
-        check([rules for rules in clusters if queue.runs_on(rules.name)], asked[1])
-        passed.add(asked)
+    """Raises a Problem for a job that none of the clusters takes where the queue's jobs run."""
+    check([rules for rules in clusters if queue.runs_on(rules.name)], wish(who, job))

@@ -17,7 +17,6 @@ from queueapi.jobs.admission import (
     Grounds,
     Submission,
     decide,
-    estimated_cost,
     load_grounds,
 )
 from queueapi.jobs.by_task import most_hopeful
@@ -27,6 +26,7 @@ from queueapi.jobs.graph import Edge, edges
 from queueapi.jobs.limits import Admission, Membership
 from queueapi.jobs.models import DependencyKind, DependencyState, Job, OnDependencyFailure
 from queueapi.jobs.preview_schemas import DelayedJob, JobPreview, QuotaPreview
+from queueapi.jobs.pricing import estimated_cost
 from queueapi.jobs.query import closed_reason
 from queueapi.jobs.queue import QueueView
 from queueapi.jobs.schemas import JobSubmission

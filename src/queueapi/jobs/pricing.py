@@ -4,6 +4,7 @@ from decimal import Decimal
 from typing import TypedDict
 
 from queueapi.config import Settings
+from queueapi.jobs.schemas import JobSubmission
 
 
 def cost(settings: Settings, seconds: float, cpus: int, gpus: int) -> Decimal:
@@ -12,6 +13,13 @@ def cost(settings: Settings, seconds: float, cpus: int, gpus: int) -> Decimal:
         return Decimal(0)
     hourly = cpus * settings.price_per_cpu_hour + gpus * settings.price_per_gpu_hour
     return round(Decimal(hourly * seconds / 3600), 6)
+
+
+def estimated_cost(settings: Settings, job: JobSubmission) -> Decimal:
+    """If it runs to its time limit, an array all its tasks; in the operator's currency."""
+    needs = job.needs
+    each = cost(settings, job.time_limit, needs.cpus, needs.gpus)
+    return job.array_size * needs.nodes * each
 
 
 class Amounts(TypedDict):

@@ -192,7 +192,7 @@ def new_document(
     body: schemas.JobSubmission, principal: Principal, accepted: Accepted
 ) -> schemas.SubmittedJob:
     """The new job as a read would show it; nothing needs to be read, for nothing else is set."""
-    needs = body.needs
+    needs, [place] = body.needs, accepted.places
     return schemas.SubmittedJob.model_construct(
         **_shape(needs.nodes, needs.tasks, needs.cpus, needs.memory_mb, needs.gpus),
         id=accepted.job_ids[0],
@@ -202,8 +202,8 @@ def new_document(
         reason_message=None,
         held=False,
         user=principal.email,
-        group=accepted.groups[0],
-        queue=accepted.queues[0],
+        group=place.group.name,
+        queue=place.queue.name,
         job_type=body.job_type,
         tags=body.tags,
         gpu_type=body.gpu_type,
@@ -227,7 +227,7 @@ def new_document(
         started_at=None,
         completed_at=None,
         exit_code=None,
-        estimated_cost=float(accepted.costs[0]),
+        estimated_cost=float(place.cost),
         actual_cost=None,
         actual_hours=None,
         array_id=None,

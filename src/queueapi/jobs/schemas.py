@@ -140,7 +140,8 @@ class JobSubmission(Shape):
 
     @model_validator(mode="after")
     def _with_container(self) -> "JobSubmission":
-        self.script, self.env = merged(self.container, self.script, self.env)
+        if self.container is not None or not self.script:
+            self.script, self.env = merged(self.container, self.script, self.env)
         return self
 
     @computed_field  # type: ignore[prop-decorator]  # pydantic's documented form

@@ -7,13 +7,13 @@ Saying a thing twice is refused unless both give one figure.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, NoReturn
 
 from pydantic import (
     AfterValidator,
     BaseModel,
     Field,
-    PrivateAttr,
     ValidationError,
     computed_field,
     model_validator,
@@ -111,16 +111,13 @@ class Shape(BaseModel):
 
     slurm: SlurmWords | None = None
 
-    _needs: Needs = PrivateAttr()
-
     @model_validator(mode="after")
     def _in_plain_figures(self) -> "Shape":
         words: dict[str, str] = {}
         try:
             if self.slurm is not None:
                 self._take(self.slurm, words)
-            given = {name for name in self.model_fields_set if getattr(self, name)}
-            self._needs = _needs(self, given)
+            _ = self.needs
         except _Contradiction as error:
             raise error.located(words) from None
         return self
@@ -142,37 +139,38 @@ class Shape(BaseModel):
             setattr(self, field, value)
             words[field] = word
 
-    @property
+    # Not a private attribute: reading one costs more than all else that is done with a job.
+    @cached_property
     def needs(self) -> Needs:
-        return self._needs
+        return _needs(self, {name for name in self.model_fields_set if getattr(self, name)})
 
     @computed_field  # type: ignore[prop-decorator]  # pydantic's documented form
     @property
     def node_count(self) -> int:
-        return self._needs.nodes
+        return self.needs.nodes
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def task_count(self) -> int:
-        return self._needs.tasks
+        return self.needs.tasks
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def cpus(self) -> int:
         """On each node."""
-        return self._needs.cpus
+        return self.needs.cpus
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def memory_mb(self) -> int:
         """On each node."""
-        return self._needs.memory_mb
+        return self.needs.memory_mb
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def gpus(self) -> int:
         """On each node."""
-        return self._needs.gpus
+        return self.needs.gpus
 
 
 def _needs(shape: Shape, given: set[str]) -> Needs:

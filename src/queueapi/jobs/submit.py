@@ -7,16 +7,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
-from typing import Any
 
-from pydantic_core import to_json
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from queueapi.config import Settings
 from queueapi.errors import IdempotencyKeyReused, Problem
-from queueapi.jobs.admission import Submission, decide, estimated_cost, load_grounds
+from queueapi.jobs.admission import Submission, decide, load_grounds
 from queueapi.jobs.arrays import make_tasks
 from queueapi.jobs.graph import (
     Edge,
@@ -27,74 +24,23 @@ from queueapi.jobs.graph import (
 )
 from queueapi.jobs.limits import Admission
 from queueapi.jobs.models import OnDependencyFailure
+from queueapi.jobs.storing import KEYED, keys_of, rows_of, storing
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """`groups`, `queues` and `costs` are those of each new job; empty for a replay."""
-
     job_ids: list[int]
     created_at: datetime
-    groups: list[str]
-    queues: list[str]
-    costs: list[Decimal]
+    places: Sequence[Admission] = ()  # of each new job; none for a replay
     replayed: bool = False
 
 
-_APART = {"input_data", "queue", "depends_on", "waits_for", "slurm"}
 _KEYS = text("""
 SELECT user_id, key, body_hash, job_ids, created_at FROM idempotency_keys
 WHERE user_id = ANY(:users) AND key = ANY(:keys)
   AND created_at > now() - make_interval(hours => :hours)
 """)
-_KEYED = """
-    INSERT INTO idempotency_keys (user_id, key, body_hash, job_ids)
-    SELECT k.user_id, k.key, k.body_hash,
-        (SELECT array_agg(id ORDER BY ordinality) FROM new WHERE new.submission = k.submission)
-    FROM json_to_recordset(CAST(:keys AS json))
-        AS k(submission int, user_id bigint, key text, body_hash text)
-    ON CONFLICT (user_id, key) DO UPDATE SET body_hash = excluded.body_hash,
-        job_ids = excluded.job_ids, created_at = now()
-    WHERE idempotency_keys.created_at <= now() - make_interval(hours => :hours)
-    RETURNING 1
-"""
-_STORE = text(f"""
-WITH new AS MATERIALIZED (
-    SELECT nextval('jobs_id_seq') AS id, r.*
-    FROM ROWS FROM (json_to_recordset(CAST(:rows AS json)) AS (
-        user_id bigint, group_id bigint, cost numeric, submission int,
-        name text, job_type text, tags text[], script text, env jsonb,
-        node_count int, task_count int, cpus int, memory_mb int, gpus smallint, gpu_type text,
-        "constraint" text, exclusive boolean, reservation text, time_limit int, queue text,
-        priority smallint, max_retries smallint, provider text, cluster text, site jsonb,
-        container jsonb, executable text, data jsonb, instance_type text, "array" text
-    ), unnest(CAST(:inputs AS text[]))) WITH ORDINALITY AS r
-), stored AS (
-    INSERT INTO jobs (id, user_id, group_id, estimated_cost, name, job_type, tags, script, env,
-        input_data, nodes, tasks, cpu_cores, memory_mb, gpu_count, gpu_type, "constraint",
-        exclusive, reservation, time_limit, queue, base_priority,
-        max_retries, provider, cluster, site, container, executable, data, data_folder,
-        instance_type, array_indices)
-    SELECT id, user_id, group_id, cost, name, job_type, tags, script, env,
-        CAST(unnest AS json), node_count, task_count, cpus, memory_mb, gpus, gpu_type,
-        "constraint", exclusive, reservation, time_limit, queue, priority,
-        max_retries, provider, cluster, site, container,
-        CAST(split_part(executable, ':', 2) AS bigint), data,
-        CASE WHEN data->>'target' LIKE 'folder:%'
-            THEN CAST(split_part(data->>'target', ':', 2) AS bigint) END,
-        instance_type, "array"
-    FROM new
-), counted AS (
-    UPDATE submitted_counts s SET active = s.active + n.jobs
-    FROM (SELECT user_id, count(*) AS jobs FROM new GROUP BY user_id) n
-    WHERE s.user_id = n.user_id AND CAST(:locked AS bool)
-), keyed AS ({_KEYED}), posted AS (
-    INSERT INTO inbox (job_ids) SELECT array_agg(id ORDER BY id) FROM new
-)
-SELECT array_agg(id ORDER BY ordinality) AS ids, now() AS created_at,
-    (SELECT count(*) FROM keyed) AS keys
-FROM new
-""")  # noqa: S608 - nobody's text but ours
+_STORE = text(storing(counted="CAST(:locked AS bool)", keyed=KEYED))
 _COUNT_AND_KEY = text(f"""
 WITH new AS (
     SELECT id, ordinality, 0 AS submission
@@ -102,7 +48,7 @@ WITH new AS (
 ), counted AS (
     UPDATE submitted_counts SET active = active + cardinality(CAST(:ids AS bigint[]))
     WHERE user_id = :user
-), keyed AS ({_KEYED})
+), keyed AS ({KEYED})
 SELECT count(*) FROM keyed
 """)  # noqa: S608
 
@@ -177,7 +123,7 @@ def _or_raise(answer: Accepted | Problem) -> Accepted:
 async def _count_and_key(
     session: AsyncSession, settings: Settings, submission: Submission, job_ids: list[int]
 ) -> None:
-    keys = _keys(0, submission)
+    keys = keys_of([submission], [0])
     values = {
         "ids": job_ids,
         "user": submission.principal.user_id,
@@ -186,13 +132,6 @@ async def _count_and_key(
     }
     if await session.scalar(_COUNT_AND_KEY, values) != len(keys):
         raise KeyRace
-
-
-def _keys(index: int, submission: Submission) -> list[dict[str, Any]]:
-    if submission.key is None:
-        return []
-    entry = {"submission": index, "user_id": submission.principal.user_id, "key": submission.key}
-    return [entry | {"body_hash": submission.body_hash()}]
 
 
 async def _replays(
@@ -213,7 +152,7 @@ async def _replays(
         if index is None:
             continue
         if submissions[index].body_hash() == row.body_hash:
-            answers[index] = Accepted(row.job_ids, row.created_at, [], [], [], replayed=True)
+            answers[index] = Accepted(row.job_ids, row.created_at, replayed=True)
         else:
             answers[index] = IdempotencyKeyReused(
                 f"The Idempotency-Key {row.key!r} came with another body before. "
@@ -231,32 +170,9 @@ async def _store(
     locked: bool = True,
 ) -> dict[int, Accepted]:
     """`locked`: the counts are, so that they and the keys are stored at once."""
-    rows: list[str] = []
-    inputs: list[str | None] = []  # apart, since json_to_recordset() can't take in "\u0000"
-    keys: list[dict[str, Any]] = []
-    costs: dict[int, list[Decimal]] = {}
-    for index, admissions in admitted.items():
-        submission = submissions[index]
-        user_id = submission.principal.user_id
-        costs[index] = [estimated_cost(settings, job) for job in submission.jobs]
-        for job, place, price in zip(submission.jobs, admissions, costs[index], strict=True):
-            rows.append(
-                f'{job.model_dump_json(exclude=_APART)[:-1]},"user_id":{user_id},'
-                f'"group_id":{place.group.group_id},"queue":"{place.queue.name}",'
-                f'"cost":{price},"submission":{index}}}'
-            )
-            inputs.append(None if job.input_data is None else to_json(job.input_data).decode())
-        keys += _keys(index, submission) if locked else []
-    result = await session.execute(
-        _STORE,
-        {
-            "rows": f"[{','.join(rows)}]",
-            "inputs": inputs,
-            "keys": json.dumps(keys),
-            "hours": settings.idempotency_hours,
-            "locked": locked,
-        },
-    )
+    keys = keys_of(submissions, admitted) if locked else []
+    rest = {"keys": json.dumps(keys), "hours": settings.idempotency_hours, "locked": locked}
+    result = await session.execute(_STORE, rows_of(submissions, admitted) | rest)
     stored = result.one()
     if stored.keys != len(keys):
         raise KeyRace
@@ -266,13 +182,7 @@ async def _store(
         await make_tasks(session, arrays)
     ids = iter(stored.ids)
     return {
-        index: Accepted(
-            [next(ids) for _ in admissions],
-            stored.created_at,
-            [a.group.name for a in admissions],
-            [a.queue.name for a in admissions],
-            costs[index],
-        )
+        index: Accepted([next(ids) for _ in admissions], stored.created_at, admissions)
         for index, admissions in admitted.items()
     }
 
