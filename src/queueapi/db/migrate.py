@@ -1,6 +1,7 @@
 """Alembic, run from our own code: `queueapi migrate` and every start of the server."""
 
 import asyncio
+from functools import cache
 from pathlib import Path
 
 from alembic import command
@@ -39,9 +40,14 @@ def alembic_config(connection: Connection | None = None) -> Config:
     return config
 
 
-def _refuse_newer(connection: Connection, known: ScriptDirectory) -> None:
-    found = MigrationContext.configure(connection).get_current_revision()
-    if found is not None and found not in {script.revision for script in known.walk_revisions()}:
+@cache
+def _scripts() -> ScriptDirectory:
+    """Our migrations. To read them takes longer than to see that there is nothing to do."""
+    return ScriptDirectory.from_config(alembic_config())
+
+
+def _refuse_newer(found: str | None) -> None:
+    if found is not None and found not in {each.revision for each in _scripts().walk_revisions()}:
         raise ConfigurationError(
             f"The database was brought to revision {found} by a newer queueapi than this, "
             f"{queueapi.__version__}. Start that version, or restore a backup from before it."
@@ -63,9 +69,10 @@ async def migrate(database: Database, revision: str = "head") -> None:
             )
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
         connection.execute(text("SELECT set_config('lock_timeout', :t, true)"), {"t": LOCK_TIMEOUT})
-        config = alembic_config(connection)
-        _refuse_newer(connection, ScriptDirectory.from_config(config))
-        command.upgrade(config, revision)
+        found = MigrationContext.configure(connection).get_current_revision()
+        _refuse_newer(found)
+        if found is None or found != _scripts().as_revision_number(revision):
+            command.upgrade(alembic_config(connection), revision)
 
     for left in reversed(range(TRIES)):
         try:
