@@ -14,6 +14,7 @@ from tests.chaos.orders import Kind, Order
 from tests.chaos.stage import Server
 
 ANSWER_SECONDS = 5.0  # then the client turns to another server
+LONG_POLL = 3  # seconds
 PATIENCE = 0.5  # seconds, on the average, whatever Retry-After asks for: so more is tried
 PASSWORD = "correct horse battery"
 ORDER = ("queued", "starting", "running", "completed", "failed", "cancelled")
@@ -106,7 +107,8 @@ class StormClient:
         """Read a job until it has ended: it never goes back, and never is unknown."""
         job, job_id, reached = order.jobs[0], order.ids[0], 0
         while True:
-            answer = await self._until_answered("GET", f"/api/jobs/{job_id}", {200})
+            wait = self._dice.choice((0, LONG_POLL))
+            answer = await self._until_answered("GET", f"/api/jobs/{job_id}?wait={wait}", {200})
             told = answer.json()
             state = told["status"]
             if ORDER.index(state) < reached:

@@ -29,7 +29,7 @@ class Plan:
     kills: int
     clients: int = 8
     pause: float = 1.5  # seconds between two faults, on the average
-    settle_seconds: float = 600.0  # for the last jobs to end, once it is calm
+    settle_seconds: float = 1200.0  # for the last submits, and the last jobs, once it is calm
 
 
 @dataclass

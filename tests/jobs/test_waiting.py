@@ -2,14 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
 from queueapi.auth.models import Role
-from queueapi.controller import reasons
+from queueapi.controller import outlooks, view
 from queueapi.jobs.waiting import NOT_SEEN
+from queueapi.scheduling import Reason, Scheduler
 from tests.staging import NODE, Caller, Json, Puppet, Stage, until
 
 Make = Callable[..., Any]
@@ -119,14 +120,22 @@ async def test_a_list_does_not_wait_for_a_scheduler_that_is_busy(
     stage: Stage, make_person: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its reasons are left out then, and come with a later one."""
-    monkeypatch.setattr(reasons, "SECONDS", 0.05)
+    monkeypatch.setattr(view, "REASONS_SECONDS", 0.05)
+    monkeypatch.setattr(view, "OUTLOOK_SECONDS", 0.05)
     async with stage(Puppet(NODE)) as (app, client):
         caller = Caller(client, await make_person())
         job_id = await caller.submit(gpu_type="h100")
         await told(caller, job_id)
-        turns = app.state.controller.view._reasons
+        turns = app.state.controller.view._outlooks
         async with turns._lock:
+            turns._at = 0.0  # what is known is old
             pages = await asyncio.gather(*(listed(caller) for _ in range(5)))
+            alone = await caller.job(job_id)
+            assert (alone["status"], alone["reason"], alone["position"]) == (
+                "queued",
+                "Priority",
+                None,
+            )
         assert [page[job_id]["reason"] for page in pages] == [None] * 5
         turns._at, turns._free_at = 0.0, time.monotonic() + 3600  # its share is used up
         assert (await listed(caller))[job_id]["reason"] is None
@@ -134,10 +143,34 @@ async def test_a_list_does_not_wait_for_a_scheduler_that_is_busy(
         assert (await told(caller, job_id))["reason"] == "ReqNodeNotAvail"
 
 
+async def test_whoever_polls_how_often_the_scheduler_looks_no_more_than_its_share(
+    stage: Stage, make_person: Make
+) -> None:
+    """Each change makes the last plan an old one; another for each request would take all day."""
+    async with stage(Puppet(NODE), max_submitted_per_user=100) as (app, client):
+        caller = Caller(client, await make_person())
+        job_id = await caller.submit(gpu_type="h100")
+        await told(caller, job_id)
+        scheduler = app.state.controller.view._mirror.scheduler
+        looks = 0
+
+        def explain_all(job_ids: Sequence[int], now: float) -> dict[int, Reason]:
+            nonlocal looks
+            looks += 1
+            return Scheduler.explain_all(scheduler, job_ids, now)
+
+        scheduler.explain_all = explain_all
+        started = time.monotonic()
+        for _ in range(30):
+            await caller.submit(gpu_type="h100")
+            assert (await caller.job(job_id))["reason"] == "ReqNodeNotAvail"
+        assert looks <= (time.monotonic() - started) / view.FRESH_SECONDS + 2
+
+
 async def test_a_long_list_is_explained_in_parts(
     stage: Stage, make_person: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reasons, "AT_ONCE", 3)
+    monkeypatch.setattr(outlooks, "AT_ONCE", 3)
     async with stage(Puppet(NODE), max_submitted_per_user=100) as (_, client):
         caller = Caller(client, await make_person())
         ids = [await caller.submit(gpu_type="h100") for _ in range(10)]

@@ -159,6 +159,20 @@ async def test_servers_of_one_installation_understand_each_other(
         await peers.ask(peer, other, [1])
 
 
+async def test_a_connection_that_ends_as_it_is_made_is_no_fault_of_ours(
+    echo: tuple[Peer, Seal, Peers], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """anyio looks for the socket of such a one and finds none; seen where a leader was killed."""
+
+    def too_late(request: httpx.Request) -> httpx.Response:
+        raise AttributeError("'NoneType' object has no attribute 'getpeername'")
+
+    peer, _, peers = echo
+    monkeypatch.setattr(peers._http, "_transport", httpx.MockTransport(too_late))
+    with pytest.raises(Unavailable, match="does not answer"):
+        await peers.ask(peer, ECHO, "x")
+
+
 async def test_whoever_can_not_sign_is_refused(echo: tuple[Peer, Seal, Peers]) -> None:
     peer, seal, _ = echo
     nonce, right = secrets.token_hex(8), b'"x"'

@@ -5,23 +5,23 @@ from collections import Counter
 from collections.abc import Sequence
 
 from queueapi import metrics
-from queueapi.clock import from_epoch
 from queueapi.clusters.nodes import NodeKey, NodeStatus
 from queueapi.controller import preview, status
-from queueapi.controller.estimates import Estimate, Estimates
+from queueapi.controller.estimates import Estimates
 from queueapi.controller.leadership import LEASE_SECONDS, Lead
 from queueapi.controller.mirror import Mirror
-from queueapi.controller.reasons import Reasons
+from queueapi.controller.outlooks import Analysed, Outlooks, outlook
 from queueapi.errors import Unavailable
-from queueapi.jobs import schemas
 from queueapi.jobs.foresight import Candidate, Foresight
 from queueapi.jobs.models import JobState
 from queueapi.jobs.queue import Outlook, QueueQuery, QueueSlice, Why
 from queueapi.jobs.scheduler_status import SchedulerCycle, SchedulerLeader, SchedulerStatus
-from queueapi.scheduling import Plan, QueueEntry, RankKey, Reason
+from queueapi.scheduling import Plan, RankKey
 from queueapi.servers.questions import Peer
 
 FRESH_SECONDS = 1.0  # an analysis of the queue is used for so long
+REASONS_SECONDS = 0.5  # that a list waits for its turn
+OUTLOOK_SECONDS = 1.5  # that who asks of one job does; less than another server waits for us
 
 
 class SchedulerView:
@@ -36,7 +36,7 @@ class SchedulerView:
         self._estimates: Estimates | None = None
         self._cycle: SchedulerCycle | None = None
         self._previews = preview.Turns()
-        self._reasons = Reasons()
+        self._outlooks = Outlooks()
         self._leader: SchedulerLeader | None = None
         self._followed_at: float | None = None  # monotonic seconds
         self.leader: Peer | None = None  # another server, that can be asked
@@ -64,7 +64,7 @@ class SchedulerView:
     def end(self) -> None:
         """This server does not lead (any more); whether another does is not known."""
         self._mirror, self._estimates, self._followed_at, self.leader = None, None, None, None
-        self._reasons = Reasons()
+        self._outlooks = Outlooks()
         metrics.LEADS.set(0)
         metrics.set_jobs({})
 
@@ -83,6 +83,9 @@ class SchedulerView:
         if not self._at <= now < self._at + FRESH_SECONDS:
             self._at = now
         return self._at
+
+    def _asked(self) -> Analysed:
+        return Analysed(*self._known(), self._now())
 
     def cycle_ended(self, plan: Plan, seconds: float) -> None:
         """Remember a cycle that took so long."""
@@ -112,19 +115,17 @@ class SchedulerView:
         return {key: NodeStatus(has, free[key]) for key, has in machines.items() if key in free}
 
     async def outlook(self, job_id: int) -> Outlook | None:
-        mirror, _ = self._known()
-        now = self._now()
-        reason = mirror.scheduler.explain(job_id, now)
-        if reason is None:
-            return None
-        return self._outlook(job_id, mirror.scheduler.position(job_id, now), reason, now)
+        told = await self._outlooks.tell([job_id], self._asked, OUTLOOK_SECONDS)
+        if job_id not in told:
+            raise Unavailable("The scheduler has too much to do. Try again.", retry_after=1)
+        return told[job_id]
 
     async def reasons(self, job_ids: Sequence[int]) -> dict[int, Why | None]:
-        return await self._reasons.tell(job_ids, lambda: (self._known()[0], self._now()))
+        told = await self._outlooks.tell(job_ids, self._asked, REASONS_SECONDS)
+        return {i: Why(each.reason, each.message) if each else None for i, each in told.items()}
 
     async def page(self, query: QueueQuery) -> QueueSlice:
-        mirror, _ = self._known()
-        now = self._now()
+        mirror, estimates, now = self._asked()
         as_of = query.as_of if query.as_of is not None else now
         key = RankKey(*query.after) if query.after is not None else None
         entries = mirror.scheduler.ranking(
@@ -137,25 +138,11 @@ class SchedulerView:
         )
         reasons = mirror.scheduler.explain_all([entry.job_id for entry in entries], now)
         outlooks = [
-            self._outlook(entry.job_id, entry, reasons[entry.job_id], now)
+            outlook(entry.job_id, entry, reasons[entry.job_id], estimates, now)
             for entry in entries
             if entry.job_id in reasons
         ]
         return QueueSlice(as_of, tuple(outlooks), *_totals(mirror))
-
-    def _outlook(
-        self, job_id: int, entry: QueueEntry | None, reason: Reason, now: float
-    ) -> Outlook:
-        estimate = self._estimates.of(job_id, now) if self._estimates else None
-        return Outlook(
-            job_id=job_id,
-            position=entry.position if entry else None,
-            priority=status.priority(entry.priority) if entry else None,
-            queued_at=entry.queued_at if entry else now,
-            reason=reason.code,
-            message=reason.message,
-            start=_sooner(estimate, reason.estimated_start),
-        )
 
     def publish_metrics(self) -> None:
         if self._mirror is None:
@@ -181,14 +168,3 @@ def _totals(mirror: Mirror) -> tuple[int, int]:
     """Waiting jobs, and jobs that hold resources."""
     scheduler = mirror.scheduler
     return sum(scheduler.waiting_by_group.values()), sum(scheduler.running_by_group.values())
-
-
-def _sooner(estimate: Estimate | None, latest: float | None) -> schemas.StartRange | None:
-    """The estimate, but no later than the start that the plan has promised (epoch seconds)."""
-    if estimate is None:
-        promised = from_epoch(latest) if latest is not None else None
-        return schemas.StartRange(p50=promised, p90=promised) if promised else None
-    if latest is None:
-        return schemas.StartRange(p50=estimate.p50, p90=estimate.p90)
-    promised = from_epoch(latest)
-    return schemas.StartRange(p50=min(estimate.p50, promised), p90=min(estimate.p90, promised))

@@ -75,7 +75,9 @@ class QueueView(Protocol):
 
     async def status(self) -> SchedulerStatus: ...
 
-    async def outlook(self, job_id: int) -> Outlook | None: ...
+    async def outlook(self, job_id: int) -> Outlook | None:
+        """None for a job that does not wait. May be a second old."""
+        ...
 
     async def reasons(self, job_ids: Sequence[int]) -> dict[int, Why | None]:
         """Of many jobs, by id; None for one that does not wait.

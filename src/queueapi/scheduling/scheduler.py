@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from queueapi.scheduling.aftermath import Aftermath
 from queueapi.scheduling.arrival import ArrivalRanking
@@ -103,6 +103,10 @@ class Scheduler:
     def position(self, job_id: int, now: float) -> QueueEntry | None:
         """The job's place among all eligible jobs; None if it is not among them."""
         return self._rank(now).position(job_id)
+
+    def positions(self, job_ids: Sequence[int], now: float) -> dict[int, QueueEntry]:
+        """The places of those that are among them, by id; for many together quicker."""
+        return self._rank(now).positions(job_ids)
 
     def forecast(self, now: float, depth: int = 1000, *, steps: int = 1000) -> dict[int, float]:
         """Estimated starts (epoch seconds) of the first `depth` waiting jobs, by job id.

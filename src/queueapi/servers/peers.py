@@ -50,7 +50,8 @@ class Peers:
                 headers=headers,
                 timeout=question.seconds,
             )
-        except httpx.HTTPError as error:
+        # anyio fails so where a connection ends in the moment in which it was made.
+        except (httpx.HTTPError, AttributeError) as error:
             raise self._unanswered(question.name, type(error).__name__) from None
         status, answer = response.status_code, response.content
         signature = response.headers.get(SIGNATURE, "")
