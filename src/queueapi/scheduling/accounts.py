@@ -120,7 +120,7 @@ class Accounts:
 
     def fair_share(self, group_id: int, user_id: int, now: float) -> float:
         """By the formula: the multiplier at `now` of a user's jobs for a group. O(1)."""
-        return self._by_formula(group_id, (user_id,), now).multipliers()[0]
+        return self._by_formula(group_id, (user_id,), now).of(0)
 
     def _by_formula(self, group_id: int, user_ids: Sequence[int], now: float) -> GroupShares:
         group = self.groups.get(group_id)
@@ -167,8 +167,9 @@ class Accounts:
         if self.running_by_user.get(job.user_id, 0) >= self.user_limit(job.group_id):
             return ReasonCode.USER_RUNNING_LIMIT
         group = self.groups.get(job.group_id)
-        if group and _reached(self.usage.of_group(job.group_id).running, group.max_running):
-            return ReasonCode.GROUP_RUNNING_LIMIT
+        if group is not None and (limit := group.max_running) is not None:
+            if self.usage.of_group(job.group_id).running >= limit:
+                return ReasonCode.GROUP_RUNNING_LIMIT
         if job.queue in self._limited:
             queue = self.queues[job.queue]
             mine = self.running_in_queue_by_user[job.queue, job.user_id]

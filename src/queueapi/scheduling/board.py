@@ -69,9 +69,12 @@ class Board:
         """Take what a running job holds out of its nodes, known or not."""
         self.hold(job.job_id, job.request, job.placement, job.ends_at)
 
-    def hold(self, job_id: int, request: Request, placement: Placement, ends_at: float) -> None:
-        """Take out of its nodes what a job is to hold until then (epoch seconds)."""
-        held = self._held[job_id] = []
+    def hold(
+        self, job_id: int, request: Request, placement: Placement, ends_at: float
+    ) -> list[tuple[Space, Hold]]:
+        """Take out of its nodes what a job is to hold until then (epoch seconds), and return it."""
+        held: list[tuple[Space, Hold]] = []
+        self._held[job_id] = held
         for share in placement.shares:
             space = self.spaces.get((placement.cluster, share.node))
             if space is None:
@@ -79,10 +82,10 @@ class Board:
                 space = self.spaces[key] = Space(key, None)
             gpus = mask_of(share.gpu_indices) if share.gpu_indices else 0
             hold = Hold(ends_at, job_id, request.cpus, request.memory_mb, gpus, request.exclusive)
-            self.shelves.take(space)
             space.add(hold)
-            self.shelves.put(space)
+            self.shelves.resort(space)
             held.append((space, hold))
+        return held
 
     def release(self, job_id: int) -> None:
         """Give back what the job holds."""

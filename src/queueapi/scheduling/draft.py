@@ -91,13 +91,14 @@ class Draft:
         self, job: WaitingJob, placement: Placement, priority: Priority, *, backfilled: bool
     ) -> None:
         self._starts.append(Start(job.job_id, placement, priority, backfilled))
-        self._state.try_start(job, placement, self._now + job.expected_time)
-        self.timeline.started(job)
+        held = self._state.try_start(job, placement, self._now + job.expected_time)
+        self.timeline.started(held)
         if self._caution is not None:
             self._caution.started(job)
-        held = self._board.held(job.job_id)
-        if any(space.cpus + hold.cpus >= self.most_cpus for space, hold in held):
-            self.most_cpus = self._board.shelves.most_cpus()
+        for space, hold in held:
+            if space.cpus + hold.cpus >= self.most_cpus:
+                self.most_cpus = self._board.shelves.most_cpus()
+                break
 
     def reserve(self, job: WaitingJob, opening: Opening) -> None:
         self.promises.add(job, self.timeline.book(job, opening), opening.spaces)

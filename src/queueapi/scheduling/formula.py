@@ -6,7 +6,6 @@ The fair share of a user's jobs for a group is the group's multiplier times the 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
@@ -90,7 +89,7 @@ def fair_share(quota: float, usage: float, config: Config) -> float:
     """
     if usage <= 0:
         return config.fair_share_max
-    return min(max(quota / usage, config.fair_share_min), config.fair_share_max)
+    return clamped(quota / usage, config.fair_share_min, config.fair_share_max)
 
 
 def user_part(group_usage: float, users: int, usage: float, config: Config) -> float:
@@ -105,30 +104,6 @@ def user_part(group_usage: float, users: int, usage: float, config: Config) -> f
     if usage <= 0:
         return highest
     return clamped(group_usage / users / usage, 1 / highest, highest)
-
-
-def user_shares(
-    of_all: float, group_usage: float, users: int, usages: Iterable[float], config: Config
-) -> list[float]:
-    """For each user's use: the group's multiplier times `user_part`, clamped like the former.
-
-    Every start asks for those of a whole group. Written out, this takes less than half of the
-    time.
-    """
-    if users < 2 or group_usage <= 0:
-        return [clamped(of_all, config.fair_share_min, config.fair_share_max) for _ in usages]
-    mean, highest = group_usage / users, config.user_share_max
-    lowest, least, most = 1 / highest, config.fair_share_min, config.fair_share_max
-    shares = []
-    for usage in usages:
-        part = mean / usage if usage > 0 else highest
-        if part > highest:
-            part = highest
-        elif part < lowest:
-            part = lowest
-        share = of_all * part
-        shares.append(least if share < least else most if share > most else share)
-    return shares
 
 
 def clamped(value: float, lowest: float, highest: float) -> float:

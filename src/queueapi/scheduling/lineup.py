@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
-from heapq import heapify, heappop, heapreplace
+from heapq import heapify, heappop, heappush, heapreplace
 from math import inf
-from operator import mul
 from typing import Protocol
 
 from queueapi.scheduling.accounts import Accounts
@@ -66,54 +65,50 @@ def holds(refused_for: float, job: WaitingJob) -> bool:
 
 
 class ByPriority:
-    """Four levels of heaps: groups, their users, the lanes of a user, the classes of a lane.
+    """Three levels: groups, the lanes of a group, the classes of a lane.
 
-    Within a lane jobs keep the order in which they came: the boost never changes it. Among the
-    lanes of a user it is base × queue factor × boost, which the fair share scales but never
-    reorders. A start changes the shares of its own group alone.
+    Within a lane jobs keep the order in which they came: the boost never changes it. A start
+    changes the shares of its own group alone.
     """
 
     def __init__(self, waiting: WaitingJobs, accounts: Accounts, now: float, boost: WaitBoost):
         self._jobs = waiting.jobs
-        self._boost = boost
-        self._queue_factor = accounts.queue_factor
-        by_group: dict[int, dict[int, list[_Entry]]] = {}  # and by user
+        by_group: dict[int, list[Lane]] = {}
         for lane in waiting.lanes.values():
-            in_line = _LaneInLine(lane, lane.base_priority * self._queue_factor(lane.queue))
-            of_users = by_group.setdefault(lane.group_id, {})
-            of_users.setdefault(lane.user_id, []).append(in_line.entry(boost))
+            by_group.setdefault(lane.group_id, []).append(lane)
         shares = accounts.shares(now, waiting.owners())
-        self._groups: list[_Group] = []  # heap
-        for group_id, of_users in by_group.items():
-            of_group = shares(group_id, list(of_users))
-            group = _GroupInLine(list(of_users.values()), of_group, boost)
-            self._groups.append((*group.head(), group))
-        heapify(self._groups)
+        factor = accounts.queue_factor
+        groups = []
+        for group_id, lanes in by_group.items():
+            places = {lane.user_id: 0 for lane in lanes}
+            for place, user_id in enumerate(places):
+                places[user_id] = place
+            in_line = [
+                _LaneInLine(lane, places[lane.user_id], factor(lane.queue), boost)
+                for lane in lanes
+            ]
+            groups.append(_GroupInLine(in_line, shares(group_id, list(places))))
+        self._put_in_order(groups)
 
     def head(self) -> WaitingJob | None:
         return self._jobs[self._groups[0][1][1]] if self._groups else None
 
     def priority(self) -> Priority:
-        _, (queued_at, _), group = self._groups[0]
-        lane, boost = group.lane().lane, self._boost.of(queued_at)
-        return Priority(lane.base_priority, group.share(), boost, self._queue_factor(lane.queue))
+        return self._groups[0][2].priority()
 
     def started(self) -> None:
         group = self._groups[0][2]
-        group.lane().step()
         group.started()
         self._renew(group)
 
     def next_in_class(self) -> None:
         group = self._groups[0][2]
-        group.lane().step()
-        group.renew_first()
+        group.next_in_class()
         self._renew(group)
 
     def set_class_aside(self) -> None:
         group = self._groups[0][2]
-        heappop(group.lane().heads)
-        group.renew_first()
+        group.set_class_aside()
         self._renew(group)
 
     def set_group_aside(self) -> None:
@@ -121,18 +116,16 @@ class ByPriority:
 
     def narrow(self, room: Room, refused: Mapping[Request, float]) -> None:
         self.next_in_class()
-        in_line = [group for *_, group in self._groups]
-        for group in in_line:
-            group.narrow(room)
-        self._groups = [(*group.head(), group) for group in in_line]
-        self._groups = [each for each in self._groups if each[0] < inf]
+        self._put_in_order([group for *_, group in self._groups if group.narrow(room)])
+
+    def _put_in_order(self, groups: Iterable[_GroupInLine]) -> None:
+        self._groups: list[_Group] = [(group.final, group.ticket, group) for group in groups]
         heapify(self._groups)
 
     def _renew(self, group: _GroupInLine) -> None:
         """The head of the first group is another now."""
-        final, ticket = group.head()
-        if final < inf:
-            heapreplace(self._groups, (final, ticket, group))
+        if group.final < inf:
+            heapreplace(self._groups, (group.final, group.ticket, group))
         else:
             heappop(self._groups)
 
@@ -140,17 +133,36 @@ class ByPriority:
 class _LaneInLine:
     """The classes of one lane."""
 
-    __slots__ = ("heads", "lane", "weight")
+    __slots__ = (
+        "_base",
+        "_boost",
+        "_boost_at",
+        "_factor",
+        "_weight",
+        "heads",
+        "place",
+        "ticket",
+        "urgency",
+    )
 
-    def __init__(self, lane: Lane, weight: float) -> None:
-        self.lane = lane
-        self.weight = weight  # base priority × queue factor
+    def __init__(self, lane: Lane, place: int, factor: float, boost: WaitBoost) -> None:
+        self.place = place  # of its user among those of the group
         self.heads: list[Head] = lane.heads.copy()  # heap
+        self._base = lane.base_priority
+        self._factor = factor  # of its queue
+        self._weight = lane.base_priority * factor
+        self._boost_at = boost
+        self.look()
 
-    def entry(self, boost: WaitBoost) -> _Entry:
-        """Its place among the lanes of its user."""
-        ticket = self.heads[0][0]
-        return -(self.weight * boost.of(ticket[0])), ticket, self
+    def look(self) -> None:
+        """At what is now the first job."""
+        self.ticket: Ticket = self.heads[0][0]
+        self._boost = self._boost_at.of(self.ticket[0])
+        self.urgency = -(self._weight * self._boost)  # all but the share, negative
+
+    def priority(self, share: float) -> Priority:
+        """That of the first job."""
+        return Priority(self._base, share, self._boost, self._factor)
 
     def step(self) -> None:
         """Go on in the first class."""
@@ -176,80 +188,89 @@ class _LaneInLine:
 
 
 class _GroupInLine:
-    """The users of one group, each with a heap of lanes. Lists have each user in its place."""
+    """The lanes of one group, the best first.
 
-    __slots__ = ("_boost", "_multipliers", "_order", "_shares", "_tickets", "_urgencies", "_users")
+    Each start changes all shares of the group. But we know how much they can grow by it, so only
+    the few lanes are looked at that could be first now (lazy evaluation: Minoux 1978).
+    """
 
-    def __init__(self, users: list[list[_Entry]], shares: GroupShares, boost: WaitBoost) -> None:
-        self._users = users
+    __slots__ = ("_first", "_others", "_rate", "_shares", "final", "ticket")
+
+    def __init__(self, lanes: list[_LaneInLine], shares: GroupShares) -> None:
         self._shares = shares
-        self._boost = boost
-        self._multipliers = shares.multipliers()
-        self._look_anew()
+        self._put_in_order(lanes)
 
-    def head(self) -> tuple[float, Ticket]:
-        """-final of the first job, and which; infinite when there is none."""
-        return self._order[0][:2]
-
-    def lane(self) -> _LaneInLine:
+    def priority(self) -> Priority:
         """That of the first job."""
-        return self._users[self._order[0][2]][0][2]
-
-    def share(self) -> float:
-        """The multiplier of its user."""
-        return self._multipliers[self._order[0][2]]
+        return self._first.priority(self._shares.of(self._first.place))
 
     def started(self) -> None:
-        """The first job was started; the first of its lane is another now."""
-        place = self._order[0][2]
-        self._renew_user(place)
-        self._shares.started(place)
-        self._multipliers = self._shares.multipliers()
-        self._rank()
-
-    def renew_first(self) -> None:
-        """The first of the first lane is another now."""
-        place = self._order[0][2]
-        self._renew_user(place)
-        final = self._urgencies[place] * self._multipliers[place]
-        heapreplace(self._order, (final, self._tickets[place], place))
-
-    def narrow(self, room: Room) -> None:
-        """Leave out classes that there is no room for."""
-        for lanes in self._users:
-            lanes[:] = [lane.entry(self._boost) for *_, lane in lanes if lane.narrow(room)]
-        self._look_anew()
-
-    def _renew_user(self, place: int) -> None:
-        lanes = self._users[place]
-        lane = lanes[0][2]
-        if lane.heads:
-            heapreplace(lanes, lane.entry(self._boost))
+        """The first job was started; go on with the next of its class."""
+        self._first.step()
+        if self._shares.started(self._first.place):
+            self._renew()
         else:
-            heappop(lanes)
-        self._urgencies[place], self._tickets[place] = lanes[0][:2] if lanes else _NOBODY
+            self._put_in_order([self._first, *(lane for *_, lane in self._others)])
 
-    def _look_anew(self) -> None:
-        """The first of all users may be others now."""
-        for lanes in self._users:
-            heapify(lanes)
-        firsts = [lanes[0] if lanes else _NOBODY for lanes in self._users]
-        self._urgencies = [each[0] for each in firsts]  # negative; infinite where nobody is left
-        self._tickets = [each[1] for each in firsts]
-        self._rank()
+    def next_in_class(self) -> None:
+        """Go on with the next job of the first one's class."""
+        self._first.step()
+        self._renew()
 
-    def _rank(self) -> None:
-        """Put the users in order anew. Every start does, so it is done by few long steps."""
-        places = range(len(self._users))
-        finals = map(mul, self._urgencies, self._multipliers)
-        self._order: list[_User] = list(zip(finals, self._tickets, places, strict=True))  # heap
-        heapify(self._order)
+    def set_class_aside(self) -> None:
+        """Look at no more jobs of the first one's class."""
+        heappop(self._first.heads)
+        self._renew()
+
+    def narrow(self, room: Room) -> bool:
+        """Leave out classes that there is no room for; whether any is left."""
+        lanes = [self._first, *(lane for *_, lane in self._others)]
+        self._put_in_order([lane for lane in lanes if lane.narrow(room)])
+        return self.final < inf
+
+    def _put_in_order(self, lanes: Iterable[_LaneInLine]) -> None:
+        """All shares may be others now."""
+        rate = self._shares.most / self._shares.scale * _SLACK
+        self._others: list[_Bound] = []  # heap
+        for lane in lanes:
+            if lane.heads:
+                lane.look()
+                self._others.append((lane.urgency * rate, lane.ticket, lane))
+        heapify(self._others)
+        self._find_first()
+
+    def _renew(self) -> None:
+        """The first of the first lane is another now."""
+        lane = self._first
+        if lane.heads:
+            lane.look()
+            heappush(self._others, (lane.urgency * self._rate, lane.ticket, lane))
+        self._find_first()
+
+    def _find_first(self) -> None:
+        others, share_of, scale = self._others, self._shares.of, self._shares.scale
+        best, looked = inf, []
+        while others and others[0][0] * scale <= best:
+            _, ticket, lane = heappop(others)
+            share = share_of(lane.place)
+            final = lane.urgency * share
+            looked.append((final, ticket, share, lane))
+            if final < best:
+                best = final
+        self.final = inf  # negative; infinite when there is none
+        self.ticket: Ticket = (inf, 0)
+        if looked:
+            looked.sort()
+            self.final, self.ticket, share, self._first = looked[0]
+            self._rate = share / scale * _SLACK
+            for final, ticket, _, lane in looked[1:]:
+                heappush(others, (final / scale * _SLACK, ticket, lane))
 
 
-_Entry = tuple[float, Ticket, _LaneInLine]  # -urgency, the lane's first job
-_User = tuple[float, Ticket, int]  # -final, the user's first job, the user's place
+_SLACK = 1 + 1e-9  # of bounds, against rounding
+# The best that -final of its first job could be, for each unit of scale; that job; the lane.
+_Bound = tuple[float, Ticket, _LaneInLine]
 _Group = tuple[float, Ticket, _GroupInLine]  # -final, the group's first job
-_NOBODY: tuple[float, Ticket] = (inf, (inf, 0))
 
 
 class InOrder:

@@ -22,6 +22,9 @@ class Promises:
         self._limits = limits
         self.reservations: list[Reservation] = []
         self._jobs: list[tuple[WaitingJob, float]] = []
+        self._users: set[int] = set()
+        self._groups: set[int] = set()
+        self._arrays: set[int] = set()
         self._slotless: list[float] = []  # starts for which no running job leaves a slot
 
     def add(self, job: WaitingJob, reservation: Reservation, spaces: Iterable[Space]) -> None:
@@ -35,6 +38,10 @@ class Promises:
             self._slotless.append(start)
         self.reservations.append(reservation)
         self._jobs.append((job, start))
+        self._users.add(job.user_id)
+        self._groups.add(job.group_id)
+        if job.array_id is not None:
+            self._arrays.add(job.array_id)
 
     def survive(self, job: WaitingJob, ends_at: float, accounts: Accounts) -> bool:
         """Whether all reserved jobs stay within their limits if `job` starts now.
@@ -50,11 +57,15 @@ class Promises:
         slotless = self._slotless
         if spare <= len(slotless) and spare <= sum(start < ends_at for start in slotless):
             return False
+        if (
+            job.group_id not in self._groups
+            and job.user_id not in self._users
+            and job.array_id not in self._arrays
+        ):
+            return True
         near = [
             (reserved, start) for reserved, start in self._jobs if _share_a_limit(reserved, job)
         ]
-        if not near:
-            return True
         accounts.start(job)
         kept = all(_stays_within(reserved, start, ends_at, accounts) for reserved, start in near)
         accounts.end(job)

@@ -18,9 +18,10 @@ _Slot = tuple[int, NodeKey, Space]  # free memory (MB), key, node
 class _Shelf:
     """Nodes of one kind with equally many GPUs free, by free CPUs."""
 
-    __slots__ = ("mask", "slots")
+    __slots__ = ("gpus", "mask", "slots")
 
-    def __init__(self) -> None:
+    def __init__(self, gpus: int) -> None:
+        self.gpus = gpus
         self.slots: dict[int, list[_Slot]] = {}  # by free CPUs, each sorted
         self.mask = 0  # bit i = there are nodes with i CPUs free
 
@@ -83,7 +84,7 @@ class Shelves:
         gpus = space.gpus.bit_count()
         shelf = levels.get(gpus)
         if shelf is None:
-            shelf = levels[gpus] = _Shelf()
+            shelf = levels[gpus] = _Shelf(gpus)
             self._all.append(shelf)
             self._levels.clear()
         slot = (space.memory_mb, space.key, space)
@@ -96,6 +97,23 @@ class Shelves:
         if place is not None:
             shelf, cpus, slot = place
             shelf.take(cpus, slot)
+
+    def resort(self, space: Space) -> None:
+        """`take` and `put` a node when only what is free on it has changed."""
+        place = self._places.get(space)
+        if place is None:
+            self.put(space)
+            return
+        shelf, cpus, slot = place
+        shelf.take(cpus, slot)
+        cpus = space.cpus
+        if cpus > 0 and not space.whole and space.gpus.bit_count() == shelf.gpus:
+            slot = (space.memory_mb, space.key, space)
+            self._places[space] = (shelf, cpus, slot)
+            shelf.put(cpus, slot)
+        else:
+            del self._places[space]
+            self.put(space)
 
     def most_cpus(self) -> int:
         """The CPUs that are free on the node with the most of them."""
@@ -127,10 +145,12 @@ class Shelves:
                 for shelf in shelves:
                     if shelf.mask & low:
                         slots = shelf.slots[free]
-                        if slots[0][0] < memory_mb:
-                            slots = slots[bisect_left(slots, (memory_mb,)) :]
-                        if slots:
+                        if slots[0][0] >= memory_mb:
                             large.append(slots)
+                        elif slots[-1][0] >= memory_mb:
+                            large.append(slots[bisect_left(slots, (memory_mb,)) :])
+                if not large:
+                    continue
                 for _, _, space in large[0] if len(large) == 1 else _together(large):
                     if not unsure or space.fits(request):
                         yield space

@@ -8,7 +8,7 @@ from typing import assert_never
 
 from queueapi.scheduling.accounts import Accounts
 from queueapi.scheduling.board import Board
-from queueapi.scheduling.capacity import NodeKey
+from queueapi.scheduling.capacity import Hold, NodeKey, Space
 from queueapi.scheduling.events import (
     ClusterChanged,
     Event,
@@ -155,11 +155,13 @@ class State:
             case _:
                 assert_never(event)
 
-    def try_start(self, job: WaitingJob, placement: Placement, ends_at: float) -> None:
-        """A plan starts the waiting job there, until then (epoch seconds)."""
+    def try_start(
+        self, job: WaitingJob, placement: Placement, ends_at: float
+    ) -> list[tuple[Space, Hold]]:
+        """A plan starts the waiting job there, until then (epoch seconds). What it then holds."""
         self._trials[job.job_id] = placement
-        self.board.hold(job.job_id, job.request, placement, ends_at)
         self.accounts.start(job)
+        return self.board.hold(job.job_id, job.request, placement, ends_at)
 
     def take_back(self) -> None:
         """Undo the trial starts that were not carried out."""

@@ -82,10 +82,10 @@ class Timeline:
             return None if bound & ~free else bound
         return space.choose_gpus(request, free) if request.gpu_count else 0
 
-    def started(self, job: WaitingJob) -> None:
-        """The job starts now. The board knows it already."""
+    def started(self, held: Iterable[tuple[Space, Hold]]) -> None:
+        """A job starts now, and holds this. The board knows it already."""
         if self._profiles:
-            for space, hold in self._board.held(job.job_id):
+            for space, hold in held:
                 profile = self._profiles.get(space)
                 if profile is not None:
                     profile.book(self._now, hold)

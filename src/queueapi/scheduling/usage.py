@@ -21,7 +21,6 @@ from queueapi.scheduling.formula import (
     fair_share,
     spent,
     user_part,
-    user_shares,
     weighted,
 )
 from queueapi.scheduling.model import (
@@ -93,11 +92,17 @@ _NOTHING = GroupTally()  # never written to
 class GroupShares(Protocol):
     """The multipliers of some users' jobs for one group, at one instant."""
 
-    def started(self, place: int) -> None:
-        """A job of the user in this place was counted as started."""
+    most: float  # nobody has more
+    scale: float  # no start lets a multiplier grow by more than this grows; above 0
 
-    def multipliers(self) -> list[float]:
-        """One for each user, in the order in which they were named."""
+    def of(self, place: int) -> float:
+        """That of the user in this place, in the order in which they were named."""
+
+    def started(self, place: int) -> bool:
+        """A job of the user in this place was counted as started.
+
+        Whether `scale` still tells how much any multiplier may have grown since they were named.
+        """
 
 
 # From the id of a group and those of some of its users to the multipliers of their jobs for it.
@@ -139,10 +144,10 @@ class Usage:
         group.committed += ticks
         group.cpu_committed += of_cpus
         user = self._user((group_id, user_id))
-        counted = user.counts
         user.running += sign
         user.committed += ticks
-        group.users += user.counts - counted
+        if user.past <= 0 and user.running == (1 if sign > 0 else 0):  # its first job, or its last
+            group.users += sign
 
     def set_group(self, usage: GroupUsage) -> None:
         """The group's settled use is so."""
@@ -222,22 +227,49 @@ class _ByFormula:
         self._quota, self._now, self._config = quota, now, usage.config
         self._users = [usage.of_user(group_id, user_id) for user_id in user_ids]
         self._recent = [user.recent(now, self._config.half_life) for user in self._users]
+        self._least, self._highest = self._config.fair_share_min, self._config.user_share_max
+        self._lowest = 1 / self._highest
+        self._look()
 
-    def started(self, place: int) -> None:
+    def started(self, place: int) -> bool:
         user = self._usage.of_user(self._group_id, self._user_ids[place])
         self._users[place] = user
         self._recent[place] = user.recent(self._now, self._config.half_life)
+        count = self._count
+        self._look()
+        # A part of the mean use: of one that grows, while the group's multiplier falls.
+        return self._mean > 0 and self._count == count
 
-    def multipliers(self) -> list[float]:
+    def _look(self) -> None:
+        """At the whole group."""
         config, group = self._config, self._usage.of_group(self._group_id)
         of_group, count = group.recent(self._now, config.half_life), group.users
-        of_all = fair_share(self._quota, of_group, config)
-        if count >= 2:
-            return user_shares(of_all, of_group, count, self._recent, config)
-        # Who comes anew makes two of the one who shares the use.
-        newcomer = of_all * user_part(of_group, count + 1, 0.0, config)
-        newcomer = clamped(newcomer, config.fair_share_min, config.fair_share_max)
-        return [of_all if user.counts else newcomer for user in self._users]
+        self._of_group, self._count = of_group, count
+        self._mean = of_group / count if count >= 2 and of_group > 0 else 0.0
+        self.scale = self._mean or 1.0
+        self._of_all = fair_share(self._quota, of_group, config)
+        self.most = clamped(self._of_all * self._highest, self._least, config.fair_share_max)
+
+    def of(self, place: int) -> float:
+        usage, mean = self._recent[place], self._mean
+        if not mean:
+            return self._of_few(place)
+        # `user_part`, written out: a plan asks this most often of all.
+        part = mean / usage if usage > 0 else self._highest
+        if part >= self._highest:
+            return self.most
+        share = self._of_all * (part if part > self._lowest else self._lowest)
+        if share <= self._least:
+            return self._least
+        return share if share < self.most else self.most
+
+    def _of_few(self, place: int) -> float:
+        """The same where nobody shares the group's use yet."""
+        count, config = self._count, self._config
+        if count < 2 and not self._users[place].counts:
+            count += 1  # who comes anew makes two of the one who shares the use
+        part = user_part(self._of_group, count, self._recent[place], config)
+        return clamped(self._of_all * part, config.fair_share_min, config.fair_share_max)
 
 
 class _Fixed:
@@ -245,9 +277,10 @@ class _Fixed:
 
     def __init__(self, multipliers: list[float]) -> None:
         self._multipliers = multipliers
+        self.most, self.scale = max(multipliers), 1.0
 
-    def started(self, place: int) -> None:
-        pass
+    def started(self, place: int) -> bool:
+        return True
 
-    def multipliers(self) -> list[float]:
-        return self._multipliers
+    def of(self, place: int) -> float:
+        return self._multipliers[place]
