@@ -266,7 +266,7 @@ def test_a_queues_factor_multiplies_the_priority_of_its_jobs(scenario: Scenario)
 def test_ends_undo_starts_in_any_order(job_ids: list[int], data: st.DataObject) -> None:
     config = Config(weights=Weights(1, 7.3, 0.1))
     accounts = Accounts(config)
-    accounts.groups[1] = Group(1, 5000.0)
+    accounts.set_group(Group(1, 5000.0))
     for group_id in (1, 2):
         accounts.usage.set_group(GroupUsage(group_id, 100.0, NOON, 10.0))
         accounts.usage.set_user(UserUsage(group_id, 1, 60.0, NOON))

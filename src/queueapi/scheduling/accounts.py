@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import TypeVar
+from math import inf
+from typing import NamedTuple, TypeVar
 
 from queueapi.scheduling.claims import Claim
 from queueapi.scheduling.fair_tree import Owner
@@ -16,6 +17,30 @@ from queueapi.scheduling.plan import ReasonCode
 from queueapi.scheduling.usage import GroupShares, Shares, Usage
 
 _Key = TypeVar("_Key", bound=Hashable)
+
+
+class _Limits(NamedTuple):
+    """What a group and its users may run, as it follows from the group's settings and ours."""
+
+    running_per_user: int  # jobs
+    running: float  # jobs of the group; infinite = no limit
+    quota: float  # CPU-minutes; infinite = no limit
+
+    @classmethod
+    def of(cls, group: Group, config: Config) -> _Limits:
+        per_user, running, quota = (
+            group.max_running_per_user,
+            group.max_running,
+            group.quota_cpu_minutes,
+        )
+        return cls(
+            min(
+                config.max_running_per_user if per_user is None else per_user,
+                config.max_running_per_user_ceiling,
+            ),
+            inf if running is None else running,
+            inf if quota is None else quota,
+        )
 
 
 class Accounts:
@@ -28,7 +53,9 @@ class Accounts:
         self.config = config
         self._counts = config.limits or config.order is Order.FAIR_SHARE
         self._limits = config.limits
-        self.groups: dict[int, Group] = {}
+        self.groups: dict[int, Group] = {}  # to be changed by `set_group`
+        self._limits_of: dict[int, _Limits] = {}  # by group
+        self._unlimited = _Limits.of(Group(0), config)  # of a group that nobody described
         self.queues: dict[str, Queue] = {}
         self.usage = Usage(config)
         self.claims: dict[int, Claim] = {}  # on a group's quota, as the last plan found them
@@ -42,6 +69,7 @@ class Accounts:
     def copy(self) -> Accounts:
         twin = Accounts(self.config)
         twin.groups = dict(self.groups)
+        twin._limits_of = dict(self._limits_of)
         twin.queues = dict(self.queues)
         twin.usage = self.usage.copy()
         twin.claims = {group_id: replace(claim) for group_id, claim in self.claims.items()}
@@ -80,6 +108,11 @@ class Accounts:
     def _count_in_queue(self, job: WaitingJob | RunningJob, sign: int) -> None:
         _add(self.running_in_queue_by_user, (job.queue, job.user_id), sign)
         _add(self.running_in_queue_by_group, (job.queue, job.group_id), sign)
+
+    def set_group(self, group: Group) -> None:
+        """The group is so."""
+        self.groups[group.group_id] = group
+        self._limits_of[group.group_id] = _Limits.of(group, self.config)
 
     def set_queue(self, queue: Queue, running: Iterable[RunningJob]) -> None:
         """The queue is so. `running`: all that do, who may not have been counted for it so far."""
@@ -141,12 +174,7 @@ class Accounts:
 
     def user_limit(self, group_id: int) -> int:
         """How many jobs a user may run at once when the next one is for this group."""
-        group, config = self.groups.get(group_id), self.config
-        limit = group.max_running_per_user if group else None
-        if limit is None:
-            limit = config.max_running_per_user
-        ceiling = config.max_running_per_user_ceiling
-        return limit if limit < ceiling else ceiling
+        return self._limits_of.get(group_id, self._unlimited).running_per_user
 
     def system_full(self) -> bool:
         """Whether the system-wide limit on running jobs is reached."""
@@ -164,12 +192,11 @@ class Accounts:
 
     def running_refusal(self, job: WaitingJob) -> ReasonCode | None:
         """The limit on running jobs that one more of this kind would pass."""
-        if self.running_by_user.get(job.user_id, 0) >= self.user_limit(job.group_id):
+        limits = self._limits_of.get(job.group_id, self._unlimited)
+        if self.running_by_user.get(job.user_id, 0) >= limits.running_per_user:
             return ReasonCode.USER_RUNNING_LIMIT
-        group = self.groups.get(job.group_id)
-        if group is not None and (limit := group.max_running) is not None:
-            if self.usage.of_group(job.group_id).running >= limit:
-                return ReasonCode.GROUP_RUNNING_LIMIT
+        if limits.running < inf and self.usage.of_group(job.group_id).running >= limits.running:
+            return ReasonCode.GROUP_RUNNING_LIMIT
         if job.queue in self._limited:
             queue = self.queues[job.queue]
             mine = self.running_in_queue_by_user[job.queue, job.user_id]
@@ -186,17 +213,17 @@ class Accounts:
 
     def claim_on(self, job: WaitingJob) -> Claim | None:
         """What of its group's quota is kept for another one, if anything."""
-        claim = self.claims.get(job.group_id) if self.claims else None
+        claim = self.claims.get(job.group_id)
         return claim if claim is not None and claim.binds(job) else None
 
     def quota_refusal(self, job: WaitingJob) -> ReasonCode | None:
         """Whether the job, if it used all its time, would take its group above its quota."""
-        described = self.groups.get(job.group_id)
-        if described is None or (quota := described.quota_cpu_minutes) is None:
+        quota = self._limits_of.get(job.group_id, self._unlimited).quota
+        if quota == inf:
             return None
         group = self.usage.of_group(job.group_id)
         ticks = group.cpu_committed + commitment(job.request, job.time_limit)
-        if (claim := self.claim_on(job)) is not None:
+        if self.claims and (claim := self.claim_on(job)) is not None:
             ticks += claim.ticks
         return ReasonCode.GROUP_QUOTA if group.window + ticks / TICKS_PER_MINUTE > quota else None
 

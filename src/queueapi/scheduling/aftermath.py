@@ -28,7 +28,7 @@ class Aftermath:
         # What will end when, with the reservations and without.
         self.timeline = Timeline(self.board, self.windows, plan.now)
         self.without_reservations = Timeline(self.board, self.windows, plan.now)
-        self._promises = Promises(limits=state.config.limits)
+        self._promises = Promises(self.accounts, plan.now)
         self._caution = Caution(state, self.board, plan.now)
         kept = [(jobs[each.job_id], each, self._spaces(each)) for each in plan.reservations]
         self.timeline.book_again(Booking.of(*each) for each in kept)
@@ -44,8 +44,7 @@ class Aftermath:
             return False
         if self.accounts.system_full() or self.accounts.refusal(job) is not None:
             return False
-        ends_at = self.now + job.time_limit
-        if not self._promises.survive(job, ends_at, self.accounts):
+        if not self._promises.survive(job):
             return False
         return enough(
             (

@@ -74,7 +74,7 @@ class Cycle:
         if refusal is not None:
             self._respect(refusal, job)
             return
-        placement = None if self._breaks_promise(job) else self._draft.place(job)
+        placement = self._draft.place(job) if self._draft.promises.survive(job) else None
         if placement is None:
             self._reserve(job)
         else:
@@ -89,7 +89,7 @@ class Cycle:
             self._pass_over(job)
         elif (refusal := self._accounts.refusal(job)) is not None:
             self._respect(refusal, job)
-        elif self._breaks_promise(job):
+        elif not self._draft.promises.survive(job):
             self._pass_over(job)
         elif (placement := self._draft.place(job)) is None:
             self._refuse(job)
@@ -100,13 +100,6 @@ class Cycle:
         priority, backfilled = self._lineup.priority(), bool(self._promised)
         self._draft.start(job, placement, priority, backfilled=backfilled)
         self._lineup.started()
-
-    def _breaks_promise(self, job: WaitingJob) -> bool:
-        """Whether it would keep a reserved job from starting by a limit that both count for."""
-        if not self._promised:
-            return False
-        ends_at = self._now + job.time_limit
-        return not self._draft.promises.survive(job, ends_at, self._accounts)
 
     def _refuse(self, job: WaitingJob) -> None:
         """It does not fit, or it would delay a reservation; remember for all that ask the same.

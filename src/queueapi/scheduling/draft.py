@@ -25,7 +25,7 @@ class Draft:
         self._starts: list[Start] = []
         single = state.most_reservations <= 1
         self.timeline = Timeline(state.board, state.windows, now, single=single)
-        self.promises = Promises(limits=state.config.limits)
+        self.promises = Promises(state.accounts, now)
         # None: predictions, which could be wrong, are not used.
         cautious = state.config.patience is not None
         self._caution = Caution(state, state.board, now) if cautious else None

@@ -84,8 +84,7 @@ class ByPriority:
             for place, user_id in enumerate(places):
                 places[user_id] = place
             in_line = [
-                _LaneInLine(lane, places[lane.user_id], factor(lane.queue), boost)
-                for lane in lanes
+                _LaneInLine(lane, places[lane.user_id], factor(lane.queue), boost) for lane in lanes
             ]
             groups.append(_GroupInLine(in_line, shares(group_id, list(places))))
         self._put_in_order(groups)
@@ -94,7 +93,9 @@ class ByPriority:
         return self._jobs[self._groups[0][1][1]] if self._groups else None
 
     def priority(self) -> Priority:
-        return self._groups[0][2].priority()
+        group = self._groups[0][2]
+        lane = group.first
+        return Priority(lane.base, group.share, lane.boost, lane.factor)
 
     def started(self) -> None:
         group = self._groups[0][2]
@@ -134,11 +135,11 @@ class _LaneInLine:
     """The classes of one lane."""
 
     __slots__ = (
-        "_base",
-        "_boost",
         "_boost_at",
-        "_factor",
         "_weight",
+        "base",
+        "boost",
+        "factor",
         "heads",
         "place",
         "ticket",
@@ -148,21 +149,20 @@ class _LaneInLine:
     def __init__(self, lane: Lane, place: int, factor: float, boost: WaitBoost) -> None:
         self.place = place  # of its user among those of the group
         self.heads: list[Head] = lane.heads.copy()  # heap
-        self._base = lane.base_priority
-        self._factor = factor  # of its queue
+        self.base = lane.base_priority
+        self.factor = factor  # of its queue
         self._weight = lane.base_priority * factor
         self._boost_at = boost
-        self.look()
 
     def look(self) -> None:
         """At what is now the first job."""
         self.ticket: Ticket = self.heads[0][0]
-        self._boost = self._boost_at.of(self.ticket[0])
-        self.urgency = -(self._weight * self._boost)  # all but the share, negative
+        self.boost = self._boost_at.of(self.ticket[0])
+        self.urgency = -(self._weight * self.boost)  # all but the share, negative
 
-    def priority(self, share: float) -> Priority:
-        """That of the first job."""
-        return Priority(self._base, share, self._boost, self._factor)
+    def at_best(self, share: float) -> _Bound:
+        """Its place among the lanes of its group, while the share is no better than this."""
+        return self.urgency * share * _SLACK, self.ticket, self
 
     def step(self) -> None:
         """Go on in the first class."""
@@ -194,80 +194,81 @@ class _GroupInLine:
     the few lanes are looked at that could be first now (lazy evaluation: Minoux 1978).
     """
 
-    __slots__ = ("_first", "_others", "_rate", "_shares", "final", "ticket")
+    __slots__ = ("_others", "_shares", "final", "first", "share", "ticket")
+    final: float  # -final of the first job; infinite when there is none
+    ticket: Ticket  # of that job
+    first: _LaneInLine  # its lane
+    share: float  # the multiplier of its user
 
     def __init__(self, lanes: list[_LaneInLine], shares: GroupShares) -> None:
         self._shares = shares
         self._put_in_order(lanes)
 
-    def priority(self) -> Priority:
-        """That of the first job."""
-        return self._first.priority(self._shares.of(self._first.place))
-
     def started(self) -> None:
         """The first job was started; go on with the next of its class."""
-        self._first.step()
-        if self._shares.started(self._first.place):
-            self._renew()
+        self.first.step()
+        bound = self.share / self._shares.scale
+        if self._shares.started(self.first.place):
+            self._renew(bound)
         else:
-            self._put_in_order([self._first, *(lane for *_, lane in self._others)])
+            self._put_in_order([self.first, *(lane for *_, lane in self._others)])
 
     def next_in_class(self) -> None:
         """Go on with the next job of the first one's class."""
-        self._first.step()
-        self._renew()
+        self.first.step()
+        self._renew(self.share / self._shares.scale)
 
     def set_class_aside(self) -> None:
         """Look at no more jobs of the first one's class."""
-        heappop(self._first.heads)
-        self._renew()
+        heappop(self.first.heads)
+        self._renew(self.share / self._shares.scale)
 
     def narrow(self, room: Room) -> bool:
         """Leave out classes that there is no room for; whether any is left."""
-        lanes = [self._first, *(lane for *_, lane in self._others)]
+        lanes = [self.first, *(lane for *_, lane in self._others)]
         self._put_in_order([lane for lane in lanes if lane.narrow(room)])
         return self.final < inf
 
     def _put_in_order(self, lanes: Iterable[_LaneInLine]) -> None:
         """All shares may be others now."""
-        rate = self._shares.most / self._shares.scale * _SLACK
+        bound = self._shares.most / self._shares.scale
         self._others: list[_Bound] = []  # heap
         for lane in lanes:
             if lane.heads:
                 lane.look()
-                self._others.append((lane.urgency * rate, lane.ticket, lane))
+                self._others.append(lane.at_best(bound))
         heapify(self._others)
         self._find_first()
 
-    def _renew(self) -> None:
-        """The first of the first lane is another now."""
-        lane = self._first
+    def _renew(self, bound: float) -> None:
+        """The first of the first lane is another now. `bound`: of the share of its user."""
+        lane = self.first
         if lane.heads:
             lane.look()
-            heappush(self._others, (lane.urgency * self._rate, lane.ticket, lane))
+            heappush(self._others, lane.at_best(bound))
         self._find_first()
 
     def _find_first(self) -> None:
+        """Look at lanes, those with the best bounds first, until none is left that could win."""
         others, share_of, scale = self._others, self._shares.of, self._shares.scale
-        best, looked = inf, []
+        best, first, beaten = inf, _NOBODY, []
         while others and others[0][0] * scale <= best:
             _, ticket, lane = heappop(others)
             share = share_of(lane.place)
             final = lane.urgency * share
-            looked.append((final, ticket, share, lane))
-            if final < best:
-                best = final
-        self.final = inf  # negative; infinite when there is none
-        self.ticket: Ticket = (inf, 0)
-        if looked:
-            looked.sort()
-            self.final, self.ticket, share, self._first = looked[0]
-            self._rate = share / scale * _SLACK
-            for final, ticket, _, lane in looked[1:]:
-                heappush(others, (final / scale * _SLACK, ticket, lane))
+            if final < best or (final == best and ticket < first):
+                if best < inf:
+                    beaten.append(self.first.at_best(self.share / scale))
+                best, first, self.first, self.share = final, ticket, lane, share
+            else:
+                beaten.append(lane.at_best(share / scale))
+        self.final, self.ticket = best, first
+        for each in beaten:
+            heappush(others, each)
 
 
 _SLACK = 1 + 1e-9  # of bounds, against rounding
+_NOBODY: Ticket = (inf, 0)
 # The best that -final of its first job could be, for each unit of scale; that job; the lane.
 _Bound = tuple[float, Ticket, _LaneInLine]
 _Group = tuple[float, Ticket, _GroupInLine]  # -final, the group's first job

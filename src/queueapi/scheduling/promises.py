@@ -17,9 +17,10 @@ class Promises:
     system: those can delay it just as well as a lack of nodes.
     """
 
-    def __init__(self, *, limits: bool) -> None:
-        """`limits`: whether there are any."""
-        self._limits = limits
+    def __init__(self, accounts: Accounts, now: float) -> None:
+        self._accounts = accounts
+        self._now = now
+        self._limits = accounts.config.limits
         self.reservations: list[Reservation] = []
         self._jobs: list[tuple[WaitingJob, float]] = []
         self._users: set[int] = set()
@@ -43,7 +44,7 @@ class Promises:
         if job.array_id is not None:
             self._arrays.add(job.array_id)
 
-    def survive(self, job: WaitingJob, ends_at: float, accounts: Accounts) -> bool:
+    def survive(self, job: WaitingJob) -> bool:
         """Whether all reserved jobs stay within their limits if `job` starts now.
 
         Errs on the safe side: of the jobs that count now, none is taken to have ended by then.
@@ -53,8 +54,8 @@ class Promises:
         """
         if not self._jobs:
             return True
-        spare = accounts.config.max_running - accounts.running
-        slotless = self._slotless
+        accounts, ends_at = self._accounts, self._now + job.time_limit
+        spare, slotless = accounts.config.max_running - accounts.running, self._slotless
         if spare <= len(slotless) and spare <= sum(start < ends_at for start in slotless):
             return False
         if (

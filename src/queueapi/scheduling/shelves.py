@@ -47,22 +47,21 @@ _mask = attrgetter("mask")
 
 def _together(runs: list[list[_Slot]]) -> Iterator[_Slot]:
     """The slots of all runs in order. The first, which is mostly enough, comes without a heap."""
-    if runs:
-        yield min(runs)[0]
-        yield from islice(merge(*runs), 1, None)
+    yield min(runs)[0]
+    yield from islice(merge(*runs), 1, None)
 
 
 _MOST_REMEMBERED = 1_000  # bounds memory when every job names others
-_Where = tuple[tuple[str, ...], Constraint, str | None]  # what a request names; see Kind.takes
+# What a request names (see Kind.takes), and how many GPUs it asks for.
+_Where = tuple[tuple[str, ...], Constraint, str | None, int]
 
 
 class _Level(NamedTuple):
     """Nodes with equally many GPUs free, of all kinds that take the same requests: machines, or
     room in clusters' queues."""
 
-    gpus: int
     shelves: list[_Shelf]
-    mixed: bool  # some have GPUs of several types
+    unsure: bool  # so many GPUs are free, but maybe not of the type that was named
 
 
 class Shelves:
@@ -113,7 +112,8 @@ class Shelves:
             shelf.put(cpus, slot)
         else:
             del self._places[space]
-            self.put(space)
+            if cpus > 0:
+                self.put(space)
 
     def most_cpus(self) -> int:
         """The CPUs that are free on the node with the most of them."""
@@ -127,12 +127,8 @@ class Shelves:
         the name, so that equal nodes give equal plans. Nothing may be put or taken while this is
         read.
         """
-        cpus, memory_mb = request.cpus, request.memory_mb
-        for gpus, shelves, mixed in self._levels_for(request):
-            if gpus < request.gpu_count:
-                continue
-            # That so many GPUs are free is known from the level, but not of which type.
-            unsure = request.exclusive or (mixed and request.gpu_type is not None)
+        cpus, memory_mb, exclusive = request.cpus, request.memory_mb, request.exclusive
+        for shelves, unsure in self._levels_for(request):
             mask = 0
             for shelf in shelves:
                 mask |= shelf.mask
@@ -145,28 +141,31 @@ class Shelves:
                 for shelf in shelves:
                     if shelf.mask & low:
                         slots = shelf.slots[free]
-                        if slots[0][0] >= memory_mb:
+                        if slots[-1][0] >= memory_mb:
+                            if slots[0][0] < memory_mb:
+                                slots = slots[bisect_left(slots, (memory_mb,)) :]
                             large.append(slots)
-                        elif slots[-1][0] >= memory_mb:
-                            large.append(slots[bisect_left(slots, (memory_mb,)) :])
                 if not large:
                     continue
                 for _, _, space in large[0] if len(large) == 1 else _together(large):
-                    if not unsure or space.fits(request):
+                    if not (unsure or exclusive) or space.fits(request):
                         yield space
 
     def _levels_for(self, request: Request) -> list[_Level]:
-        where = (request.clusters, request.constraint, request.gpu_type)
+        count = request.gpu_count
+        where = (request.clusters, request.constraint, request.gpu_type, count)
         levels = self._levels.get(where)
         if levels is None:
             if len(self._levels) >= _MOST_REMEMBERED:
                 self._levels.clear()
             kinds = [kind for kind in self._shelves if kind.takes(request)]
             mixed = any(len(kind.gpu_types) > 1 for kind in kinds)
+            unsure = mixed and request.gpu_type is not None
             ordered: dict[tuple[bool, int], list[_Shelf]] = {}
             for kind in kinds:
                 for gpus, shelf in self._shelves[kind].items():
-                    ordered.setdefault((kind.in_queue, gpus), []).append(shelf)
-            levels = [_Level(key[1], ordered[key], mixed) for key in sorted(ordered)]
+                    if gpus >= count:
+                        ordered.setdefault((kind.in_queue, gpus), []).append(shelf)
+            levels = [_Level(ordered[key], unsure) for key in sorted(ordered)]
             self._levels[where] = levels
         return levels

@@ -137,7 +137,7 @@ class State:
             case ClusterChanged(name, problem):
                 self._reach(name, problem)
             case GroupChanged(group):
-                self.accounts.groups[group.group_id] = group
+                self.accounts.set_group(group)
             case GroupUsageChanged(usage):
                 self.accounts.usage.set_group(usage)
             case UserUsageChanged(usage=of_user):

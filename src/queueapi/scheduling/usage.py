@@ -5,6 +5,7 @@ Each job that starts or ends changes a few whole numbers, so an end undoes a sta
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import inf
 from typing import Protocol
@@ -92,8 +93,11 @@ _NOTHING = GroupTally()  # never written to
 class GroupShares(Protocol):
     """The multipliers of some users' jobs for one group, at one instant."""
 
-    most: float  # nobody has more
     scale: float  # no start lets a multiplier grow by more than this grows; above 0
+
+    @property
+    def most(self) -> float:
+        """Nobody has more."""
 
     def of(self, place: int) -> float:
         """That of the user in this place, in the order in which they were named."""
@@ -116,17 +120,17 @@ class Usage:
         self.config = config
         self._bills_cpus_alone = config.weights == Weights()
         self.members: dict[int, Mapping[int, int | None]] = {}  # shares by user id, by group id
-        self._groups: dict[int, GroupTally] = {}
-        self._users: dict[Owner, Tally] = {}
+        self._groups: defaultdict[int, GroupTally] = defaultdict(GroupTally)
+        self._users: defaultdict[Owner, Tally] = defaultdict(Tally)
         self._settled: dict[int, GroupUsage] = {}
         self._settled_by_user: dict[Owner, UserUsage] = {}
 
     def copy(self) -> Usage:
         twin = Usage(self.config)
         twin.members = dict(self.members)
-        twin._groups = {group_id: tally.copy() for group_id, tally in self._groups.items()}
+        for group_id, of_group in self._groups.items():
+            twin._groups[group_id] = of_group.copy()
         for owner, tally in self._users.items():
-            twin._users[owner] = Tally()
             twin._users[owner].take_from(tally)
         twin._settled = dict(self._settled)
         twin._settled_by_user = dict(self._settled_by_user)
@@ -139,11 +143,11 @@ class Usage:
         of_cpus = ticks = sign * commitment(request, time_limit)
         if not self._bills_cpus_alone:
             ticks = sign * billed(request, time_limit, self.config.weights)
-        group = self._group(group_id)
+        group = self._groups[group_id]
         group.running += sign
         group.committed += ticks
         group.cpu_committed += of_cpus
-        user = self._user((group_id, user_id))
+        user = self._users[group_id, user_id]
         user.running += sign
         user.committed += ticks
         if user.past <= 0 and user.running == (1 if sign > 0 else 0):  # its first job, or its last
@@ -152,7 +156,7 @@ class Usage:
     def set_group(self, usage: GroupUsage) -> None:
         """The group's settled use is so."""
         self._settled[usage.group_id] = usage
-        group = self._group(usage.group_id)
+        group = self._groups[usage.group_id]
         group.settle(weighted(usage, self.config.weights), usage.as_of)
         group.window = usage.window_cpu_minutes
 
@@ -160,10 +164,10 @@ class Usage:
         """The user's settled use within the group is so."""
         owner = (usage.group_id, usage.user_id)
         self._settled_by_user[owner] = usage
-        user = self._user(owner)
+        user = self._users[owner]
         counted = user.counts
         user.settle(weighted(usage, self.config.weights), usage.as_of)
-        self._group(usage.group_id).users += user.counts - counted
+        self._groups[usage.group_id].users += user.counts - counted
 
     def settled(self, job: RunningJob, now: float) -> tuple[GroupUsage, UserUsage]:
         """The use of its group and user once all that the job is committed to has become use."""
@@ -204,18 +208,6 @@ class Usage:
             [factors.get((group_id, user_id), 1.0) for user_id in user_ids]
         )
 
-    def _group(self, group_id: int) -> GroupTally:
-        tally = self._groups.get(group_id)
-        if tally is None:
-            tally = self._groups[group_id] = GroupTally()
-        return tally
-
-    def _user(self, owner: Owner) -> Tally:
-        tally = self._users.get(owner)
-        if tally is None:
-            tally = self._users[owner] = Tally()
-        return tally
-
 
 class _ByFormula:
     """The group's multiplier times each user's part, clamped again. A start changes them all."""
@@ -225,19 +217,26 @@ class _ByFormula:
     ) -> None:
         self._usage, self._group_id, self._user_ids = usage, group_id, user_ids
         self._quota, self._now, self._config = quota, now, usage.config
-        self._users = [usage.of_user(group_id, user_id) for user_id in user_ids]
-        self._recent = [user.recent(now, self._config.half_life) for user in self._users]
-        self._least, self._highest = self._config.fair_share_min, self._config.user_share_max
+        self._recent = [
+            usage.of_user(group_id, user_id).recent(now, self._config.half_life)
+            for user_id in user_ids
+        ]
+        self._highest = self._config.user_share_max
         self._lowest = 1 / self._highest
+        self._least, self._most = self._config.fair_share_min, self._config.fair_share_max
         self._look()
+
+    @property
+    def most(self) -> float:
+        return clamped(self._of_all * self._highest, self._least, self._most)
 
     def started(self, place: int) -> bool:
         user = self._usage.of_user(self._group_id, self._user_ids[place])
-        self._users[place] = user
         self._recent[place] = user.recent(self._now, self._config.half_life)
         count = self._count
         self._look()
-        # A part of the mean use: of one that grows, while the group's multiplier falls.
+        # A start lets the group's multiplier fall, and a user's part grow with the mean use at the
+        # most. But that falls when one more shares the use, and then parts may stay as they are.
         return self._mean > 0 and self._count == count
 
     def _look(self) -> None:
@@ -248,25 +247,26 @@ class _ByFormula:
         self._mean = of_group / count if count >= 2 and of_group > 0 else 0.0
         self.scale = self._mean or 1.0
         self._of_all = fair_share(self._quota, of_group, config)
-        self.most = clamped(self._of_all * self._highest, self._least, config.fair_share_max)
 
     def of(self, place: int) -> float:
         usage, mean = self._recent[place], self._mean
         if not mean:
             return self._of_few(place)
         # `user_part`, written out: a plan asks this most often of all.
-        part = mean / usage if usage > 0 else self._highest
-        if part >= self._highest:
-            return self.most
-        share = self._of_all * (part if part > self._lowest else self._lowest)
-        if share <= self._least:
-            return self._least
-        return share if share < self.most else self.most
+        part = mean / usage if usage > 0 else inf
+        if part > self._highest:
+            part = self._highest
+        elif part < self._lowest:
+            part = self._lowest
+        share = self._of_all * part
+        if share > self._most:
+            return self._most
+        return share if share > self._least else self._least
 
     def _of_few(self, place: int) -> float:
         """The same where nobody shares the group's use yet."""
         count, config = self._count, self._config
-        if count < 2 and not self._users[place].counts:
+        if count < 2 and not self._usage.of_user(self._group_id, self._user_ids[place]).counts:
             count += 1  # who comes anew makes two of the one who shares the use
         part = user_part(self._of_group, count, self._recent[place], config)
         return clamped(self._of_all * part, config.fair_share_min, config.fair_share_max)
@@ -277,7 +277,11 @@ class _Fixed:
 
     def __init__(self, multipliers: list[float]) -> None:
         self._multipliers = multipliers
-        self.most, self.scale = max(multipliers), 1.0
+        self.scale = 1.0
+
+    @property
+    def most(self) -> float:
+        return max(self._multipliers)
 
     def started(self, place: int) -> bool:
         return True
