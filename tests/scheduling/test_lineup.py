@@ -83,7 +83,7 @@ class Left:
 
         def rank(job: WaitingJob) -> tuple[float, float, int]:
             weight = job.base_priority * accounts.queue_factor(job.queue) * boost.of(job.queued_at)
-            share = shares(job.group_id, (job.user_id,)).of(0)
+            share = shares(job.group_id, (job.user_id,)).of(job.user_id)
             return -(weight * share), job.queued_at, job.job_id
 
         return min(self.jobs.values(), key=rank, default=None)
@@ -181,7 +181,7 @@ def test_the_priority_of_the_head_is_that_of_its_job(
         assert priority.base == job.base_priority
         assert priority.queue_factor == accounts.queue_factor(job.queue)
         assert priority.wait_boost == boost.of(job.queued_at)
-        assert priority.fair_share == shares(job.group_id, (job.user_id,)).of(0)
+        assert priority.fair_share == shares(job.group_id, (job.user_id,)).of(job.user_id)
         lineup.next_in_class()
 
 
@@ -214,9 +214,9 @@ def _counted(monkeypatch: pytest.MonkeyPatch, shares: GroupShares) -> list[int]:
     looks: list[int] = []
     kind, original = type(shares), type(shares).of
 
-    def counting(self: GroupShares, place: int) -> float:
-        looks.append(place)
-        return original(self, place)
+    def counting(self: GroupShares, user_id: int) -> float:
+        looks.append(user_id)
+        return original(self, user_id)
 
     monkeypatch.setattr(kind, "of", counting)
     return looks

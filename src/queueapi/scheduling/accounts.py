@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable
 from dataclasses import replace
 from functools import lru_cache
 from math import inf
@@ -153,9 +153,9 @@ class Accounts:
 
     def fair_share(self, group_id: int, user_id: int, now: float) -> float:
         """By the formula: the multiplier at `now` of a user's jobs for a group. O(1)."""
-        return self._by_formula(group_id, (user_id,), now).of(0)
+        return self._by_formula(group_id, (user_id,), now).of(user_id)
 
-    def _by_formula(self, group_id: int, user_ids: Sequence[int], now: float) -> GroupShares:
+    def _by_formula(self, group_id: int, user_ids: Iterable[int], now: float) -> GroupShares:
         group = self.groups.get(group_id)
         quota = group.quota_cpu_minutes if group else None
         if quota is None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from queueapi.scheduling.capacity import Space, indices
 from queueapi.scheduling.caution import Caution
-from queueapi.scheduling.model import Placement, Request, Share, WaitingJob
+from queueapi.scheduling.model import Placement, Share, WaitingJob
 from queueapi.scheduling.plan import Effort, Plan, Priority, Reservation, Start
 from queueapi.scheduling.promises import Promises
 from queueapi.scheduling.state import State
@@ -30,6 +30,8 @@ class Draft:
         cautious = state.config.patience is not None
         self._caution = Caution(state, state.board, now) if cautious else None
         self.most_cpus = self._board.shelves.most_cpus()  # free on one node
+        # Whether a job that asks so fits now, be it where room is kept for others.
+        self.has_room = state.board.has_room
         self.had_room = False  # for the job that could not be placed last, kept for others or not
 
     def place(self, job: WaitingJob) -> Placement | None:
@@ -47,10 +49,6 @@ class Draft:
                     return space.alone
                 return Placement(space.key.cluster, (_share(job, space, gpus),))
         return None
-
-    def has_room(self, request: Request) -> bool:
-        """Whether a job that asks so fits now, be it where room is kept for others."""
-        return self._board.has_room(request)
 
     def place_there(self, job: WaitingJob, placement: Placement) -> Placement | None:
         """The same, on these nodes and GPUs only."""

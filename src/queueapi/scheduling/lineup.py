@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from heapq import heapify, heappop, heappush, heapreplace
 from math import inf
@@ -80,13 +80,9 @@ class ByPriority:
         factor = accounts.queue_factor
         groups = []
         for group_id, lanes in by_group.items():
-            places = {lane.user_id: 0 for lane in lanes}
-            for place, user_id in enumerate(places):
-                places[user_id] = place
-            in_line = [
-                _LaneInLine(lane, places[lane.user_id], factor(lane.queue), boost) for lane in lanes
-            ]
-            groups.append(_GroupInLine(in_line, shares(group_id, list(places))))
+            in_line = [_LaneInLine(lane, factor(lane.queue), boost) for lane in lanes]
+            of_group = shares(group_id, {lane.user_id for lane in lanes})
+            groups.append(_GroupInLine(in_line, of_group))
         self._put_in_order(groups)
 
     def head(self) -> WaitingJob | None:
@@ -141,30 +137,32 @@ class _LaneInLine:
         "boost",
         "factor",
         "heads",
-        "place",
         "ticket",
         "urgency",
+        "user_id",
     )
 
-    def __init__(self, lane: Lane, place: int, factor: float, boost: WaitBoost) -> None:
-        self.place = place  # of its user among those of the group
-        self.heads: list[Head] = lane.heads.copy()  # heap
+    def __init__(self, lane: Lane, factor: float, boost: WaitBoost) -> None:
+        self.user_id = lane.user_id
         self.base = lane.base_priority
         self.factor = factor  # of its queue
+        self.heads: list[Head] = lane.heads.copy()  # heap
         self._weight = lane.base_priority * factor
         self._boost_at = boost
+        self._look()
 
-    def look(self) -> None:
-        """At what is now the first job."""
-        self.ticket: Ticket = self.heads[0][0]
-        self.boost = self._boost_at.of(self.ticket[0])
-        self.urgency = -(self._weight * self.boost)  # all but the share, negative
+    def _look(self) -> None:
+        """At what is now the first job, if any."""
+        if self.heads:
+            self.ticket: Ticket = self.heads[0][0]
+            self.boost = self._boost_at.of(self.ticket[0])
+            self.urgency = -(self._weight * self.boost)  # all but the share, negative
 
     def at_best(self, share: float) -> _Bound:
         """Its place among the lanes of its group, while the share is no better than this."""
         return self.urgency * share * _SLACK, self.ticket, self
 
-    def step(self) -> None:
+    def next_in_class(self) -> None:
         """Go on in the first class."""
         _, index, job_class = self.heads[0]
         index += 1
@@ -172,19 +170,27 @@ class _LaneInLine:
             heapreplace(self.heads, (job_class.tickets[index], index, job_class))
         else:
             heappop(self.heads)
+        self._look()
+
+    def set_class_aside(self) -> None:
+        heappop(self.heads)
+        self._look()
 
     def narrow(self, room: Room) -> bool:
         """Leave out classes that there is no room for; whether any is left."""
         has_room, most_cpus = room.has_room, room.most_cpus
         # A job that resumes goes where it was, even if the node has changed.
-        self.heads = [
+        heads = [
             head
             for head in self.heads
             if ((request := head[2].request).cpus <= most_cpus and has_room(request))
             or head[2].key.resume_on is not None
         ]
-        heapify(self.heads)
-        return bool(self.heads)
+        if len(heads) < len(self.heads):
+            self.heads = heads
+            heapify(heads)
+            self._look()
+        return bool(heads)
 
 
 class _GroupInLine:
@@ -200,69 +206,70 @@ class _GroupInLine:
     first: _LaneInLine  # its lane
     share: float  # the multiplier of its user
 
-    def __init__(self, lanes: list[_LaneInLine], shares: GroupShares) -> None:
+    def __init__(self, lanes: Sequence[_LaneInLine], shares: GroupShares) -> None:
         self._shares = shares
         self._put_in_order(lanes)
 
     def started(self) -> None:
         """The first job was started; go on with the next of its class."""
-        self.first.step()
-        bound = self.share / self._shares.scale
-        if self._shares.started(self.first.place):
-            self._renew(bound)
+        lane = self.first
+        lane.next_in_class()
+        if self._shares.started(lane.user_id):
+            self._find_first(self._shares.of(lane.user_id))
         else:
-            self._put_in_order([self.first, *(lane for *_, lane in self._others)])
+            self._put_in_order([each for each in self._lanes() if each.heads])
 
     def next_in_class(self) -> None:
         """Go on with the next job of the first one's class."""
-        self.first.step()
-        self._renew(self.share / self._shares.scale)
+        self.first.next_in_class()
+        self._find_first(self.share)
 
     def set_class_aside(self) -> None:
         """Look at no more jobs of the first one's class."""
-        heappop(self.first.heads)
-        self._renew(self.share / self._shares.scale)
+        self.first.set_class_aside()
+        self._find_first(self.share)
 
     def narrow(self, room: Room) -> bool:
         """Leave out classes that there is no room for; whether any is left."""
-        lanes = [self.first, *(lane for *_, lane in self._others)]
-        self._put_in_order([lane for lane in lanes if lane.narrow(room)])
+        self._put_in_order([lane for lane in self._lanes() if lane.narrow(room)])
         return self.final < inf
 
-    def _put_in_order(self, lanes: Iterable[_LaneInLine]) -> None:
+    def _lanes(self) -> list[_LaneInLine]:
+        return [self.first, *(lane for *_, lane in self._others)]
+
+    def _put_in_order(self, lanes: Sequence[_LaneInLine]) -> None:
         """All shares may be others now."""
         bound = self._shares.most / self._shares.scale
-        self._others: list[_Bound] = []  # heap
-        for lane in lanes:
-            if lane.heads:
-                lane.look()
-                self._others.append(lane.at_best(bound))
+        self._others: list[_Bound] = [lane.at_best(bound) for lane in lanes]  # heap
         heapify(self._others)
-        self._find_first()
+        self.final, self.ticket = inf, _NOBODY
+        if self._others:
+            self.first = heappop(self._others)[2]
+            self._find_first(self._shares.of(self.first.user_id))
 
-    def _renew(self, bound: float) -> None:
-        """The first of the first lane is another now. `bound`: of the share of its user."""
+    def _find_first(self, share: float) -> None:
+        """`share`: that of the lane that was first so far.
+
+        Those with the best bounds are looked at, until none is left that could win.
+        """
+        others, share_of, scale = self._others, self._shares.of, self._shares.scale
         lane = self.first
         if lane.heads:
-            lane.look()
-            heappush(self._others, lane.at_best(bound))
-        self._find_first()
-
-    def _find_first(self) -> None:
-        """Look at lanes, those with the best bounds first, until none is left that could win."""
-        others, share_of, scale = self._others, self._shares.of, self._shares.scale
-        best, first, beaten = inf, _NOBODY, []
+            best, first = lane.urgency * share, lane.ticket
+        else:
+            best, first = inf, _NOBODY
+        beaten = []
         while others and others[0][0] * scale <= best:
-            _, ticket, lane = heappop(others)
-            share = share_of(lane.place)
-            final = lane.urgency * share
+            _, ticket, other = heappop(others)
+            its_share = share_of(other.user_id)
+            final = other.urgency * its_share
             if final < best or (final == best and ticket < first):
                 if best < inf:
-                    beaten.append(self.first.at_best(self.share / scale))
-                best, first, self.first, self.share = final, ticket, lane, share
+                    beaten.append(lane.at_best(share / scale))
+                best, first, lane, share = final, ticket, other, its_share
             else:
-                beaten.append(lane.at_best(share / scale))
-        self.final, self.ticket = best, first
+                beaten.append(other.at_best(its_share / scale))
+        self.final, self.ticket, self.first, self.share = best, first, lane, share
         for each in beaten:
             heappush(others, each)
 

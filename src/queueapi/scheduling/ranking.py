@@ -167,7 +167,7 @@ class Ranking:
     def _share(self, group_id: int, user_id: int) -> float:
         if self._shares is None:
             self._shares = self._state.accounts.shares(self._now, self._state.waiting.owners())
-        return self._shares(group_id, (user_id,)).of(0)
+        return self._shares(group_id, (user_id,)).of(user_id)
 
     def _priority(self, job: WaitingJob) -> Priority:
         return Priority(

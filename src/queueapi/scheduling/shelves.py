@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Iterator
-from heapq import merge
-from itertools import islice
+from itertools import chain
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -46,9 +45,9 @@ _mask = attrgetter("mask")
 
 
 def _together(runs: list[list[_Slot]]) -> Iterator[_Slot]:
-    """The slots of all runs in order. The first, which is mostly enough, comes without a heap."""
+    """The slots of all runs in order. The first, which is mostly enough, comes without a sort."""
     yield min(runs)[0]
-    yield from islice(merge(*runs), 1, None)
+    yield from sorted(chain(*runs))[1:]
 
 
 _MOST_REMEMBERED = 1_000  # bounds memory when every job names others

@@ -6,7 +6,7 @@ Each job that starts or ends changes a few whole numbers, so an end undoes a sta
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from math import inf
 from typing import Protocol
 
@@ -99,18 +99,18 @@ class GroupShares(Protocol):
     def most(self) -> float:
         """Nobody has more."""
 
-    def of(self, place: int) -> float:
-        """That of the user in this place, in the order in which they were named."""
+    def of(self, user_id: int) -> float:
+        """That of the user, who is one of those named."""
 
-    def started(self, place: int) -> bool:
-        """A job of the user in this place was counted as started.
+    def started(self, user_id: int) -> bool:
+        """A job of the user was counted as started.
 
         Whether `scale` still tells how much any multiplier may have grown since they were named.
         """
 
 
 # From the id of a group and those of some of its users to the multipliers of their jobs for it.
-Shares = Callable[[int, Sequence[int]], GroupShares]
+Shares = Callable[[int, Collection[int]], GroupShares]
 
 
 class Usage:
@@ -192,7 +192,7 @@ class Usage:
         return self._users.get((group_id, user_id), _NOTHING)
 
     def by_formula(
-        self, group_id: int, user_ids: Sequence[int], quota: float, now: float
+        self, group_id: int, user_ids: Iterable[int], quota: float, now: float
     ) -> GroupShares:
         """By the formula. Valid until something changes but by a start that it is told of."""
         return _ByFormula(self, group_id, user_ids, quota, now)
@@ -205,7 +205,7 @@ class Usage:
                 recent[owner] = tally.recent(now, self.config.half_life)
         factors = fair_tree.factors(fair_tree.grow(groups, self.members, recent))
         return lambda group_id, user_ids: _Fixed(
-            [factors.get((group_id, user_id), 1.0) for user_id in user_ids]
+            {user_id: factors.get((group_id, user_id), 1.0) for user_id in user_ids}
         )
 
 
@@ -213,14 +213,14 @@ class _ByFormula:
     """The group's multiplier times each user's part, clamped again. A start changes them all."""
 
     def __init__(
-        self, usage: Usage, group_id: int, user_ids: Sequence[int], quota: float, now: float
+        self, usage: Usage, group_id: int, user_ids: Iterable[int], quota: float, now: float
     ) -> None:
-        self._usage, self._group_id, self._user_ids = usage, group_id, user_ids
+        self._usage, self._group_id = usage, group_id
         self._quota, self._now, self._config = quota, now, usage.config
-        self._recent = [
-            usage.of_user(group_id, user_id).recent(now, self._config.half_life)
+        self._recent = {  # by user
+            user_id: usage.of_user(group_id, user_id).recent(now, self._config.half_life)
             for user_id in user_ids
-        ]
+        }
         self._highest = self._config.user_share_max
         self._lowest = 1 / self._highest
         self._least, self._most = self._config.fair_share_min, self._config.fair_share_max
@@ -230,9 +230,9 @@ class _ByFormula:
     def most(self) -> float:
         return clamped(self._of_all * self._highest, self._least, self._most)
 
-    def started(self, place: int) -> bool:
-        user = self._usage.of_user(self._group_id, self._user_ids[place])
-        self._recent[place] = user.recent(self._now, self._config.half_life)
+    def started(self, user_id: int) -> bool:
+        user = self._usage.of_user(self._group_id, user_id)
+        self._recent[user_id] = user.recent(self._now, self._config.half_life)
         count = self._count
         self._look()
         # A start lets the group's multiplier fall, and a user's part grow with the mean use at the
@@ -248,10 +248,10 @@ class _ByFormula:
         self.scale = self._mean or 1.0
         self._of_all = fair_share(self._quota, of_group, config)
 
-    def of(self, place: int) -> float:
-        usage, mean = self._recent[place], self._mean
+    def of(self, user_id: int) -> float:
+        usage, mean = self._recent[user_id], self._mean
         if not mean:
-            return self._of_few(place)
+            return self._of_few(user_id)
         # `user_part`, written out: a plan asks this most often of all.
         part = mean / usage if usage > 0 else inf
         if part > self._highest:
@@ -263,28 +263,28 @@ class _ByFormula:
             return self._most
         return share if share > self._least else self._least
 
-    def _of_few(self, place: int) -> float:
+    def _of_few(self, user_id: int) -> float:
         """The same where nobody shares the group's use yet."""
         count, config = self._count, self._config
-        if count < 2 and not self._usage.of_user(self._group_id, self._user_ids[place]).counts:
+        if count < 2 and not self._usage.of_user(self._group_id, user_id).counts:
             count += 1  # who comes anew makes two of the one who shares the use
-        part = user_part(self._of_group, count, self._recent[place], config)
+        part = user_part(self._of_group, count, self._recent[user_id], config)
         return clamped(self._of_all * part, config.fair_share_min, config.fair_share_max)
 
 
 class _Fixed:
     """By Fair Tree: what starts changes nothing before the next plan."""
 
-    def __init__(self, multipliers: list[float]) -> None:
+    def __init__(self, multipliers: dict[int, float]) -> None:  # by user
         self._multipliers = multipliers
         self.scale = 1.0
 
     @property
     def most(self) -> float:
-        return max(self._multipliers)
+        return max(self._multipliers.values())
 
-    def started(self, place: int) -> bool:
+    def started(self, user_id: int) -> bool:
         return True
 
-    def of(self, place: int) -> float:
-        return self._multipliers[place]
+    def of(self, user_id: int) -> float:
+        return self._multipliers[user_id]
