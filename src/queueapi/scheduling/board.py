@@ -21,7 +21,8 @@ class Board:
         self.scans = 0  # passes over all nodes
         self._held: dict[int, list[tuple[Space, Hold]]] = {}  # by job
         self._possible: dict[Request, list[Space]] = {}  # until a node changes
-        self._roomy: dict[Request, Space] = {}  # a node that had room for it, until one changes
+        # Nodes that had room for it, as many as it asks for, until one changes.
+        self._roomy: dict[Request, list[Space]] = {}
         self._roomless: set[Request] = set()  # what no nodes have room for; some of all such
 
     def copy(self) -> Board:
@@ -127,23 +128,20 @@ class Board:
         """Whether a job that asks so, and may go anywhere, fits now."""
         if request in self._roomless:
             return False
-        space = self._roomy.get(request)
-        if space is not None and space.fits(request):
-            return True
-        fitting = self.shelves.fitting(request)
-        if request.nodes > 1:
-            found = enough(fitting, request)
+        known = self._roomy.get(request)
+        if known is not None and known[0].fits(request):
+            others = known[1:]
+            if not others or all(space.fits(request) for space in others):
+                return True
+        found = first_nodes(self.shelves.fitting(request), request)
+        if found:
+            self._roomy[request] = found
         else:
-            space = next(iter(fitting), None)
-            found = space is not None
-            if space is not None:
-                self._roomy[request] = space
-        if not found:
             self._roomless.add(request)
         if len(self._roomy) > _MOST_REMEMBERED or len(self._roomless) > _MOST_ROOMLESS:
             self._roomy.clear()
             self._roomless.clear()
-        return found
+        return bool(found)
 
     def possible(self, job: WaitingJob) -> Iterable[Space]:
         """The nodes that are up and would have room for the job if they were empty."""
@@ -197,10 +195,15 @@ def bound_gpus(job: WaitingJob, space: Space) -> int:
 
 def enough(spaces: Iterable[Space], request: Request) -> bool:
     """Whether there are as many nodes of one cluster as the request asks for."""
-    counts: dict[str, int] = {}
+    return bool(first_nodes(spaces, request))
+
+
+def first_nodes(spaces: Iterable[Space], request: Request) -> list[Space]:
+    """As many nodes of one cluster as the request asks for; none if there are fewer."""
+    by_cluster: dict[str, list[Space]] = {}
     for space in spaces:
-        cluster = space.key.cluster
-        counts[cluster] = counts.get(cluster, 0) + 1
-        if counts[cluster] >= request.nodes:
-            return True
-    return False
+        found = by_cluster.setdefault(space.key.cluster, [])
+        found.append(space)
+        if len(found) >= request.nodes:
+            return found
+    return []
