@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -148,16 +149,54 @@ def test_the_depth_bounds_the_looks_behind_a_reservation() -> None:
     assert scheduler.plan(NOON).effort.jobs_looked_at == 21
 
 
-def test_jobs_too_long_for_the_gap_are_passed_over_without_a_scan() -> None:
-    scheduler = Scheduler(LARGE)
+def gap_of_an_hour(config: Config) -> Scheduler:
+    """One CPU is free for an hour; then a job that waits needs all of the node."""
+    scheduler = Scheduler(config)
     scheduler.apply(NodeChanged(Node("n1", 8, 256_000)))
     held = RunningJob(-1, 0, 0, Request(7, 1000), Placement.on("local", "n1"), HOUR, NOON)
     scheduler.apply(JobStarted(held))
     scheduler.apply(JobQueued(WaitingJob(0, 1, 1, 10, Request(8, 10), HOUR, NOON - 9000)))
+    return scheduler
+
+
+def too_long(job_id: int) -> WaitingJob:
+    return WaitingJob(job_id, 1, 1, 5, Request(1, 10), 2 * HOUR, NOON - 1000 + job_id)
+
+
+def test_jobs_too_long_for_the_gap_are_left_out_with_the_first_of_them() -> None:
+    scheduler = gap_of_an_hour(LARGE)
     for number in range(1, 500):
-        scheduler.apply(
-            JobQueued(WaitingJob(number, 1, 1, 5, Request(1, 10), 2 * HOUR, NOON + number))
-        )
+        scheduler.apply(JobQueued(too_long(number)))
     effort = scheduler.plan(NOON).effort
-    assert effort.jobs_looked_at == 500
+    assert effort.jobs_looked_at == 2
     assert effort.node_scans <= 4
+
+
+def test_a_shorter_job_behind_them_is_passed_on_to_without_a_scan() -> None:
+    scheduler = gap_of_an_hour(LARGE)
+    for number in range(1, 500):
+        scheduler.apply(JobQueued(too_long(number)))
+    scheduler.apply(JobQueued(replace(too_long(500), time_limit=HOUR / 2)))
+    plan = scheduler.plan(NOON)
+    assert [start.job_id for start in plan.starts] == [500]
+    assert plan.effort.node_scans <= 4
+
+
+def test_jobs_that_can_only_be_refused_leave_the_depth_to_others() -> None:
+    scheduler = gap_of_an_hour(Config(backfill_depth=20))
+    for number in range(1, 100):
+        scheduler.apply(JobQueued(too_long(number)))
+    short = replace(too_long(100), user_id=2, time_limit=HOUR / 2)
+    scheduler.apply(JobQueued(short))
+    assert [start.job_id for start in scheduler.plan(NOON).starts] == [100]
+
+
+def test_a_class_of_long_jobs_is_left_out_again_once_its_short_one_is_gone() -> None:
+    scheduler = gap_of_an_hour(LARGE)
+    short = replace(too_long(1), time_limit=HOUR / 2)
+    for job in (short, *map(too_long, range(2, 100))):
+        scheduler.apply(JobQueued(job))
+    assert [start.job_id for start in scheduler.plan(NOON).starts] == [1]
+    scheduler.apply(JobQueued(too_long(1)))  # changed
+    plan = scheduler.plan(NOON)
+    assert (plan.starts, plan.effort.jobs_looked_at) == ((), 2)

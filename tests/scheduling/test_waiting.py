@@ -25,6 +25,9 @@ def contents(waiting: WaitingJobs) -> object:
     for key, lane in waiting.lanes.items():
         assert heads[key] == sorted(each.tickets[0] for each in lane.classes.values())
         assert all(index == 0 and each.tickets[0] == of for of, index, each in lane.heads)
+        for each in lane.classes.values():
+            times = [waiting.jobs[job_id].expected_time for _, job_id in each.tickets]
+            assert each.shortest(waiting.jobs) == min(times)
     later = [job.job_id for job in waiting.later(99)]
     counts = dict(waiting.count_by_group)
     return waiting.jobs, classes, lanes, heads, counts, later, waiting.next_eligible_at()
@@ -69,6 +72,7 @@ def test_what_is_removed_leaves_no_trace(jobs: list[WaitingJob], data: st.DataOb
     waiting.advance(NOON)
     for job in gone:
         waiting.remove(job.job_id)
+        contents(waiting)
     expected.advance(NOON)
     expected.add_all(by_id(job for job in jobs if job not in gone))
     assert contents(waiting) == contents(expected)

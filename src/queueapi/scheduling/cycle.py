@@ -84,7 +84,7 @@ class Cycle:
         if job.request.cpus > self._draft.most_cpus:
             self._lineup.set_class_aside()
         elif (refused_for := self._refused.get(job.request)) is not None and holds(
-            refused_for, job
+            refused_for, job, job.expected_time
         ):
             self._pass_over(job)
         elif (refusal := self._accounts.refusal(job)) is not None:
@@ -166,7 +166,8 @@ class Cycle:
     def _pass_over(self, job: WaitingJob) -> None:
         """It would run too long; a shorter one of its class may do, within the depth."""
         self._passed_over += 1
-        hopeless = self._refused.get(job.request) == 0.0
+        refused_for = self._refused.get(job.request)
+        hopeless = refused_for is not None and holds(refused_for, job, self._lineup.shortest())
         if hopeless or self._passed_over >= self._config.backfill_depth:
             self._lineup.set_class_aside()
         else:

@@ -34,6 +34,9 @@ class Lineup(Protocol):
     def priority(self) -> Priority:
         """That of the head."""
 
+    def shortest(self) -> float:
+        """The least (s) that a job of the head's class is expected to run."""
+
     def started(self) -> None:
         """The head was started, and counted in the accounts; go on with the next of its class."""
 
@@ -53,15 +56,17 @@ class Lineup(Protocol):
         refused, and for as long (s)."""
 
 
-def holds(refused_for: float, job: WaitingJob) -> bool:
+def holds(refused_for: float, job: WaitingJob, expected_time: float) -> bool:
     """Whether a refusal of the same request, for so long (s), is one of this job too.
+
+    Or of another of its class, if that is expected to run so long (s).
 
     It is where there is no room at all (0 s). For longer, the nodes may be kept by the very
     reservation that the job may run in. A job that resumes asks for nodes of its own.
     """
     if job.resume_on is not None or (refused_for > 0.0 and job.reservation is not None):
         return False
-    return job.expected_time >= refused_for
+    return expected_time >= refused_for
 
 
 class ByPriority:
@@ -92,6 +97,9 @@ class ByPriority:
         group = self._groups[0][2]
         lane = group.first
         return Priority(lane.base, group.share, lane.boost, lane.factor)
+
+    def shortest(self) -> float:
+        return self._groups[0][2].first.heads[0][2].shortest(self._jobs)
 
     def started(self) -> None:
         group = self._groups[0][2]
@@ -299,6 +307,10 @@ class InOrder:
         assert self._job is not None
         return _base_alone(self._job.base_priority)
 
+    def shortest(self) -> float:
+        assert self._job is not None
+        return self._job.expected_time
+
     def next_in_class(self) -> None:
         refused, aside = self._refused, self._aside
         most_cpus = self._room.most_cpus if self._room else inf
@@ -306,7 +318,7 @@ class InOrder:
             if job.request.cpus > most_cpus or job.group_id in aside:
                 continue
             refused_for = refused.get(job.request) if refused else None
-            if refused_for is None or not holds(refused_for, job):
+            if refused_for is None or not holds(refused_for, job, job.expected_time):
                 self._job = job
                 return
         self._job = None

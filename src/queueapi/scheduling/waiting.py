@@ -44,12 +44,33 @@ class ClassKey(NamedTuple):
 class JobClass:
     """Jobs of one class, first come first."""
 
-    __slots__ = ("key", "request", "tickets")
+    __slots__ = ("_times", "key", "request", "tickets")
 
     def __init__(self, key: ClassKey) -> None:
         self.key = key
         self.request = key.request
         self.tickets: list[Ticket] = []
+        # How long (s) each is expected to run, sorted. Few classes are ever asked: made then.
+        self._times: list[float] | None = None
+
+    def shortest(self, jobs: Mapping[int, WaitingJob]) -> float:
+        """The least (s) that any of them is expected to run. `jobs`: these and others, by id."""
+        if self._times is None:
+            self._times = sorted([jobs[job_id].expected_time for _, job_id in self.tickets])
+        return self._times[0]
+
+    def add(self, tickets: list[Ticket], jobs: Mapping[int, WaitingJob]) -> None:
+        """Add jobs, sorted. `jobs`: these and others, by id."""
+        _merge(self.tickets, tickets)
+        if self._times is not None:
+            for _, job_id in tickets:
+                insort(self._times, jobs[job_id].expected_time)
+
+    def remove(self, ticket: Ticket, expected_time: float) -> None:
+        """Take out a job that is in it."""
+        del self.tickets[bisect_left(self.tickets, ticket)]
+        if self._times is not None:
+            del self._times[bisect_left(self._times, expected_time)]
 
 
 _of_class = attrgetter(*ClassKey._fields)
@@ -71,8 +92,8 @@ class Lane:
     def owner(self) -> Owner:
         return self.group_id, self.user_id
 
-    def add(self, key: ClassKey, tickets: list[Ticket]) -> None:
-        """Add jobs, sorted, of one class."""
+    def add(self, key: ClassKey, tickets: list[Ticket], jobs: Mapping[int, WaitingJob]) -> None:
+        """Add jobs, sorted, of one class. `jobs`: these and others, by id."""
         _merge(self.tickets, tickets)
         job_class = self.classes.get(key)
         if job_class is None:
@@ -80,23 +101,22 @@ class Lane:
         elif tickets[0] < job_class.tickets[0]:
             self._take_head(job_class)
         else:
-            _merge(job_class.tickets, tickets)
+            job_class.add(tickets, jobs)
             return
-        _merge(job_class.tickets, tickets)
+        job_class.add(tickets, jobs)
         insort(self.heads, (job_class.tickets[0], 0, job_class))
 
-    def remove(self, key: ClassKey, ticket: Ticket) -> None:
+    def remove(self, key: ClassKey, ticket: Ticket, expected_time: float) -> None:
         """Take out a job that is in it."""
         del self.tickets[bisect_left(self.tickets, ticket)]
         job_class = self.classes[key]
-        tickets = job_class.tickets
-        if tickets[0] != ticket:
-            del tickets[bisect_left(tickets, ticket)]
+        if job_class.tickets[0] != ticket:
+            job_class.remove(ticket, expected_time)
             return
         self._take_head(job_class)
-        del tickets[0]
-        if tickets:
-            insort(self.heads, (tickets[0], 0, job_class))
+        job_class.remove(ticket, expected_time)
+        if job_class.tickets:
+            insort(self.heads, (job_class.tickets[0], 0, job_class))
         else:
             del self.classes[key]
 
@@ -224,7 +244,7 @@ class WaitingJobs:
             lane = self.lanes.get(lane_key)
             if lane is None:
                 lane = self.lanes[lane_key] = Lane(lane_key)
-            lane.add(_class_key(ClassKey._make(shared[4:])), tickets)
+            lane.add(_class_key(ClassKey._make(shared[4:])), tickets, self.jobs)
 
     def _unindex(self, job: WaitingJob) -> None:
         ticket = (job.queued_at, job.job_id)
@@ -233,7 +253,7 @@ class WaitingJobs:
             return
         lane_key = LaneKey(job.group_id, job.user_id, job.queue, job.base_priority)
         lane = self.lanes[lane_key]
-        lane.remove(_class_key(ClassKey._make(_of_class(job))), ticket)
+        lane.remove(_class_key(ClassKey._make(_of_class(job))), ticket, job.expected_time)
         if not lane.tickets:
             del self.lanes[lane_key]
 
