@@ -84,6 +84,13 @@ def test_a_shadow_answers_as_a_profile_does(
     start, kept = NOON + HOUR, data.draw(holds(9))._replace(ends_at=inf)
     shadow, profile = Shadow(space, start, kept), Profile(space, NOON)
     profile.book(start, kept)
+    if data.draw(st.booleans()):  # it was asked before another job starts
+        shadow.fits_between(request, NOON, NOON + 9 * HOUR)
+    started = data.draw(holds(8))._replace(gpus=1 << 8)
+    if started.cpus <= space.cpus and started.ends_at > NOON:
+        space.add(started)
+        shadow.book(NOON, started)
+        profile.book(NOON, started)
     if space.fits(request):
         end = NOON + length * HOUR
         assert shadow.fits_between(request, NOON, end) == profile.fits_between(request, NOON, end)

@@ -213,6 +213,7 @@ class _GroupInLine:
     ticket: Ticket  # of that job
     first: _LaneInLine  # its lane
     share: float  # the multiplier of its user
+    _others: list[_Bound]  # heap
 
     def __init__(self, lanes: Sequence[_LaneInLine], shares: GroupShares) -> None:
         self._shares = shares
@@ -225,7 +226,8 @@ class _GroupInLine:
         if self._shares.started(lane.user_id):
             self._find_first(self._shares.of(lane.user_id))
         else:
-            self._put_in_order([each for each in self._lanes() if each.heads])
+            lanes = [each for *_, each in self._others]
+            self._put_in_order([lane, *lanes] if lane.heads else lanes)
 
     def next_in_class(self) -> None:
         """Go on with the next job of the first one's class."""
@@ -239,16 +241,16 @@ class _GroupInLine:
 
     def narrow(self, room: Room) -> bool:
         """Leave out classes that there is no room for; whether any is left."""
-        self._put_in_order([lane for lane in self._lanes() if lane.narrow(room)])
+        self._others = [bound for bound in self._others if bound[2].narrow(room)]
+        heapify(self._others)
+        self.first.narrow(room)
+        self._find_first(self.share)
         return self.final < inf
-
-    def _lanes(self) -> list[_LaneInLine]:
-        return [self.first, *(lane for *_, lane in self._others)]
 
     def _put_in_order(self, lanes: Sequence[_LaneInLine]) -> None:
         """All shares may be others now."""
         bound = self._shares.most / self._shares.scale
-        self._others: list[_Bound] = [lane.at_best(bound) for lane in lanes]  # heap
+        self._others = [lane.at_best(bound) for lane in lanes]
         heapify(self._others)
         self.final, self.ticket = inf, _NOBODY
         if self._others:
@@ -268,13 +270,13 @@ class _GroupInLine:
             best, first = inf, _NOBODY
         beaten = []
         while others and others[0][0] * scale <= best:
-            _, ticket, other = heappop(others)
+            other = heappop(others)[2]
             its_share = share_of(other.user_id)
             final = other.urgency * its_share
-            if final < best or (final == best and ticket < first):
+            if final < best or (final == best and other.ticket < first):
                 if best < inf:
                     beaten.append(lane.at_best(share / scale))
-                best, first, lane, share = final, ticket, other, its_share
+                best, first, lane, share = final, other.ticket, other, its_share
             else:
                 beaten.append(other.at_best(its_share / scale))
         self.final, self.ticket, self.first, self.share = best, first, lane, share
@@ -284,7 +286,8 @@ class _GroupInLine:
 
 _SLACK = 1 + 1e-9  # of bounds, against rounding
 _NOBODY: Ticket = (inf, 0)
-# The best that -final of its first job could be, for each unit of scale; that job; the lane.
+# The best that -final of a lane's first job can be, for each unit of scale; that job, or one
+# before it; the lane.
 _Bound = tuple[float, Ticket, _LaneInLine]
 _Group = tuple[float, Ticket, _GroupInLine]  # -final, the group's first job
 
