@@ -166,10 +166,6 @@ class _LaneInLine:
             self.boost = self._boost_at.of(self.ticket[0])
             self.urgency = -(self._weight * self.boost)  # all but the share, negative
 
-    def at_best(self, share: float) -> _Bound:
-        """Its place among the lanes of its group, while the share is no better than this."""
-        return self.urgency * share * _SLACK, self.ticket, self
-
     def next_in_class(self) -> None:
         """Go on in the first class."""
         _, index, job_class = self.heads[0]
@@ -249,8 +245,8 @@ class _GroupInLine:
 
     def _put_in_order(self, lanes: Sequence[_LaneInLine]) -> None:
         """All shares may be others now."""
-        bound = self._shares.most / self._shares.scale
-        self._others = [lane.at_best(bound) for lane in lanes]
+        rate = self._shares.most / self._shares.scale * _SLACK
+        self._others = [(lane.urgency * rate, lane.ticket, lane) for lane in lanes]
         heapify(self._others)
         self.final, self.ticket = inf, _NOBODY
         if self._others:
@@ -258,9 +254,9 @@ class _GroupInLine:
             self._find_first(self._shares.of(self.first.user_id))
 
     def _find_first(self, share: float) -> None:
-        """`share`: that of the lane that was first so far.
+        """Look at others, those with the best bounds first, until none is left that could win.
 
-        Those with the best bounds are looked at, until none is left that could win.
+        `share`: that of the lane that was first so far.
         """
         others, share_of, scale = self._others, self._shares.of, self._shares.scale
         lane = self.first
@@ -275,10 +271,10 @@ class _GroupInLine:
             final = other.urgency * its_share
             if final < best or (final == best and other.ticket < first):
                 if best < inf:
-                    beaten.append(lane.at_best(share / scale))
+                    beaten.append((best / scale * _SLACK, first, lane))
                 best, first, lane, share = final, other.ticket, other, its_share
             else:
-                beaten.append(other.at_best(its_share / scale))
+                beaten.append((final / scale * _SLACK, other.ticket, other))
         self.final, self.ticket, self.first, self.share = best, first, lane, share
         for each in beaten:
             heappush(others, each)
