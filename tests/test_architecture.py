@@ -46,7 +46,7 @@ FACES = LAYERS[1] - {"controller", "simulate"}
 STRANGERS = [(FACES, {"controller"}), ({"executors"}, {"scheduling", "db"})]
 ALONE = {"scheduling", "client"}
 # In `executors`, what all kinds share; everything else there is one kind.
-SHARED_BY_EXECUTORS = {"base", "data", "environment", "files", "offer", "placing"}
+SHARED_BY_EXECUTORS = {"accounts", "base", "data", "environment", "files", "offer", "placing"}
 SHARED_BY_EXECUTORS |= {"registry", "remote"}
 COMPOSITION_ROOT = "queueapi.main"  # alone in knowing which kinds there are
 PURE = {

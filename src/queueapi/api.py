@@ -15,6 +15,7 @@ from starlette.routing import Match
 from queueapi import health, problems
 from queueapi.auth import routes as auth
 from queueapi.auth import token_routes, user_routes
+from queueapi.clusters import account_routes as cluster_account_routes
 from queueapi.clusters import cluster_routes, node_routes, reservation_routes
 from queueapi.db.session import is_away
 from queueapi.doctor import routes as doctor
@@ -145,6 +146,7 @@ def mount_routers(app: FastAPI) -> None:
         groups,
         member_routes,
         cluster_routes,
+        cluster_account_routes,
         node_routes,
         reservation_routes,
         folders,

@@ -18,6 +18,7 @@ from queueapi.auth.principals import Principals
 from queueapi.auth.throttle import Throttle
 from queueapi.clusters.models import BUILT_IN, OWN_KIND
 from queueapi.clusters.secrets import Vault
+from queueapi.clusters.stored_accounts import StoredAccounts
 from queueapi.config import ConfigurationError, Settings
 from queueapi.controller.asking import LeaderView
 from queueapi.controller.clusters import ClusterWatch
@@ -70,9 +71,9 @@ def local_features(settings: Settings) -> tuple[str, ...]:
     return tuple(filter(None, (word.strip() for word in settings.local_features.split(","))))
 
 
-def make_registry(settings: Settings, database: Database, peers: Peers) -> Registry:
+def make_registry(settings: Settings, database: Database, peers: Peers, vault: Vault) -> Registry:
     """The kinds of clusters that there can be, and this machine, which is always one."""
-    contents = StoredContents(database)
+    contents, accounts = StoredContents(database), StoredAccounts(database, vault)
 
     def local(cluster: ClusterConfig) -> Executor:
         if cluster.owner not in (None, registry.host):
@@ -84,7 +85,7 @@ def make_registry(settings: Settings, database: Database, peers: Peers) -> Regis
         {
             "local": local,
             "null": lambda cluster: NullExecutor(),
-            "slurm": lambda cluster: SlurmExecutor(cluster, contents),
+            "slurm": lambda cluster: SlurmExecutor(cluster, contents, accounts),
         }
     )
     registry.build_in(BUILT_IN, this_machine(settings, contents))
@@ -109,12 +110,12 @@ def create_app(settings: Settings) -> FastAPI:
     database = _database(settings, me)
     feed = ChangeFeed(database)
     answers, peers = Answers(settings, me.id), Peers(settings)
-    executors = make_registry(settings, database, peers)
+    vault = Vault(settings)
+    executors = make_registry(settings, database, peers, vault)
     answer_for_host(answers, executors)
     group_commit = GroupCommit(database, settings)
     controller = Controller(settings, database, executors, feed)
     doctor = Routine(Premises(database, settings, executors), lambda: controller.view.leads)
-    vault = Vault(settings)
     clusters = ClusterWatch(settings, database, executors, feed, vault)
     view = LeaderView(controller.view, peers, answers)
     principals = Principals(database, settings)

@@ -8,10 +8,10 @@ from importlib import import_module
 import pytest
 
 from queueapi.cli.lazy import Lazy
-from queueapi.cli.main import ADMIN, CLUSTER, COMMANDS, GROUP, USER
+from queueapi.cli.main import ADMIN, CLUSTER, COMMANDS, GROUP, KEY, USER
 from tests.cli.server import QUEUEAPI, Cli, environment
 
-ALL = [*COMMANDS.values(), *ADMIN.values(), *GROUP.values(), *USER.values(), *CLUSTER.values()]
+ALL = [c for each in (COMMANDS, ADMIN, GROUP, USER, CLUSTER, KEY) for c in each.values()]
 HEAVY = ("sqlalchemy", "uvicorn", "fastapi", "asyncpg", "alembic", "jose")
 
 

@@ -14,6 +14,7 @@ from queueapi.client.submitted import SubmittedJob
 from queueapi.clusters import cluster_schemas as described
 from queueapi.clusters import reservation_schemas as reservations
 from queueapi.clusters import schemas as clusters
+from queueapi.clusters.account_schemas import AccountDocument
 from queueapi.clusters.importing import Imported
 from queueapi.doctor import schemas as doctor
 from queueapi.files import schemas as files
@@ -84,6 +85,7 @@ PAIRS: list[tuple[type[BaseModel], type[BaseModel]]] = [
     (shown_clusters.ClusterTest, described.ClusterTest),
     (shown_clusters.Check, described.CheckDocument),
     (shown_clusters.ImportedClusters, Imported),
+    (shown_clusters.ClusterAccount, AccountDocument),
     (shown_files.JobFile, job_files.JobFile),
     (nodes.Amounts, clusters.Amounts),
     (nodes.Node, clusters.NodeDocument),

@@ -48,6 +48,13 @@ class ClusterOptions:
     default: Pairs = None
     cap: Pairs = None
     option: Pairs = None
+    user_accounts: Annotated[
+        bool | None,
+        typer.Option(
+            "--user-accounts/--one-account",
+            help="Each user's jobs under their own account; --root then has %u",
+        ),
+    ] = None
     shared: Annotated[
         bool | None,
         typer.Option(
@@ -76,6 +83,7 @@ class ClusterOptions:
             "caps": _pairs("--cap", self.cap, numbers=True),
             "options": _pairs("--option", self.option),
             "is_community_account": self.shared,
+            "user_accounts": self.user_accounts,
             "allow": _people(self.allow_email, self.allow_user, self.allow_group),
             "deny": _people(self.deny_email, self.deny_user, self.deny_group),
         }
@@ -84,7 +92,7 @@ class ClusterOptions:
             name: None if value in (NONE, [NONE]) else value for name, value in fields.items()
         }
         if self.private_key is not None:
-            fields["private_key"] = _text_of(self.private_key)
+            fields["private_key"] = text_of(self.private_key)
         if self.passphrase:
             fields["passphrase"] = typer.prompt("Passphrase", hide_input=True, err=True)
         return fields
@@ -183,7 +191,7 @@ def import_file(
 ) -> None:
     """Register the clusters that a list of CyberGIS-Compute names."""
     try:
-        entries = json.loads(_text_of(file))
+        entries = json.loads(text_of(file))
     except ValueError as error:
         raise typer.BadParameter(f"{file} is not JSON: {error}") from None
     if not isinstance(entries, dict):
@@ -239,7 +247,8 @@ def _value(text: str) -> Any:
     return value if isinstance(value, bool | int | float) else text
 
 
-def _text_of(file: Path) -> str:
+def text_of(file: Path) -> str:
+    """Raises typer.BadParameter."""
     try:
         return file.read_text()
     except OSError as error:

@@ -161,6 +161,21 @@ FOLDER = {
     "show": Lazy("queueapi.cli.folders:show", "Show a folder, with the list of its files."),
     "delete": Lazy("queueapi.cli.folders:delete", "Delete a folder that no unfinished job names."),
 }
+KEY = {
+    "set": Lazy(
+        "queueapi.cli.keys:store",
+        "Store the key of your account on a cluster, or have one made; test it next.",
+    ),
+    "show": Lazy(
+        "queueapi.cli.keys:show",
+        "Show your account on a cluster: its name, the public half of its key, if it works.",
+    ),
+    "test": Lazy(
+        "queueapi.cli.keys:test",
+        "Try your key; says what is wrong, and how to mend it. Jobs start once all is well.",
+    ),
+    "remove": Lazy("queueapi.cli.keys:remove", "Have the server forget the key."),
+}
 QUEUE = {
     "create": Lazy("queueapi.cli.queues:create_queue", "Create a queue."),
     "set": Lazy("queueapi.cli.queues:set_queue", "Change a queue; what is not named stays."),
@@ -211,6 +226,7 @@ def _nothing() -> None:
 app = _group(COMMANDS, "Run jobs fairly on whatever you have.")
 app.add_typer(_group(WORKFLOW, "Graphs of jobs: submit, status, list, cancel."), name="workflow")
 app.add_typer(_group(FOLDER, "Folders for jobs: upload, list, show, delete."), name="folder")
+app.add_typer(_group(KEY, "Your own account on a cluster: set, show, test, remove."), name="key")
 app.add_typer(_group(DOCTOR, "What is on record of a job's launches: job."), name="doctor")
 admin = _group(ADMIN, "Administration: the first administrator, groups, nodes, queues, people.")
 admin.add_typer(_group(CLUSTER, "Clusters: register, test, change, drain, remove."), name="cluster")

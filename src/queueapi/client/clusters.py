@@ -54,6 +54,7 @@ class Cluster(Document):
     defaults: dict[str, str]
     caps: Caps
     is_community_account: bool  # it takes container jobs only
+    user_accounts: bool = False  # each user's jobs run there under their own account
     connection: ClusterConnection | None
     allow: People | None
     deny: People | None
@@ -73,6 +74,21 @@ class Check(Document):
 class ClusterTest(Document):
     ok: bool
     checks: list[Check]
+
+
+class ClusterAccount(Document):
+    """A user's own account on a cluster. Secrets are never shown."""
+
+    cluster: str
+    user: str
+    login: str
+    public_key: str  # the line for authorized_keys there
+    fingerprint: str
+    has_passphrase: bool
+    tested_at: datetime | None  # None: it was not seen to work yet, or was refused since
+    problem: str | None  # why it was refused
+    changed_at: datetime
+    changed_by: str | None
 
 
 class ImportedClusters(Document):
@@ -101,6 +117,36 @@ def remove(name: str, *, force: bool) -> Request[None]:
 def try_out(name: str) -> Request[ClusterTest]:
     path = f"/api/clusters/{name}/test"
     return Request("POST", path, _reader(ClusterTest), repeatable=True, timeout=TEST_SECONDS)
+
+
+def get_account(name: str, user: str | None) -> Request[ClusterAccount]:
+    path = _account(name)
+    return Request("GET", path, _reader(ClusterAccount), params=_of(user), repeatable=True)
+
+
+def store_account(name: str, user: str | None, key: Mapping[str, Any]) -> Request[ClusterAccount]:
+    path = _account(name)
+    return Request("PUT", path, _reader(ClusterAccount), params=_of(user), body=key)
+
+
+def remove_account(name: str, user: str | None, *, force: bool) -> Request[None]:
+    params = _of(user) | ({"force": "true"} if force else {})
+    return Request("DELETE", _account(name), _nothing, params=params)
+
+
+def try_account(name: str, user: str | None) -> Request[ClusterTest]:
+    path = f"{_account(name)}/test"
+    return Request(
+        "POST", path, _reader(ClusterTest), params=_of(user), repeatable=True, timeout=TEST_SECONDS
+    )
+
+
+def _account(name: str) -> str:
+    return f"/api/clusters/{name}/account"
+
+
+def _of(user: str | None) -> dict[str, str]:
+    return {"user": user} if user is not None else {}
 
 
 def import_all(entries: Mapping[str, Any]) -> Request[ImportedClusters]:

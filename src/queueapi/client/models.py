@@ -1,7 +1,6 @@
 """What the server answers, as the SDK gives it.
 
-These mirror the server's documents (a test holds them to it) without the server's imports. They
-are read tolerantly: a field or a status that a newer server adds is kept, not refused.
+Its documents without its imports (a test holds them to it), read tolerantly: what is new is kept.
 """
 
 from datetime import datetime
@@ -109,6 +108,7 @@ class Attempt(Document):
     gpu_indices: list[int]
     nodes: list[NodeShare]
     provider_job_id: str | None
+    login: str | None = None  # its user's own account there; None: the cluster's
     output_path: str | None
     created_at: datetime
     started_at: datetime | None

@@ -6,16 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from queueapi.client import _flows, _requests
-from queueapi.client import clusters as _clusters
 from queueapi.client import doctor as _doctor
 from queueapi.client import files as _files
 from queueapi.client import folders as _folders
-from queueapi.client import hosts as _hosts
-from queueapi.client import nodes as _nodes
 from queueapi.client import previews as _previews
 from queueapi.client import proofs as _proofs
 from queueapi.client._follow import follow
-from queueapi.client._sync_driver import SyncDriver
+from queueapi.client._sync_clusters import SyncClusters
 from queueapi.client.log_parts import LogChunk, LogPart
 from queueapi.client.models import (
     Event,
@@ -37,7 +34,7 @@ from queueapi.client.models import (
 from queueapi.client.submitted import SubmittedJob
 
 
-class Client(SyncDriver):
+class Client(SyncClusters):
     """Speaks to one server, as one person. Every method may raise QueueApiError.
 
     `token` is a login's or an API token. `patience`: seconds for which a request that met a lost
@@ -309,74 +306,3 @@ class Client(SyncDriver):
     def run_check(self, name: str, *, repair: bool = False, after: int = 0) -> _doctor.CheckResult:
         """A part of a check; go on with `after` set to the answer's `next` until that is None."""
         return self._do(_doctor.run_check(name, repair=repair, after=after))
-
-    # Clusters
-
-    def clusters(self) -> Iterator[_clusters.Cluster]:
-        """Those that you may use; to administrators all."""
-        return self._iterate(
-            _flows.pages("/api/clusters", {}, _clusters.as_clusters, self.patience)
-        )
-
-    def cluster(self, name: str) -> _clusters.Cluster:
-        return self._do(_clusters.get(name))
-
-    def register_cluster(self, name: str, kind: str, **fields: Any) -> _clusters.Cluster:
-        """For administrators; `fields` are the API's (host, login, root_path, allow, ...)."""
-        return self._do(_clusters.register({"name": name, "kind": kind, **fields}))
-
-    def change_cluster(self, name: str, **changes: Any) -> _clusters.Cluster:
-        """For administrators: what is not named stays, None takes away."""
-        return self._do(_clusters.change(name, changes))
-
-    def remove_cluster(self, name: str, *, force: bool = False) -> None:
-        """For administrators. With `force` jobs that run there count as failed."""
-        self._do(_clusters.remove(name, force=force))
-
-    def test_cluster(self, name: str) -> _clusters.ClusterTest:
-        """For administrators: each thing that jobs need there, and how to mend it."""
-        return self._do(_clusters.try_out(name))
-
-    def import_clusters(self, entries: Mapping[str, Any]) -> _clusters.ImportedClusters:
-        """For administrators: clusters as CyberGIS-Compute lists them, all or none."""
-        return self._do(_clusters.import_all(entries))
-
-    # Nodes and reservations
-
-    def nodes(self, cluster: str | None = None) -> Iterator[_nodes.Node]:
-        """All nodes, or those of a cluster, with what is free on them."""
-        params = {"cluster": cluster} if cluster else {}
-        return self._iterate(_flows.pages("/api/nodes", params, _nodes.as_nodes, self.patience))
-
-    def change_node(self, cluster: str, name: str, **changes: Any) -> _nodes.Node:
-        """For administrators: `state` (up, drain, down), `reason`, `features`."""
-        return self._do(_nodes.change_node(cluster, name, changes))
-
-    def hosts(self) -> Sequence[_hosts.Host]:
-        """The machines that servers run on. For administrators."""
-        return self._do(_hosts.list_hosts()).hosts
-
-    def declare_gone(self, name: str, reason: str) -> _hosts.Host:
-        """All that ran on this host is lost. For administrators."""
-        return self._do(_hosts.declare_gone(name, reason))
-
-    def reservations(self, *, past: bool = False) -> Iterator[_nodes.Reservation]:
-        """Advance reservations; with `past` also those that are over."""
-        params = {"past": "true"} if past else {}
-        return self._iterate(
-            _flows.pages("/api/reservations", params, _nodes.as_reservations, self.patience)
-        )
-
-    def create_reservation(
-        self, name: str, starts_at: str, ends_at: str, **fields: Any
-    ) -> _nodes.Reservation:
-        """For administrators. Times as ISO 8601; `fields`: cluster, nodes, users, groups, note."""
-        body = {"name": name, "starts_at": starts_at, "ends_at": ends_at, **fields}
-        return self._do(_nodes.create_reservation(body))
-
-    def change_reservation(self, name: str, **changes: Any) -> _nodes.Reservation:
-        """For administrators: starts_at, ends_at, nodes, users, groups, note."""
-        return self._do(_nodes.change_reservation(name, changes))
-
-    def delete_reservation(self, name: str) -> None:
-        self._do(_nodes.delete_reservation(name))

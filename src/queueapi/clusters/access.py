@@ -1,7 +1,7 @@
 """Whether a cluster takes a job: pure, so that a submit and a launch decide alike."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from queueapi.clusters.caps import Ask, Caps, caps_of, excess
-from queueapi.clusters.models import PLAIN_KINDS, Cluster, ClusterState
+from queueapi.clusters.models import PLAIN_KINDS, Cluster, ClusterAccount, ClusterState
 from queueapi.clusters.offers import read_offer
 from queueapi.errors import Conflict, FieldError, Forbidden, LimitExceeded, NotFound, Problem
 from queueapi.executors.base import is_image_of
@@ -63,6 +63,9 @@ class Rules:
     defaults: SiteWords = ()  # for what a job leaves out
     offer: Offer | None = None  # what it could ever give; None = that is not known
     data: DataRules = field(default_factory=DataRules)  # what jobs may fetch there
+    # Where each user's jobs run under their own account: who has a key there, by user id, and
+    # whether it was seen to work. None = all run under the cluster's.
+    accounts: Mapping[int, bool] | None = None
 
 
 def site_words(words: Mapping[str, str] | None) -> SiteWords:
@@ -84,10 +87,21 @@ class Wish:
     data: str | None = None  # the target of what it fetches
 
 
-async def load_rules(session: AsyncSession) -> list[Rules]:
-    """Of all clusters, by name."""
+async def load_rules(session: AsyncSession, users: Collection[int] | None = None) -> list[Rules]:
+    """Of all clusters, by name. `users`: whose accounts there matter; None = everybody's."""
     rows = await session.scalars(select(Cluster).order_by(Cluster.name))
-    return [rules_of(row) for row in rows]
+    rules = [rules_of(row) for row in rows]
+    if all(each.accounts is None for each in rules):
+        return rules
+    statement = select(
+        ClusterAccount.cluster, ClusterAccount.user_id, ClusterAccount.tested_at.is_not(None)
+    )
+    if users is not None:
+        statement = statement.where(ClusterAccount.user_id.in_(users))
+    found: dict[str, dict[int, bool]] = {}
+    for cluster, user_id, works in await session.execute(statement):
+        found.setdefault(cluster, {})[user_id] = works
+    return [r if r.accounts is None else replace(r, accounts=found.get(r.name, {})) for r in rules]
 
 
 def rules_of(row: Cluster) -> Rules:
@@ -107,6 +121,7 @@ def rules_of(row: Cluster) -> Rules:
         defaults=site_words(row.defaults),
         offer=read_offer(row.offer) if row.offer is not None else None,
         data=_data_rules(row.options),
+        accounts={} if row.user_accounts else None,
     )
 
 
@@ -175,7 +190,7 @@ def refusal(rules: Rules, wish: Wish) -> Problem | None:
 
 
 def _closed(rules: Rules, wish: Wish) -> Problem | None:
-    checks = (_kind, _image, _data, _site_words, _caps)
+    checks = (_kind, _account, _image, _data, _site_words, _caps)
     return _who(rules, wish.who) or next(filter(None, (c(rules, wish) for c in checks)), None)
 
 
@@ -202,6 +217,23 @@ def _kind(rules: Rules, wish: Wish) -> Problem | None:
             errors=[FieldError("/provider", "leave it out, or let it be auto")],
         )
     return None
+
+
+def _account(rules: Rules, wish: Wish) -> Problem | None:
+    if rules.accounts is None or rules.accounts.get(wish.who.user_id):
+        return None
+    name = rules.name
+    if wish.who.user_id not in rules.accounts:
+        return Conflict(
+            f"On the cluster {name} everybody's jobs run under their own account, and you have "
+            f"stored no key for yours. PUT /api/clusters/{name}/account stores one, or `queueapi "
+            f"key set {name}`."
+        )
+    return Conflict(
+        f"Your key for the cluster {name} was not seen to open your account there. POST "
+        f"/api/clusters/{name}/account/test tries it and says what is wrong, or `queueapi key "
+        f"test {name}`."
+    )
 
 
 def _image(rules: Rules, wish: Wish) -> Problem | None:

@@ -1,6 +1,5 @@
 """Clusters: registered, shown, changed, removed, tested."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Protocol
@@ -15,21 +14,21 @@ from queueapi.clock import utc_now
 from queueapi.clusters import cluster_schemas as schemas
 from queueapi.clusters.access import Who, admits, rules_of
 from queueapi.clusters.caps import Caps, caps_of
-from queueapi.clusters.models import BUILT_IN, OWN_KIND, Cluster, ClusterState
+from queueapi.clusters.models import BUILT_IN, OWN_KIND, PLAIN_KINDS, Cluster, ClusterState
 from queueapi.clusters.people import group_ids, user_ids
 from queueapi.clusters.secrets import Vault
 from queueapi.db import inbox
-from queueapi.errors import Conflict, FieldError, Invalid, NotFound, Unavailable
-from queueapi.executors.base import Check, Executor
+from queueapi.errors import Conflict, FieldError, Invalid, NotFound
+from queueapi.executors.accounts import LOGIN
+from queueapi.executors.base import Executor
 from queueapi.executors.data import OPTIONS, DataRules
 from queueapi.fields import Page
 from queueapi.groups.models import Group, Membership
 from queueapi.paging import decode_cursor, encode_cursor
 
-TEST_SECONDS = 120.0
 # Of the machine that the server is on: the settings have the rest.
 _FIXED = {"host", "port", "login", "key_path", "private_key", "passphrase", "host_keys"}
-_FIXED |= {"root_path", "options", "is_community_account"}
+_FIXED |= {"root_path", "options", "is_community_account", "user_accounts"}
 _WHERE = {"host", "port", "login", "options"}  # say which cluster it is, and as whom
 _IS_A_HOST = text("SELECT 1 FROM hosts WHERE cluster = :name AND gone_at IS NULL")
 _ON_IT = text("""
@@ -130,9 +129,12 @@ async def _change(
     values |= {"changed_at": utc_now(), "changed_by": principal.user_id}
     if given & _WHERE:
         values["offer"] = None  # it may be another cluster by now
+    if values.get("user_accounts", row.user_accounts) != row.user_accounts:
+        await _check_idle(session, row.name)
     for column, value in values.items():
         setattr(row, column, value)
     _check_reason(row, wanted)
+    _check_accounts(row)
     await session.flush()
     await inbox.post_cluster_change(session)
     [document] = await _documents(session, places, principal, [row])
@@ -145,6 +147,7 @@ def _columns(wanted: schemas.ClusterFields, vault: Vault) -> dict[str, Any]:
     plain = given - {"name", "kind", "private_key", "passphrase", "allow", "deny"}
     found = {name: getattr(wanted, name) for name in plain}
     first = {"state": ClusterState.UP, "port": 22, "is_community_account": False}
+    first |= {"user_accounts": False}
     first |= {"host_keys": [], "partitions": [], "options": {}, "defaults": {}, "caps": {}}
     values: dict[str, Any] = {}
     for name, value in found.items():
@@ -197,6 +200,43 @@ def _check_reason(row: Cluster, wanted: schemas.ClusterFields) -> None:
         raise Invalid(
             f"Say why {row.name} is to {row.state}: people whose jobs wait will ask.",
             errors=[FieldError("/reason", f"needed with the state {row.state}")],
+        )
+
+
+async def _check_idle(session: AsyncSession, name: str) -> None:
+    if running := await session.scalar(_ON_IT, {"name": name}):
+        raise Conflict(
+            f"{running} jobs run on the cluster {name}, under the accounts that they were given. "
+            "Set its state to drain, and change user_accounts when they have ended."
+        )
+
+
+def _check_accounts(row: Cluster) -> None:
+    """Raises Invalid for a cluster whose users' accounts could not be used."""
+    has_login = LOGIN in (row.root_path or "").split("/")
+    if not row.user_accounts:
+        if has_login:
+            raise Invalid(
+                f"{LOGIN} in root_path is the account of a user, and user_accounts is not set.",
+                errors=[FieldError("/root_path", f"leave {LOGIN} out, or set user_accounts")],
+            )
+        return
+    needs = {
+        "/kind": row.kind not in PLAIN_KINDS,
+        "/host": row.host is not None,
+        "/root_path": has_login,
+        "/is_community_account": not row.is_community_account,
+    }
+    remedies = {
+        "/kind": "name a kind that is reached by SSH, such as slurm",
+        "/host": "name its login node",
+        "/root_path": f"have {LOGIN} as one of its folders, as in /scratch/{LOGIN}/queueapi",
+        "/is_community_account": "one account for all, or one for each user: not both",
+    }
+    if not all(needs.values()):
+        raise Invalid(
+            f"Users can't have accounts of their own on {row.name} as it is described.",
+            errors=[FieldError(at, remedies[at]) for at, is_met in needs.items() if not is_met],
         )
 
 
@@ -266,23 +306,6 @@ async def remove(session: AsyncSession, name: str, *, force: bool) -> None:
     await inbox.post_cluster_change(session)
 
 
-async def try_out(places: Places, name: str) -> schemas.ClusterTest:
-    """Try each thing that jobs need there, from this server."""
-    executor = places.get(name)
-    if executor is None:
-        raise Unavailable(
-            f"This server has not heard of the cluster {name} yet. Try again.", retry_after=2
-        )
-    try:
-        async with asyncio.timeout(TEST_SECONDS):
-            checks = list(await executor.check())
-    except TimeoutError:
-        remedy = "look at the host's load and at the network between"
-        checks = [Check("an answer", False, f"none in {TEST_SECONDS:g} s", remedy)]
-    documents = [schemas.CheckDocument(**asdict(check)) for check in checks]
-    return schemas.ClusterTest(ok=all(check.ok for check in checks), checks=documents)
-
-
 def not_found(name: str) -> NotFound:
     return NotFound(f"There is no cluster named {name!r}. GET /api/clusters lists yours.")
 
@@ -302,6 +325,7 @@ async def _documents(
             defaults=row.defaults,
             caps=_caps(caps_of(row.kind, row.caps)),
             is_community_account=row.is_community_account,
+            user_accounts=row.user_accounts,
             connection=_connection(row) if names is not None else None,
             allow=names and names.people(row.allow_emails, row.allow_users, row.allow_groups),
             deny=names and names.people(row.deny_emails, row.deny_users, row.deny_groups),

@@ -7,7 +7,7 @@ from starlette.requests import HTTPConnection
 
 from queueapi import problems
 from queueapi.auth.dependencies import Admin
-from queueapi.clusters import catalogue, importing
+from queueapi.clusters import catalogue, importing, trials
 from queueapi.clusters.cluster_schemas import (
     ClusterChange,
     ClusterDocument,
@@ -153,4 +153,4 @@ async def test_cluster(
     """For administrators. It says what is wrong, and how to mend it; it starts no job."""
     async with database.transaction() as session:  # which ends before the trial: that may take long
         await catalogue.get_cluster(session, places, admin, name)
-    return await catalogue.try_out(places, name)
+    return await trials.try_out(places, name)

@@ -85,6 +85,13 @@ Login = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9._-]*$", max_length=6
 AbsolutePath = Annotated[
     str, Field(pattern=r"^(/(\.?[A-Za-z0-9_+@=-][A-Za-z0-9._+@=-]*))+/?$", max_length=1000)
 ]
+RootPath = Annotated[
+    str,
+    Field(
+        pattern=r"^(/(%u|\.?[A-Za-z0-9_+@=-][A-Za-z0-9._+@=-]*))+/?$",
+        max_length=1000,
+    ),
+]
 PrivateKey = Annotated[
     SecretStr,
     Field(max_length=20_000, json_schema_extra={"pattern": _PRIVATE_KEY}),
@@ -200,8 +207,10 @@ class ClusterFields(Body):
         "public keys. Without one nothing is sent there; `test` shows what the host has",
         examples=[["SHA256:uNiVztksCsDhcc0u9e8BrrJXVGDEgYUyCpRiLVjx9vU"]],
     )
-    root_path: AbsolutePath | None = Field(
-        None, description="The folder for jobs there", examples=["/scratch/queueapi"]
+    root_path: RootPath | None = Field(
+        None,
+        description="The folder for jobs there; `%u` in it is the account, with user_accounts",
+        examples=["/scratch/queueapi"],
     )
     partitions: Partitions | None = Field(
         None, description="That jobs may name; none of them named means all"
@@ -212,6 +221,11 @@ class ClusterFields(Body):
         None,
         description="Everybody's jobs run there under one account, so that it takes container "
         "jobs only",
+    )
+    user_accounts: Flag | None = Field(
+        None,
+        description="Each user's jobs run there under their own account, by a key that they "
+        "store; root_path then has `%u` as one of its folders",
     )
     allow: People | None = Field(None, description=ALLOW)
     deny: People | None = Field(None, description=DENY)
@@ -270,6 +284,7 @@ class ClusterDocument(BaseModel):
     defaults: dict[str, str]
     caps: CapsDocument
     is_community_account: bool = Field(description="It takes container jobs only")
+    user_accounts: bool = Field(description="Each user's jobs run there under their own account")
     connection: Connection | None = Field(description="Shown to administrators")
     allow: People | None = Field(description="Shown to administrators")
     deny: People | None = Field(description="Shown to administrators")

@@ -35,5 +35,6 @@ def config_of(row: Cluster, vault: Vault) -> ClusterConfig | str:
         partitions=tuple(row.partitions),
         defaults=dict(row.defaults),
         is_community_account=row.is_community_account,
+        user_accounts=row.user_accounts,
         options=dict(row.options),
     )

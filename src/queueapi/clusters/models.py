@@ -95,6 +95,7 @@ class Cluster(Base):
     caps: Mapped[dict[str, float]] = mapped_column(JSONB, server_default=text("'{}'"))
     offer: Mapped[str | None] = mapped_column(Text)  # see offers; NULL: it has not told
     is_community_account: Mapped[bool] = mapped_column(server_default=text("false"))
+    user_accounts: Mapped[bool] = mapped_column(server_default=text("false"))
 
     # Who may use it: deny wins; nobody named in allow means everybody
     allow_emails: Mapped[list[str]] = mapped_column(ARRAY(String(254)), server_default=NOBODY)
@@ -106,6 +107,31 @@ class Cluster(Base):
 
     created_at: Mapped[CreatedAt]
     changed_at: Mapped[CreatedAt]
+    changed_by: Mapped[int | None] = mapped_column(
+        BigInteger, ForeignKey("users.id", ondelete="SET NULL")
+    )
+
+
+class ClusterAccount(Base):
+    """A user's own account on a cluster, by a key of theirs."""
+
+    __tablename__ = "cluster_accounts"
+
+    cluster: Mapped[str] = mapped_column(
+        String(100), ForeignKey("clusters.name", ondelete="CASCADE"), primary_key=True
+    )
+    user_id: Mapped[int] = mapped_column(
+        BigInteger, ForeignKey("users.id", ondelete="CASCADE"), primary_key=True
+    )
+    login: Mapped[str] = mapped_column(String(64))
+    sealed_key: Mapped[str] = mapped_column(Text)  # see secrets
+    sealed_passphrase: Mapped[str | None] = mapped_column(Text)
+    public_key: Mapped[str] = mapped_column(Text)  # a line of authorized_keys
+    fingerprint: Mapped[str] = mapped_column(String(60))
+    # When it was seen to open the account; NULL: not yet, or it was refused since.
+    tested_at: Mapped[Timestamp | None]
+    problem: Mapped[str | None] = mapped_column(Text)  # why it was refused
+    changed_at: Mapped[Timestamp]
     changed_by: Mapped[int | None] = mapped_column(
         BigInteger, ForeignKey("users.id", ondelete="SET NULL")
     )

@@ -80,6 +80,7 @@ class KnownClusters:
 def _is_open(rules: Rules) -> bool:
     """It asks nothing of any job, whatever kind of cluster that is for."""
     asks = rules.allow or rules.deny or rules.is_community_account or rules.caps != Caps()
+    asks = asks or rules.accounts is not None
     return not asks and rules.state is not ClusterState.DOWN and rules.kind == OWN_KIND
 
 

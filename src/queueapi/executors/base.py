@@ -228,6 +228,7 @@ class ClusterConfig:
     partitions: tuple[str, ...] = ()  # that jobs may name; () = all
     defaults: Mapping[str, str] = field(default_factory=dict)  # for what Run.site leaves out
     is_community_account: bool = False  # everybody's jobs run as `login`
+    user_accounts: bool = False  # each user's run as an account of their own; see accounts
     options: Mapping[str, Any] = field(default_factory=dict)  # what its kind alone knows
 
 
@@ -317,7 +318,10 @@ class Executor(Protocol):
         """
 
     def output_path(self, key: str) -> str | None:
-        """The folder on its node where the run works and leaves files; None = it has none."""
+        """The folder on its node where the run works and leaves files; None = it has none.
+
+        `%u` in it stands for the account, where each user has one.
+        """
 
     async def log_size(self, key: str, stream: Stream) -> int:
         """Bytes written so far; 0 for an unknown key."""

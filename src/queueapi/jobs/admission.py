@@ -81,7 +81,7 @@ async def load_grounds(
     jobs = [job for s in submissions for job in s.jobs]
     parents = await lock_parents(session, jobs, lock=lock)
     queues = await load_rules(session)
-    clusters = await load_cluster_rules(session)
+    clusters = await load_cluster_rules(session, users)
     allowances = await load_allowances(session, settings, queues, users, lock=lock)
     now = utc_now()
     named = {job.reservation for job in jobs if job.reservation is not None}

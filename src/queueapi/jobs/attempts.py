@@ -97,15 +97,20 @@ _TEXTS = """
 _JOIN_TEXTS = """
 JOIN jobs t ON t.id = coalesce(j.array_id, j.id) LEFT JOIN arrays r ON r.id = j.array_id
 """
+# Of the account that its user has there. It is locked: it stays this one while the attempt lasts.
+_LOGIN = """
+(SELECT a.login FROM cluster_accounts a JOIN clusters c ON c.name = a.cluster
+ WHERE c.user_accounts AND a.cluster = n.cluster AND a.user_id = j.user_id FOR SHARE OF a)
+"""
 _OPEN = text(f"""
 WITH opened AS (
     INSERT INTO attempts (id, job_id, number, epoch, cluster, node, gpu_indices, shares,
-        cpus, memory_mb, gpus, launch_key)
+        cpus, memory_mb, gpus, launch_key, login)
     SELECT i.id, n.job_id, j.attempts, :epoch, n.cluster, n.node, n.gpu_indices, n.shares,
         CASE WHEN j.exclusive THEN n.cpus ELSE j.nodes * j.cpu_cores END,
         CASE WHEN j.exclusive THEN n.memory_mb ELSE CAST(j.nodes AS bigint) * j.memory_mb END,
         CASE WHEN j.exclusive THEN n.gpus ELSE j.nodes * j.gpu_count END,
-        'qa-' || i.id || '-' || left(gen_random_uuid()::text, 8)
+        'qa-' || i.id || '-' || left(gen_random_uuid()::text, 8), {_LOGIN}
     FROM json_to_recordset(CAST(:rows AS json))
         AS n(job_id bigint, cluster text, node text, gpu_indices smallint[], shares jsonb,
              cpus int, memory_mb bigint, gpus int)

@@ -4,6 +4,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from queueapi.auth.principal import Principal
+from queueapi.executors.accounts import root_of
 from queueapi.executors.base import Executor
 from queueapi.jobs import schemas
 from queueapi.jobs.models import Attempt, Job, JobEvent, JobState
@@ -12,6 +13,7 @@ from queueapi.jobs.query import not_found
 
 def attempt_document(attempt: Attempt, executor: Executor | None) -> schemas.AttemptDocument:
     key, kept = attempt.launch_key, attempt.files_removed_at is None
+    path = executor.output_path(key) if executor and kept else None
     return schemas.AttemptDocument(
         number=attempt.number,
         launch_key=key,
@@ -24,7 +26,8 @@ def attempt_document(attempt: Attempt, executor: Executor | None) -> schemas.Att
             or [{"node": attempt.node, "gpu_indices": attempt.gpu_indices}]
         ],
         provider_job_id=attempt.remote_id,
-        output_path=executor.output_path(key) if executor and kept else None,
+        login=attempt.login,
+        output_path=root_of(path, attempt.login) if path and attempt.login else path,
         created_at=attempt.created_at,
         started_at=attempt.started_at,
         ended_at=attempt.ended_at,

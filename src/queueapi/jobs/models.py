@@ -260,6 +260,7 @@ class Attempt(Base):
     memory_mb: Mapped[int | None] = mapped_column(BigInteger)
     gpus: Mapped[int | None]
     launch_key: Mapped[str] = mapped_column(String(100), unique=True)
+    login: Mapped[str | None] = mapped_column(String(64))  # its user's on the cluster, see clusters
     remote_id: Mapped[str | None] = mapped_column(String(255))
     created_at: Mapped[CreatedAt]
     launched_at: Mapped[Timestamp | None]  # the cluster answered the launch

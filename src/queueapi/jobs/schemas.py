@@ -280,6 +280,7 @@ class AttemptDocument(BaseModel):
     gpu_indices: list[int] = Field(description="On the first node")
     nodes: list[NodeShare] = Field(description="All of its nodes")
     provider_job_id: str | None
+    login: str | None = Field(description="Its user's own account there; null: the cluster's")
     output_path: str | None = Field(
         description="The folder on the node where it ran, with the files that it left"
     )

@@ -127,12 +127,12 @@ async def test_a_copy_that_no_launch_asked_for_is_removed(
 ) -> None:
     first = await new_executor()
     digests = [shelf.add({"lib/deep/data": name}) for name in ("old", "used", "new")]
-    await asyncio.gather(*(first._folders.ensure(digest) for digest in digests))
+    await asyncio.gather(*(first._branches.own.folders.ensure(digest) for digest in digests))
     for digest in digests[:2]:
         os.utime(root / ".folders" / digest, (1, 1))
     later = await new_executor()
     assert sorted(await later.placed(DAY)) == sorted(digests[:2])
-    await (await new_executor())._folders.ensure(digests[1])
+    await (await new_executor())._branches.own.folders.ensure(digests[1])
     for digest in digests:
         await later.displace(digest, DAY)
     assert folders(root) == set(digests[1:])
@@ -157,7 +157,7 @@ async def test_a_copy_that_somebody_deleted_is_sent_again(
     new_executor: New, shelf: Shelf, root: Path
 ) -> None:
     digest = shelf.add(FILES)
-    await (await new_executor())._folders.ensure(digest)
+    await (await new_executor())._branches.own.folders.ensure(digest)
     shutil.rmtree(root / ".folders")
     assert await output_of(await new_executor(), make_run(READ, executable=digest)) == "42\n"
     assert shelf.reads == [digest, digest]

@@ -135,7 +135,7 @@ def sshd_config(plan: Plan) -> str:
         Port {plan.ports.sshd}
         HostKey {folder}/ssh/host_key
         PidFile none
-        AuthorizedKeysFile {folder}/ssh/authorized_keys
+        AuthorizedKeysFile {folder}/ssh/authorized_keys {folder}/ssh/%u.keys
         # the folder may lie in one that everybody may write to, as /tmp
         StrictModes no
         AllowUsers {" ".join(USERS)}

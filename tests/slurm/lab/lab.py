@@ -36,7 +36,7 @@ class Lab:
         self.node_names = tuple(node.name for node in plan.settings.nodes)
         self.jobs_root = self.folder / "jobs"  # the user's; the same path on the cluster
         self.ssh_host, self.ssh_port = "127.0.0.1", plan.ports.sshd
-        self.ssh_key = self.folder / "ssh/id_ed25519"  # opens the accounts of all users
+        self.ssh_key = self.folder / "ssh/id_ed25519"  # opens the accounts of all users; see let_in
         self.slurm_conf = self.folder / "etc/slurm.conf"
 
     # ---- its life ----
@@ -287,6 +287,12 @@ class Lab:
         )
 
     # ---- its settings ----
+
+    def let_in(self, user: str, *public_keys: str) -> None:
+        """These keys open the account from now on, beside the one that opens all."""
+        path = self.folder / f"ssh/{user}.keys"
+        path.write_text("".join(f"{key}\n" for key in public_keys))
+        path.chmod(0o644)
 
     @property
     def host_key(self) -> str:

@@ -8,7 +8,8 @@ from typing import Any
 CLUSTER = "lab"
 ACCOUNT = "research"
 QOS = ("normal", "high")
-USERS = ("qlab1", "qlab2")  # accounts without a password; the first one is who jobs run as
+# Accounts without a password. The first one is who jobs run as, where all run as one.
+USERS = ("qlab1", "qlab2", "qlab3")
 
 
 @dataclass(frozen=True)

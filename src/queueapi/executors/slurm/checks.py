@@ -1,11 +1,12 @@
 """What jobs need of a Slurm cluster, tried one after the other."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from queueapi.executors.base import Check, ExecutorUnavailable
 from queueapi.executors.remote.base import CommandFailed
 from queueapi.executors.slurm import scontrol
+from queueapi.executors.slurm.branch import make_sure
 from queueapi.executors.slurm.site import NoAccounting, Site
 
 _PROGRAMS: Final = ("sbatch", "squeue", "scancel", "sinfo", "scontrol", "sacct")
@@ -20,16 +21,19 @@ _MOST_SKEW: Final = 5.0  # seconds
 Trial = Callable[[Site], Awaitable[Check]]
 
 
-async def look(site: Site) -> tuple[Check, ...]:
-    """In the order in which they build on each other: it ends where the next can't be tried."""
+async def look(site: Site, trials: Sequence[Trial]) -> tuple[Check, ...]:
+    """In the order in which they build on each other: it ends where the next can't be tried.
+
+    ``trials`` is one of the lists below.
+    """
     found: list[Check] = []
-    for trial, needed in _TRIALS:
+    for trial in trials:
         try:
             check = await trial(site)
         except (ExecutorUnavailable, CommandFailed) as error:
             check = Check(_NAMES[trial], False, str(error), _REMEDIES[trial])
         found.append(check)
-        if needed and not check.ok:
+        if trial in _NEEDED and not check.ok:
             break
     return tuple(found)
 
@@ -125,17 +129,39 @@ async def _nodes(site: Site) -> Check:
     return Check("its nodes", True, f"{len(up)} of {len(ours)}: {cpus} CPUs, {gpus} GPUs")
 
 
-# Whether what comes after can only be tried where this is well.
-_TRIALS: Final[tuple[tuple[Trial, bool], ...]] = (
-    (_connection, True),
-    (_account, False),
-    (_programs, True),
-    (_controller, False),
-    (_accounting, False),
-    (_folder, False),
-    (_partitions, False),
-    (_nodes, False),
+async def _others(site: Site) -> Check:
+    """Whether the cluster's login is told of jobs that are not its own."""
+    name = "jobs of users"
+    if await site.hides_jobs():
+        remedy = f"have its operators make {site.config.user} one of them, or take jobs out of it"
+        return Check(name, False, "hidden from other accounts (PrivateData)", remedy)
+    return Check(name, True, "are shown to other accounts")
+
+
+async def _own_folder(site: Site) -> Check:
+    name, root = "the folder for jobs", site.config.root
+    try:
+        await make_sure(site)
+    except ExecutorUnavailable as error:
+        remedy = f"let {root} be a folder of {site.config.user} alone, which it may write to"
+        return Check(name, False, str(error), remedy)
+    return Check(name, True, root)
+
+
+OF_ONE: Final[Sequence[Trial]] = (
+    *(_connection, _account, _programs, _controller, _accounting),
+    *(_folder, _partitions, _nodes),
 )
+"""Of a cluster with one account for all."""
+OF_USERS: Final[Sequence[Trial]] = (
+    *(_connection, _account, _programs, _controller, _accounting),
+    *(_others, _partitions, _nodes),
+)
+"""Of a cluster with accounts of users."""
+OF_ACCOUNT: Final[Sequence[Trial]] = (_connection, _account, _programs, _own_folder)
+"""Of such an account."""
+# What comes after can only be tried where these are well.
+_NEEDED: Final = frozenset({_connection, _programs})
 _NAMES: Final[dict[Trial, str]] = {
     _connection: "the connection",
     _account: "the account",
@@ -145,6 +171,8 @@ _NAMES: Final[dict[Trial, str]] = {
     _folder: "the folder for jobs",
     _partitions: "its partitions",
     _nodes: "its nodes",
+    _others: "jobs of users",
+    _own_folder: "the folder for jobs",
 }
 _REMEDIES: Final[dict[Trial, str]] = dict.fromkeys(
     _NAMES, "see that the host can be reached and its Slurm answers"

@@ -2,10 +2,11 @@
 
 import getpass
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from queueapi.executors.accounts import LOGIN, Account, root_of
 from queueapi.executors.base import ClusterConfig, ExecutorUnavailable, LaunchRefused
 from queueapi.executors.data import OPTIONS as DATA_OPTIONS
 from queueapi.executors.remote.base import Remote
@@ -15,7 +16,7 @@ from queueapi.executors.slurm.request import check_path
 
 try:
     from queueapi.executors.remote.ssh import SshRemote
-    from queueapi.executors.remote.target import SshTarget
+    from queueapi.executors.remote.target import LoginRefused, SshTarget
 except ImportError as error:  # the extra is not installed; clusters on this host need none
     if error.name not in ("asyncssh", "bcrypt"):
         raise
@@ -81,18 +82,33 @@ def read_config(cluster: ClusterConfig) -> SlurmConfig:
         raise ExecutorUnavailable(
             f"no default of a Slurm cluster: {words[0]!r}; there are {', '.join(SITE_WORDS)}"
         )
-    try:
-        root = check_path(cluster.root.rstrip("/"))
-    except LaunchRefused as error:
-        raise ExecutorUnavailable(f"the root of the cluster {cluster.name}: {error}") from error
+    if cluster.user_accounts and (cluster.host is None or LOGIN not in cluster.root.split("/")):
+        raise ExecutorUnavailable(
+            f"{cluster.name} has accounts of users: it needs a host, and {LOGIN} as one of the "
+            "folders in its root"
+        )
+    login = cluster.login or getpass.getuser()
     return SlurmConfig(
         cluster.name,
-        root,
-        cluster.login or getpass.getuser(),
+        _root(cluster, login),
+        login,
         cluster.partitions,
         cluster.defaults,
         **_options(cluster.options),
     )
+
+
+def of_account(cluster: ClusterConfig, config: SlurmConfig, login: str) -> SlurmConfig:
+    """The same for a user's own account."""
+    return replace(config, user=login, root=_root(cluster, login))
+
+
+def _root(cluster: ClusterConfig, login: str) -> str:
+    pattern = (cluster.root or "").rstrip("/")
+    try:
+        return check_path(root_of(pattern, login) if cluster.user_accounts else pattern)
+    except LaunchRefused as error:
+        raise ExecutorUnavailable(f"the root of the cluster {cluster.name}: {error}") from error
 
 
 def _options(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -123,22 +139,32 @@ def _number(name: str, value: Any) -> int | float:
     return int(value) if name == "max_waiting" else float(value)
 
 
-def make_remote(cluster: ClusterConfig) -> Remote:
-    """How its commands and files are reached. Raises :class:`ExecutorUnavailable`."""
+def make_remote(cluster: ClusterConfig, account: Account | None = None) -> Remote:
+    """How its commands and files are reached, by its own login or as a user's account.
+
+    Raises :class:`ExecutorUnavailable`.
+    """
     if cluster.host is None:
         return HostRemote()
     if SshRemote is None:
         raise ExecutorUnavailable(_FOR_SSH)
+    login, passphrase = cluster.login, cluster.passphrase
+    key: bytes | Path | None = Path(cluster.key_path) if cluster.key_path is not None else None
     if cluster.private_key is not None:
-        key: bytes | Path | None = cluster.private_key.encode()
-    else:
-        key = Path(cluster.key_path) if cluster.key_path is not None else None
+        key = cluster.private_key.encode()
+    if account is not None:
+        login, passphrase, key = account.login, account.passphrase, account.private_key.encode()
     target = SshTarget(
         cluster.host,
         cluster.host_keys,
-        cluster.login,
+        login,
         key,
         port=cluster.port,
-        passphrase=cluster.passphrase,
+        passphrase=passphrase,
     )
     return SshRemote(target)
+
+
+def is_login_refused(error: ExecutorUnavailable) -> bool:
+    """Whether the host did not let us in, or the key can't be used."""
+    return SshRemote is not None and isinstance(error, LoginRefused)

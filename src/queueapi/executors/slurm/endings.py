@@ -31,6 +31,10 @@ class Endings:
         self._wanted.setdefault(key, why)
         self._wake.set()
 
+    @property
+    def is_idle(self) -> bool:
+        return not self._wanted
+
     async def run(self) -> None:
         """Until cancelled."""
         while True:

@@ -147,7 +147,8 @@ def _judged(folder: Folder, clock: Clock, state: State, said: _Account) -> Obser
     # What is ended on its way leaves any code, by chance: success alone says that it was over.
     if meaning.phase is Phase.LOST and (state is State.PREEMPTED or folder.exit_code != 0):
         return Observation(Phase.LOST, clock.ours(began) if began else None)
-    if state is State.FAILED and said.own_code == _NO_ROOM and folder.started_at is None:
+    unseen = folder.started_at is None and not folder.hidden
+    if state is State.FAILED and said.own_code == _NO_ROOM and unseen:
         return Observation(Phase.LOST, why=_FULL)
     if folder.started_at and _is_of_another_start(folder, state, said):
         # Slurm ended it and began it a second time, which runs nothing.
@@ -161,7 +162,7 @@ def _judged(folder: Folder, clock: Clock, state: State, said: _Account) -> Obser
         reason = folder.wanted
     elif reason is None and _overran(folder, code):
         reason = TIME_LIMIT
-    elif state is State.FAILED and not folder.claimed and folder.started_at is None:
+    elif state is State.FAILED and not folder.claimed and unseen:
         reason = LAUNCH_FAILED  # the node could not even read the folder
     why = failed(folder.fetch, folder.exit_code) if reason is None else None
     return Observation(

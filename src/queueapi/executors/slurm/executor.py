@@ -6,8 +6,10 @@ folder there. So any server that reaches the cluster can take over, and a restar
 
 import asyncio
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
+from queueapi.executors.accounts import Account, Accounts
 from queueapi.executors.base import (
     Check,
     ClusterConfig,
@@ -25,17 +27,13 @@ from queueapi.executors.base import (
 )
 from queueapi.executors.files import FileEntry
 from queueapi.executors.offer import Offer, never
-from queueapi.executors.placing import PlacedFolders
 from queueapi.executors.remote.base import CommandFailed
 from queueapi.executors.slurm import capacity, checks, scontrol
+from queueapi.executors.slurm.branches import Branches
 from queueapi.executors.slurm.complaints import Kind
-from queueapi.executors.slurm.config import KIND, make_remote, read_config
-from queueapi.executors.slurm.endings import Endings
-from queueapi.executors.slurm.files import Files
-from queueapi.executors.slurm.folders import Programs
-from queueapi.executors.slurm.launching import Launches
+from queueapi.executors.slurm.config import KIND, read_config
 from queueapi.executors.slurm.preparing import prepare, request_of
-from queueapi.executors.slurm.site import Refused, Site
+from queueapi.executors.slurm.site import Refused
 from queueapi.executors.slurm.states import MEANING, TIME_LIMIT
 from queueapi.executors.slurm.stock import Stock
 from queueapi.executors.slurm.watch import PROMPT_SECONDS, Watch, is_alive
@@ -52,17 +50,18 @@ class SlurmExecutor:
 
     kind = KIND
 
-    def __init__(self, cluster: ClusterConfig, contents: Contents | None = None) -> None:
+    def __init__(
+        self,
+        cluster: ClusterConfig,
+        contents: Contents | None = None,
+        accounts: Accounts | None = None,
+    ) -> None:
+        self._cluster = cluster
         self._config = read_config(cluster)
-        self._remote = make_remote(cluster)
-        self._site = Site(self._config, self._remote)
-        self._programs = Programs.of(self._config.root)
-        self._folders = PlacedFolders(self._remote, self._config.folders, contents)
-        self._watch = Watch(self._site, self._end_overdue)
-        self._endings = Endings(self._site, self._watch)
-        self._stock = Stock(self._site)
-        self._files = Files(self._config.root, self._remote)
-        self._launches = Launches(self._site, self._programs, self._room)
+        self._branches = Branches(cluster, self._config, contents, accounts)
+        self._site, self._remote = self._branches.own.site, self._branches.own.remote
+        self._watch = Watch(self._site, self._branches, self._end_overdue)
+        self._stock = Stock(self._site, knows_rights=not cluster.user_accounts)
         self._unseen: set[str] = set()  # submitted, and not in the watch's last round yet
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -72,21 +71,28 @@ class SlurmExecutor:
         self._watch.changed = changed
         self._stock.known_offer()  # ask, so that it is known soon
         if not self._tasks:
+            self._branches.start(self._watch, self._room)
             self._spawn(self._watch.run())
-            self._spawn(self._launches.run())
-            self._spawn(self._endings.run())
 
     async def close(self) -> None:
         """Stop to serve; jobs go on running."""
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, self._stock.close(), return_exceptions=True)
-        await self._folders.close()
-        await self._remote.disconnect()
+        await self._branches.close()
 
     async def check(self) -> Sequence[Check]:
         """See :mod:`queueapi.executors.slurm.checks`."""
-        return await checks.look(self._site)
+        own = checks.OF_USERS if self._cluster.user_accounts else checks.OF_ONE
+        return await checks.look(self._site, own)
+
+    async def check_account(self, account: Account) -> Sequence[Check]:
+        """The same of a user's own account, over a connection for this alone."""
+        branch = self._branches.new(account)
+        try:
+            return await checks.look(branch.site, checks.OF_ACCOUNT)
+        finally:
+            await branch.close()
 
     async def nodes(self) -> Sequence[NodeInventory]:
         """The nodes that take jobs, in the partitions that ours may use, and room in the queue."""
@@ -108,7 +114,8 @@ class SlurmExecutor:
         """How many more of our jobs may wait in Slurm."""
         waiting = {j.name for j in self._watch.alive if MEANING[j.state].phase is Phase.PENDING}
         self._unseen = {key for key in self._unseen if not self._watch.job_ids(key)}
-        return self._config.max_waiting - len(waiting | self._unseen)
+        sent = len(waiting | self._unseen) + self._branches.taken
+        return self._config.max_waiting - sent
 
     async def refusal(self, run: Run) -> str | None:
         """Why the run could never start there; None = nothing speaks against it."""
@@ -122,13 +129,14 @@ class SlurmExecutor:
     async def submit(self, run: Run) -> str:
         """Give the run to Slurm unless its key is known there; the remote id is Slurm's."""
         key = check_key(run.key)
+        branch = await self._branches.of(key)
         # Slurm would let it wait for ever. What it has already, we do not give up.
-        if (why := await self.refusal(run)) and not (await self._site.look([key]))[key].exists:
+        if (why := await self.refusal(run)) and not (await branch.site.look([key]))[key].exists:
             raise LaunchRefused(why)
-        prepared = prepare(run, self._config, self._programs)
+        prepared = prepare(run, branch.config, branch.programs)
         for digest in run.folders:
-            await self._folders.ensure(digest)
-        job_id = await self._launches.launch(prepared)
+            await branch.folders.ensure(digest)
+        job_id = await branch.launches.launch(prepared)
         self._unseen.add(key)
         self._watch.submitted(key, run.time_limit, fetches=run.data is not None)
         return str(job_id)
@@ -141,7 +149,8 @@ class SlurmExecutor:
 
     async def evidence(self, key: str) -> Evidence:
         """What lies in the run's folder, and what was last seen of it."""
-        folder = (await self._site.look([check_key(key)]))[key]
+        branch = await self._branches.of(check_key(key))
+        folder = (await branch.site.look([key]))[key]
         if not folder.exists:
             return Evidence()
         seen = (await self._watch.poll([key]))[key]
@@ -157,11 +166,15 @@ class SlurmExecutor:
 
     async def cancel(self, key: str) -> None:
         """End the run: SIGTERM, Slurm's KillWait, SIGKILL. A cluster that is away is told later."""
-        self._endings.end(check_key(key))
+        (await self._branches.of(check_key(key))).endings.end(key)
 
     def _end_overdue(self, keys: Collection[str]) -> None:
         for key in keys:
-            self._endings.end(key, TIME_LIMIT)
+            self._spawn(self._end(key))
+
+    async def _end(self, key: str) -> None:
+        with suppress(ExecutorUnavailable):  # Slurm has a limit of its own, which comes later
+            (await self._branches.of(key)).endings.end(key, TIME_LIMIT)
 
     async def suspend(self, key: str) -> None:
         """Raises :class:`SuspendRefused` where the account is no operator of the cluster."""
@@ -197,12 +210,14 @@ class SlurmExecutor:
 
     def output_path(self, key: str) -> str | None:
         """The run's working folder on the cluster."""
-        return f"{self._config.root}/{key}/work"
+        root = self._cluster.root if self._cluster.user_accounts else self._config.root
+        return f"{root}/{key}/work"
 
     async def log_size(self, key: str, stream: Stream) -> int:
         """Bytes written so far."""
+        branch = await self._branches.of(check_key(key))
         try:
-            return await self._remote.size(self._log(key, stream)) or 0
+            return await branch.remote.size(f"{branch.config.root}/{key}/{stream.value}") or 0
         except PermissionError as error:
             raise ExecutorUnavailable(str(error)) from error
 
@@ -210,47 +225,56 @@ class SlurmExecutor:
         """At most ``length`` bytes, and never more than 16 MiB, from ``offset``."""
         if offset < 0 or length <= 0:
             return b""
+        branch = await self._branches.of(check_key(key))
+        path = f"{branch.config.root}/{key}/{stream.value}"
         try:
-            path = self._log(key, stream)
-            return await self._remote.read(path, offset, min(length, _MOST_LOG))
+            return await branch.remote.read(path, offset, min(length, _MOST_LOG))
         except FileNotFoundError:
             return b""
         except PermissionError as error:
             raise ExecutorUnavailable(str(error)) from error
 
-    def _log(self, key: str, stream: Stream) -> str:
-        return f"{self._config.root}/{check_key(key)}/{stream.value}"
-
     async def file(self, key: str, path: bytes) -> FileEntry:
         """What has this path now."""
-        return await self._files.file(check_key(key), path)
+        return await (await self._branches.of(check_key(key))).files.file(key, path)
 
     async def folder(self, key: str, path: bytes, after: bytes, limit: int) -> Sequence[FileEntry]:
         """The first ``limit`` behind ``after``, by name."""
-        return await self._files.folder(check_key(key), path, after, limit)
+        files = (await self._branches.of(check_key(key))).files
+        return await files.folder(key, path, after, limit)
 
     async def read_file(self, key: str, path: bytes, offset: int, length: int) -> bytes:
         """At most ``length`` bytes, and never more than 16 MiB."""
-        return await self._files.read(check_key(key), path, offset, length)
+        files = (await self._branches.of(check_key(key))).files
+        return await files.read(key, path, offset, length)
 
     async def remove(self, key: str) -> None:
-        """Delete the run's folder. Raises :class:`ExecutorUnavailable` while it is alive."""
+        """Delete the run's folder. Raises :class:`ExecutorUnavailable` while it is alive.
+
+        Where its user has taken the key of the account away, it is theirs to delete.
+        """
         seen = (await self._watch.poll([check_key(key)]))[key]
         if is_alive(seen):
             raise ExecutorUnavailable(f"{key} has not ended")
+        branch = await self._branches.find(key)
         try:
-            await self._remote.remove_tree(f"{self._config.root}/{key}")
+            if branch is not None:
+                await branch.remote.remove_tree(f"{branch.config.root}/{key}")
         except CommandFailed as error:
             raise ExecutorUnavailable(str(error)) from error
         self._watch.removed(key)
 
     async def placed(self, unused_seconds: float) -> Collection[str]:
         """Of the folders that jobs brought, those that were not used for so long."""
-        return await self._folders.unused(unused_seconds)
+        found: set[str] = set()
+        for branch in self._branches.in_use:
+            found |= set(await branch.folders.unused(unused_seconds))
+        return found
 
     async def displace(self, digest: str, unused_seconds: float) -> None:
         """Delete one of them, unless a launch has asked for it since."""
-        await self._folders.drop(digest, unused_seconds)
+        for branch in self._branches.in_use:
+            await branch.folders.drop(digest, unused_seconds)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

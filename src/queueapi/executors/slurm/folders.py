@@ -172,6 +172,7 @@ class Folder:
     wanted: str | None = None  # why we ended it
     limit: float | None = None  # seconds
     fetch: Fetch | None = None  # of its data, if it asks for some
+    hidden: bool = False  # nobody can look into it now, whatever there is
 
 
 def parse_look(text: str, mark: str) -> dict[str, Folder]:

@@ -33,6 +33,15 @@ class Launches:
         self._refused: set[str] = set()  # whose lock proves nothing: sbatch said no
         self._wake = asyncio.Event()
 
+    @property
+    def taken(self) -> int:
+        """Jobs that are on their way to Slurm."""
+        return len(self._under_way) - len(self._waiting)
+
+    @property
+    def is_idle(self) -> bool:
+        return not self._under_way
+
     async def launch(self, job: Prepared) -> int:
         """The Slurm job id. Raises :class:`LaunchRefused` or :class:`ExecutorUnavailable`."""
         future = self._under_way.get(job.key)

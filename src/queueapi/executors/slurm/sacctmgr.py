@@ -47,3 +47,9 @@ def parse_rights(text: str, config: Mapping[str, str]) -> Rights:
         tuple(sorted(accounts)) if accounts and "associations" in enforced else None,
         tuple(sorted(qos)) if qos and "qos" in enforced else None,
     )
+
+
+def is_operator(text: str) -> bool:
+    """Whether the account of the same answer may see what it hides from others."""
+    fields = [line.split("|") for line in text.splitlines()]
+    return any(len(each) == len(_FIELDS) and each[1] not in _NO_LEVEL for each in fields)

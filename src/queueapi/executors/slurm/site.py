@@ -7,8 +7,8 @@ one that proves nothing.
 import asyncio
 import re
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Final, TypeVar
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Final, Protocol, TypeVar
 
 from queueapi.executors.base import ExecutorUnavailable
 from queueapi.executors.remote.base import CommandFailed, Completed, Remote
@@ -40,6 +40,16 @@ class Refused(Exception):  # noqa: N818 - it reads as the event it is
         self.complaint = complaint
 
 
+class Whose(Protocol):
+    """Who has the runs of a cluster. Both raise :class:`ExecutorUnavailable`."""
+
+    async def logins(self, keys: Collection[str]) -> Mapping[str, str] | None:
+        """The accounts that Slurm's jobs of these runs have; None = all the cluster's own."""
+
+    async def look(self, keys: Collection[str]) -> dict[str, folders.Folder]:
+        """What lies in their folders; what nobody can look into now is absent."""
+
+
 class Site:
     """See the module."""
 
@@ -69,11 +79,17 @@ class Site:
         except BadOutput as error:
             raise ExecutorUnavailable(f"Slurm on {self.remote}: {error}") from error
 
-    async def queue(self) -> tuple[Clock, list[squeue.QueuedJob]]:
-        """All jobs of our account, those that ended lately among them, and what time it is."""
+    async def queue(
+        self, logins: Collection[str] | None = None
+    ) -> tuple[Clock, list[squeue.QueuedJob]]:
+        """All jobs of these accounts, those that ended lately among them, and what time it is.
+
+        None = of our own account.
+        """
         mark = new_mark()
+        users = ",".join(sorted({self.config.user, *(logins or ())}))
         before = time.time()
-        text = await self._ask((*_WITH_CLOCK, *squeue.jobs_argv(mark, user=self.config.user)))
+        text = await self._ask((*_WITH_CLOCK, *squeue.jobs_argv(mark, user=users)))
         clock = clock_of(text, before, time.time())
         return clock, await self._read(lambda text: squeue.parse_jobs(text, mark), text)
 
@@ -181,6 +197,13 @@ class Site:
         except ExecutorUnavailable:
             return sacctmgr.Rights()  # not every cluster has it: Slurm refuses what it must
         return await self._read(lambda text: sacctmgr.parse_rights(text, config), text)
+
+    async def hides_jobs(self) -> bool:
+        """Whether it tells our account nothing of the jobs of others."""
+        config = scontrol.parse_config(await self._ask(scontrol.config_argv()))
+        if "jobs" not in config.get("PrivateData", "").lower().split(","):
+            return False
+        return not sacctmgr.is_operator(await self._ask(sacctmgr.rights_argv(self.config.user)))
 
 
 def clock_of(text: str, before: float, after: float) -> Clock:

@@ -58,7 +58,8 @@ class QueuedJob:
 def jobs_argv(
     mark: str, *, user: str | None = None, ids: Sequence[int] = (), ended: bool = True
 ) -> tuple[str, ...]:
-    """Ask for each job, array tasks one by one, of ``user`` alone or of all.
+    """Ask for each job, array tasks one by one, of ``user`` alone (or of several, with commas
+    between) or of all.
 
     ``ended``: with those that ended lately. A job that Slurm has forgotten is just absent.
     """

@@ -8,6 +8,7 @@ from typing import Final
 from queueapi.executors.base import ExecutorUnavailable
 from queueapi.executors.offer import Offer
 from queueapi.executors.slurm.capacity import offer_of
+from queueapi.executors.slurm.sacctmgr import Rights
 from queueapi.executors.slurm.sinfo import Node
 from queueapi.executors.slurm.site import Site
 from queueapi.executors.slurm.watch import PROMPT_SECONDS
@@ -18,10 +19,14 @@ _STALE_SECONDS: Final = 60.0  # after which an answer is worth nothing
 
 
 class Stock:
-    """Asks when somebody asks, and keeps the answer."""
+    """Asks when somebody asks, and keeps the answer.
 
-    def __init__(self, site: Site) -> None:
+    ``knows_rights``: jobs are of the account that asks, so that what it may charge counts.
+    """
+
+    def __init__(self, site: Site, *, knows_rights: bool = True) -> None:
         self._site = site
+        self._knows_rights = knows_rights
         self._nodes: Sequence[Node] = ()
         self._told_at = float("-inf")  # monotonic
         self._asking: asyncio.Task[None] | None = None
@@ -79,7 +84,8 @@ class Stock:
         return self._offering
 
     async def _look(self) -> Offer:
-        partitions, rights = await self._site.partitions(), await self._site.rights()
+        partitions = await self._site.partitions()
+        rights = await self._site.rights() if self._knows_rights else Rights()
         await self._ask()
         self._offer = offer_of(self._nodes, partitions, rights)
         self._offered_at = time.monotonic()

@@ -19,7 +19,7 @@ from queueapi.executors.slurm import evidence
 from queueapi.executors.slurm.evidence import ALIVE, OVER, Clock, Witnesses
 from queueapi.executors.slurm.folders import Folder
 from queueapi.executors.slurm.sacct import Accounted
-from queueapi.executors.slurm.site import NoAccounting, Site
+from queueapi.executors.slurm.site import NoAccounting, Site, Whose
 from queueapi.executors.slurm.squeue import QueuedJob
 from queueapi.executors.slurm.states import MEANING
 
@@ -41,8 +41,11 @@ _FORGET_SECONDS: Final = 3600.0  # after nobody asked for a run
 class Watch:
     """Knows the runs that somebody asked for."""
 
-    def __init__(self, site: Site, end_overdue: Callable[[Collection[str]], None]) -> None:
+    def __init__(
+        self, site: Site, whose: Whose, end_overdue: Callable[[Collection[str]], None]
+    ) -> None:
         self._site = site
+        self._whose = whose
         self._config = site.config
         self._end_overdue = end_overdue
         self.changed: Callable[[str], None] = lambda key: None
@@ -56,6 +59,7 @@ class Watch:
         self.why: dict[str, str] = {}  # we ended a run, by key; it may not be in its folder
         self._ids: dict[str, tuple[int, ...]] = {}  # Slurm's, as the controller last told
         self._jobs: list[QueuedJob] = []
+        self._logins: Mapping[str, str] | None = None  # by key; None = all are of one account
         self._waiters: list[asyncio.Future[None]] = []
         self._wake = asyncio.Event()
         self._interval = self._config.poll_seconds
@@ -204,7 +208,7 @@ class Watch:
         known_gone = set(self._gone)
         began = time.monotonic()
         try:
-            clock, self._jobs = await self._site.queue()
+            clock = await self._ask(followed)
             self._answered_in = time.monotonic() - began
             named: dict[str, list[QueuedJob]] = {}
             for job in self._jobs:
@@ -226,6 +230,16 @@ class Watch:
         else:
             self._interval = min(self._interval * _SLOWER, self._config.poll_seconds_most)
         self._asked_at = began
+
+    async def _ask(self, followed: Collection[str]) -> Clock:
+        logins = self._logins = await self._whose.logins(followed)
+        clock, jobs = await self._site.queue(None if logins is None else set(logins.values()))
+        self._jobs = [job for job in jobs if self._is_of(job.name, job.user)]
+        return clock
+
+    def _is_of(self, key: str, user: str) -> bool:
+        """Whether the account is the run's: others may submit by hand under any name."""
+        return self._logins is None or self._logins.get(key) == user
 
     def _pace(self, ended: int, seconds: float) -> float:
         """Seconds to the next round, when so many ended in the seconds since the last one.
@@ -266,22 +280,26 @@ class Watch:
             return
         told = {job.job_id for key in keys for job in named.get(key, ())}
         folders, (runs, patience) = await asyncio.gather(
-            self._site.look(keys), self._accounts(told)
+            self._whose.look(keys), self._accounts(told)
         )
+        for key in set(keys) - set(folders):
+            folders[key] = Folder(exists=False, job_ids=self._ids.get(key, ()), hidden=True)
         more = {job_id for key in keys for job_id in folders[key].job_ids} - told
         if more:  # forgotten by the controller
             others, patience = await self._accounts(more)
             runs = [*runs, *others]
         for key in keys:
             since = self._gone.setdefault(key, now)
-            own = {*folders[key].job_ids, *(job.job_id for job in named.get(key, ()))}
             folder = folders[key]
+            if folder.hidden and now - since < _AWAY_SECONDS:
+                continue  # it may be opened yet, and has the most to say
+            own = {*folder.job_ids, *(job.job_id for job in named.get(key, ()))}
             if folder.wanted is None and key in self.why:
                 folder = replace(folder, wanted=self.why[key])
             witnesses = Witnesses(
                 folder,
                 named.get(key, ()),
-                [run for run in runs if run.job_id in own],
+                [run for run in runs if run.job_id in own and self._is_of(key, run.user)],
                 patient=now - since < patience,
             )
             self._judge(key, witnesses, clock, now)
@@ -337,10 +355,9 @@ class Watch:
         """Of runs that another server, or we before a restart, submitted."""
         if not keys:
             return
-        found: Mapping[str, Folder] = await self._site.look(keys)
-        for key in keys:
-            self._limits[key] = found[key].limit or 0.0  # 0 = nobody knows; Slurm holds it
-            if found[key].fetch is not None:
+        for key, folder in (await self._whose.look(keys)).items():
+            self._limits[key] = folder.limit or 0.0  # 0 = nobody knows; Slurm holds it
+            if folder.fetch is not None:
                 self._fetching.add(key)
 
     # ---- data ----
@@ -349,7 +366,7 @@ class Watch:
         """How far the data of those is that run and wait for it."""
         running = {key for key, seen in self._seen.items() if seen.phase is Phase.RUNNING}
         keys = sorted(self._fetching & running)
-        folders = await self._site.look(keys) if keys else {}
+        folders = await self._whose.look(keys) if keys else {}
         for key, folder in folders.items():
             self._seen[key] = replace(self._seen[key], fetch=folder.fetch)
             if folder.fetch is not None and folder.fetch.state is not FetchState.FETCHING:
