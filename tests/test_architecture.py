@@ -47,7 +47,7 @@ STRANGERS = [(FACES, {"controller"}), ({"executors"}, {"scheduling", "db"})]
 ALONE = {"scheduling", "client"}
 # In `executors`, what all kinds share; everything else there is one kind.
 SHARED_BY_EXECUTORS = {"accounts", "base", "data", "environment", "files", "offer", "placing"}
-SHARED_BY_EXECUTORS |= {"registry", "remote"}
+SHARED_BY_EXECUTORS |= {"registry", "remote", "tars"}
 COMPOSITION_ROOT = "queueapi.main"  # alone in knowing which kinds there are
 PURE = {
     "__future__",

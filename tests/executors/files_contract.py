@@ -1,13 +1,17 @@
 """What every executor promises that shows the files of its runs."""
 
 import asyncio
+import io
+import tarfile
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
+from queueapi.executors import tars
 from queueapi.executors.base import Phase
-from queueapi.executors.files import FileKind, NoSuchFile, ShowsFiles
+from queueapi.executors.files import FileKind, NoSuchFile, PacksFolders, ShowsFiles
+from queueapi.jobs.files import JobFiles
 from tests.executors.contract import make_run, run_to_end, until_phase
 
 TREE = r"""
@@ -29,6 +33,15 @@ while [ ! -e ../stop ]; do mv d safe && mv bad d; mv d bad && mv safe d; done
 async def refused(asked: Awaitable[Any]) -> None:
     with pytest.raises(NoSuchFile):
         await asked
+
+
+def read_of(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes | None:
+    if member.isdir():
+        return None
+    assert member.isreg()
+    file = tar.extractfile(member)
+    assert file is not None
+    return file.read()
 
 
 class FilesContract:
@@ -91,6 +104,39 @@ class FilesContract:
             await executor.cancel(run.key)
             await until_phase(executor, run.key)
         assert seen <= {b"mine\n", None}
+
+    async def test_a_folder_is_packed_at_once_without_links(self, executor: Any) -> None:
+        run = make_run(TREE)
+        await run_to_end(executor, run)
+        found = await self._packed(executor, run.key, b"work")
+        assert found == {
+            "deep/er/x y": b"one\n", "deep/er/second": b"one\n", "deep/er/empty": b"",
+            "deep/er/new\nline": b"newline", "deep/er/\udcff": b"bytes",
+            "deep": None, "deep/er": None, "deep/shut": None,
+        }  # fmt: skip
+        assert await self._packed(executor, run.key, b"result") == {"a b": None, "a b/z": b"two"}
+        for path in (b"work/deep/er/out", b"work/deep/er/x y", b"work/..", b"", b"result/no"):
+            if isinstance(executor, PacksFolders):
+                await refused(executor.pack(run.key, path))
+
+    async def test_a_tar_of_links_that_move_about_leads_nobody_out(self, executor: Any) -> None:
+        run = make_run(SWAP)
+        await executor.submit(run)
+        await until_phase(executor, run.key, [Phase.RUNNING])
+        try:
+            for _ in range(15):
+                found = await self._packed(executor, run.key, b"work/work.d")
+                assert set(found) <= {"d", "d/passwd", "safe", "safe/passwd"}
+                assert {found.get("d/passwd"), found.get("safe/passwd")} <= {b"mine\n", None}
+        finally:
+            await executor.cancel(run.key)
+            await until_phase(executor, run.key)
+
+    async def _packed(self, executor: Any, key: str, path: bytes) -> dict[str, bytes | None]:
+        data = b"".join([part async for part in JobFiles(executor, key).tar(path)])
+        with tarfile.open(fileobj=io.BytesIO(data), errorlevel=2) as tar:
+            assert data.endswith(tars.END)
+            return {m.name: read_of(tar, m) for m in tar.getmembers()}
 
     async def _raced(self, executor: Any, key: str) -> bytes | None:
         path = b"work/work.d/d"

@@ -219,6 +219,6 @@ async def test_a_tar_takes_constant_memory_and_stops_with_its_reader() -> None:
         if taken > 20 * CHUNK:
             break
     before = len(folder.asked)
-    await chunks.aclose()  # type: ignore[attr-defined]  # it is a generator
+    await chunks.aclose()
     assert max(folder.asked) == CHUNK
     assert before == len(folder.asked) <= 22

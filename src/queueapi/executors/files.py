@@ -4,7 +4,7 @@ A path is relative to the run's folder and begins with one of FOLDERS. It is byt
 of files are: a job may choose any.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar, Final, Protocol, runtime_checkable
@@ -58,6 +58,18 @@ class ShowsFiles(Protocol):
 
     async def read_file(self, key: str, path: bytes, offset: int, length: int) -> bytes:
         """At most ``length`` bytes, and perhaps fewer; none past the end."""
+
+
+@runtime_checkable
+class PacksFolders(Protocol):
+    """An executor that can give a whole folder of a run at once, where one by one takes long."""
+
+    async def pack(self, key: str, path: bytes) -> AsyncGenerator[bytes, None] | None:
+        """The folder as a tar, see :mod:`queueapi.executors.tars`; None = not at once just now.
+
+        To be closed by whoever does not take all of it. Raises as :class:`ShowsFiles`, and on
+        the way ExecutorUnavailable.
+        """
 
 
 def parts_of(path: bytes) -> tuple[bytes, ...]:

@@ -3,10 +3,8 @@
 Memory use does not grow with sizes, and nothing is read that nobody waits for.
 """
 
-import os
-import tarfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,8 +12,16 @@ from queueapi.auth.principal import Principal
 from queueapi.clock import from_epoch
 from queueapi.db.session import Database
 from queueapi.errors import Conflict, FieldError, Invalid, NotFound, Unavailable
+from queueapi.executors import tars
 from queueapi.executors.base import ExecutorUnavailable
-from queueapi.executors.files import FOLDERS, FileEntry, FileKind, NoSuchFile, ShowsFiles
+from queueapi.executors.files import (
+    FOLDERS,
+    FileEntry,
+    FileKind,
+    NoSuchFile,
+    PacksFolders,
+    ShowsFiles,
+)
 from queueapi.jobs.file_schemas import FilePage, JobFile
 from queueapi.jobs.kept import Executors, find_kept
 from queueapi.paging import decode_cursor, encode_cursor
@@ -23,9 +29,6 @@ from queueapi.paging import decode_cursor, encode_cursor
 RESULT: Final = b"result"
 CHUNK: Final = 1024**2  # bytes read at once
 _PAGE: Final = 1000  # entries of a folder in memory at once
-_LONGEST: Final = 4096  # bytes of a path; what lies deeper is left out of a tar
-_BLOCK: Final = tarfile.BLOCKSIZE
-_MODES: Final = 0o755  # of a file's permissions, those that a tar keeps
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,30 +59,42 @@ class JobFiles:
             start += len(chunk)
             yield chunk
 
-    async def tar(self, path: bytes) -> AsyncIterator[bytes]:
+    async def tar(self, path: bytes) -> AsyncGenerator[bytes, None]:
         """All files and folders in this folder, by names relative to it.
 
         Links and the like are left out, and what goes meanwhile. A file has the size that it had
         when its turn came.
         """
+        packed = None
+        if isinstance(self.executor, PacksFolders):
+            with _reachable(path):
+                packed = await self.executor.pack(self.key, path)
+        if packed is None:
+            packed = self._one_by_one(path)
+        async with aclosing(packed) as parts:
+            with _reachable(path):
+                async for part in parts:
+                    yield part
+
+    async def _one_by_one(self, path: bytes) -> AsyncGenerator[bytes, None]:
         async for name, entry in self._walk(path):
             if entry.kind is FileKind.FOLDER:
-                yield _header(name, entry)
+                yield tars.header(name, entry)
                 continue
             where = _below(path, name)
             try:
                 first = await self.part(where, 0, min(CHUNK, entry.size))
             except NotFound:
                 continue
-            yield _header(name, entry)
+            yield tars.header(name, entry)
             yield first
             sent = len(first)
             async for chunk in self._rest(where, sent, entry.size):
                 sent += len(chunk)
                 yield chunk
-            for some in _zeros(entry.size - sent + -entry.size % _BLOCK):
+            for some in tars.zeros(entry.size - sent + -entry.size % tars.BLOCK):
                 yield some
-        yield bytes(2 * _BLOCK)
+        yield tars.END
 
     async def _rest(self, path: bytes, start: int, stop: int) -> AsyncIterator[bytes]:
         try:
@@ -101,7 +116,7 @@ class JobFiles:
                 left.append((inside, found[-1].name))
             for entry in found:
                 name = _below(inside, entry.name)
-                if entry.kind is FileKind.OTHER or len(name) > _LONGEST:
+                if entry.kind is FileKind.OTHER or len(name) > tars.LONGEST:
                     continue
                 yield name, entry
                 if entry.kind is FileKind.FOLDER:
@@ -111,21 +126,6 @@ class JobFiles:
 def _below(folder: bytes, name: bytes) -> bytes:
     """The path of what has this name in the folder; either may be empty."""
     return b"/".join(filter(None, (folder, name)))
-
-
-def _header(name: bytes, entry: FileEntry) -> bytes:
-    info = tarfile.TarInfo(os.fsdecode(name))
-    info.type = tarfile.DIRTYPE if entry.kind is FileKind.FOLDER else tarfile.REGTYPE
-    info.size = 0 if entry.kind is FileKind.FOLDER else entry.size
-    info.mtime = max(0, int(entry.modified_at))
-    info.mode = entry.mode & _MODES | (0o700 if entry.kind is FileKind.FOLDER else 0o600)
-    return info.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape")
-
-
-def _zeros(count: int) -> Iterator[bytes]:
-    while count > 0:
-        yield bytes(min(count, CHUNK))
-        count -= CHUNK
 
 
 @contextmanager

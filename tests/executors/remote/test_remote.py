@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from queueapi.executors.base import ExecutorUnavailable
@@ -14,6 +15,7 @@ from queueapi.executors.remote.host import HostRemote
 from queueapi.executors.remote.ssh import SshRemote
 from queueapi.executors.remote.target import SshTarget
 from tests.executors.remote.sshd import Sshd, needs_sshd, running_sshd
+from tests.staging import until
 
 HOSTILE = (
     "plain",
@@ -116,6 +118,43 @@ async def test_a_command_that_takes_too_long_is_given_up(remote: Remote) -> None
 async def test_what_is_no_command_is_refused(remote: Remote, command: list[str]) -> None:
     with pytest.raises(ValueError, match="command"):
         await remote.exec(command)
+
+
+async def test_a_stream_comes_whole_in_parts(remote: Remote) -> None:
+    script = "cat; i=0; while [ $i -lt 4000 ]; do echo $i; i=$((i+1)); done; echo x >&2"
+    words = ("sh", "-c", script)
+    parts = [part async for part in remote.stream(words, stdin=b"first\n")]
+    assert b"".join(parts) == b"first\n" + b"".join(b"%d\n" % i for i in range(4000))
+
+
+async def test_a_stream_is_not_read_ahead_of_its_reader_and_ends_with_it(
+    remote: Remote, tmp_path: Path
+) -> None:
+    # It counts the MiB that it got rid of.
+    loop = "while head -c 1048576 /dev/zero; do echo >>written; done"
+    script = f'cd "$1"; : >written; echo $$ >pid; {loop}'
+    stream = remote.stream(("sh", "-c", script, "sh", str(tmp_path)), seconds=20)
+    for _ in range(5):
+        assert await anext(stream)
+    written = tmp_path / "written"
+
+    async def stands_still() -> bool:
+        before = written.stat().st_size
+        await asyncio.sleep(0.3)
+        return written.stat().st_size == before
+
+    await until(stands_still, "the command to wait for its reader")
+    assert written.stat().st_size < 40
+    await stream.aclose()
+    pid = int((tmp_path / "pid").read_text())
+    await until(lambda: not psutil.pid_exists(pid), "the end of the command")
+    assert (await remote.exec(("echo", "well")))[0].text == "well\n"
+
+
+async def test_a_stream_that_says_nothing_is_given_up(remote: Remote) -> None:
+    with pytest.raises(ExecutorUnavailable, match=r"no answer within 0\.2 s"):
+        async for _ in remote.stream(("sleep", "30"), seconds=0.2):
+            pass
 
 
 async def test_an_unknown_program_is_a_failed_command(remote: Remote) -> None:

@@ -9,7 +9,7 @@ for may have been done or not.
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -21,6 +21,7 @@ _log = logging.getLogger(__name__)
 
 COMMAND_SECONDS: Final = 60.0  # that a command may take unless it is told otherwise
 MOST_OUTPUT: Final = 64 << 20  # bytes of one stream of a command; more is an error
+PART: Final = 1 << 18  # bytes of a stream that are read at once
 
 Argv = Sequence[str]
 
@@ -93,6 +94,16 @@ class Remote(ABC):
 
     @abstractmethod
     async def _run(self, argv: tuple[str, ...], stdin: bytes, seconds: float) -> Completed: ...
+
+    @abstractmethod
+    def stream(
+        self, argv: Argv, *, stdin: bytes = b"", seconds: float = COMMAND_SECONDS
+    ) -> AsyncGenerator[bytes, None]:
+        """What one command says, in parts as they come, however much it is.
+
+        ``seconds`` is for each part, and counts while one is awaited. Nothing is read ahead of
+        the caller but a few MiB; a caller that stops ends the command. How it ended is not told.
+        """
 
     async def upload(self, source: Path, target: str) -> None:
         """Send a local file or folder; ``target`` is its new name, or a folder to add to.

@@ -5,13 +5,21 @@ import os
 import secrets
 import signal
 import stat
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from queueapi.executors.base import ExecutorUnavailable
 from queueapi.executors.environment import DEFAULT_PATH
-from queueapi.executors.remote.base import MOST_OUTPUT, Completed, Remote
+from queueapi.executors.remote.base import (
+    COMMAND_SECONDS,
+    MOST_OUTPUT,
+    PART,
+    Argv,
+    Completed,
+    Remote,
+    split_commands,
+)
 from queueapi.executors.remote.trees import Entry, chunks_of, write_all
 
 KILLED_SECONDS = 5.0  # within which what was killed is gone
@@ -34,22 +42,7 @@ class HostRemote(Remote):
         """Nothing to give up."""
 
     async def _run(self, argv: tuple[str, ...], stdin: bytes, seconds: float) -> Completed:
-        environment = {"PATH": DEFAULT_PATH, "HOME": str(Path.home()), "LANG": "C.UTF-8"}
-        environment |= self._environment
-        try:
-            process = await asyncio.create_subprocess_exec(
-                # `env` looks the program up in the PATH that it is given.
-                "/usr/bin/env",
-                *(f"{name}={value}" for name, value in environment.items()),
-                *argv,
-                env={},
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise ExecutorUnavailable(f"can't run {argv[0]}: {error.strerror}") from error
+        process = await self._begin(argv)
         talk = (
             asyncio.create_task(_collect(process.stdout, argv[0])),
             asyncio.create_task(_collect(process.stderr, argv[0])),
@@ -67,16 +60,51 @@ class HostRemote(Remote):
             for task in talk:
                 task.cancel()
             await asyncio.gather(*talk, return_exceptions=True)
-            if process.returncode is None:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                # The end of a process is not told before that of its pipes, which another
-                # that left its group may hold for ever.
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(KILLED_SECONDS):
-                        await asyncio.gather(_empty(process.stdout), _empty(process.stderr))
-                        await process.wait()
+            await _end(process)
         return Completed(argv, status, stdout, stderr)
+
+    async def _begin(self, argv: Sequence[str]) -> asyncio.subprocess.Process:
+        environment = {"PATH": DEFAULT_PATH, "HOME": str(Path.home()), "LANG": "C.UTF-8"}
+        environment |= self._environment
+        try:
+            return await asyncio.create_subprocess_exec(
+                # `env` looks the program up in the PATH that it is given.
+                "/usr/bin/env",
+                *(f"{name}={value}" for name, value in environment.items()),
+                *argv,
+                env={},
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise ExecutorUnavailable(f"can't run {argv[0]}: {error.strerror}") from error
+
+    async def stream(
+        self, argv: Argv, *, stdin: bytes = b"", seconds: float = COMMAND_SECONDS
+    ) -> AsyncGenerator[bytes, None]:
+        """See :meth:`Remote.stream`."""
+        [words] = split_commands(argv)
+        process = await self._begin(words)
+        assert process.stdout is not None
+        beside = [asyncio.create_task(_feed(process.stdin, stdin))]
+        beside.append(asyncio.create_task(_empty(process.stderr)))
+        try:
+            while True:
+                async with asyncio.timeout(seconds):
+                    chunk = await process.stdout.read(PART)
+                if not chunk:
+                    return
+                yield chunk
+        except TimeoutError:
+            why = f"{words[0]} gave no answer within {seconds:g} s on {self}"
+            raise ExecutorUnavailable(why) from None
+        finally:
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
+            await _end(process)
 
     async def write(
         self, path: str, data: bytes | AsyncIterator[bytes], *, mode: int = 0o600
@@ -137,6 +165,20 @@ async def _collect(stream: asyncio.StreamReader | None, name: str) -> bytes:
         if len(found) > MOST_OUTPUT:
             raise ExecutorUnavailable(f"{name} says more than {MOST_OUTPUT >> 20} MiB")
     return bytes(found)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Kill what still runs of it."""
+    if process.returncode is not None:
+        return
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    # The end of a process is not told before that of its pipes, which another that left its group
+    # may hold for ever.
+    with suppress(TimeoutError):
+        async with asyncio.timeout(KILLED_SECONDS):
+            await asyncio.gather(_empty(process.stdout), _empty(process.stderr))
+            await process.wait()
 
 
 async def _empty(stream: asyncio.StreamReader | None) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import shlex
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Final
 
@@ -12,7 +12,15 @@ import asyncssh
 
 from queueapi.executors.base import ExecutorUnavailable
 from queueapi.executors.remote import sftp
-from queueapi.executors.remote.base import MOST_OUTPUT, Completed, Remote
+from queueapi.executors.remote.base import (
+    COMMAND_SECONDS,
+    MOST_OUTPUT,
+    PART,
+    Argv,
+    Completed,
+    Remote,
+    split_commands,
+)
 from queueapi.executors.remote.breaker import Backoff, Breaker
 from queueapi.executors.remote.channels import Channels
 from queueapi.executors.remote.target import (
@@ -173,48 +181,95 @@ class SshRemote(Remote):
     # ---- commands ----
 
     async def _run(self, argv: tuple[str, ...], stdin: bytes, seconds: float) -> Completed:
+        async with self._begun(argv, seconds) as process:
+            try:
+                async with asyncio.timeout(seconds):
+                    return await self._process(process, argv, stdin)
+            except TimeoutError:
+                raise self._late(argv[0], seconds) from None
+
+    async def stream(
+        self, argv: Argv, *, stdin: bytes = b"", seconds: float = COMMAND_SECONDS
+    ) -> AsyncGenerator[bytes, None]:
+        """See :meth:`Remote.stream`."""
+        [words] = split_commands(argv)
+        async with self._begun(words, seconds) as process:
+            beside = [asyncio.create_task(_feed(process.stdin, stdin))]
+            beside.append(asyncio.create_task(_empty(process.stderr)))
+            try:
+                while True:
+                    async with asyncio.timeout(seconds):
+                        chunk = await process.stdout.read(PART)
+                    if not chunk:
+                        return
+                    yield chunk
+            except TimeoutError:
+                raise self._late(words[0], seconds) from None
+            finally:
+                for task in beside:
+                    task.cancel()
+                await asyncio.gather(*beside, return_exceptions=True)
+
+    @asynccontextmanager
+    async def _begun(
+        self, argv: tuple[str, ...], seconds: float
+    ) -> AsyncIterator[asyncssh.SSHClientProcess[bytes]]:
+        """The command on a channel of its own, which ends with the block."""
         line = command_line(argv, self._environment)
         patience = time.monotonic() + _ROOM_SECONDS
         while True:
             link = await self._connected()
             async with self._channels.place():
-                try:
-                    async with asyncio.timeout(seconds):
-                        return await self._process(link, argv, line, stdin)
-                except TimeoutError:
-                    raise ExecutorUnavailable(
-                        f"{argv[0]} gave no answer within {seconds:g} s on {self}"
-                    ) from None
-                except asyncssh.ChannelOpenError as error:
-                    if link.connection.is_closed():
+                process = await self._open(link, argv[0], line, seconds, patience)
+                if process is not None:
+                    try:
+                        yield process
+                    except _BROKEN as error:
                         raise self._cut(argv[0], error) from error
-                    if time.monotonic() > patience:
-                        raise ExecutorUnavailable(
-                            f"{self} admits no second session on a connection: its sshd's "
-                            f"MaxSessions must be 2 or more ({error.reason})"
-                        ) from error
-                    self._channels.refused()
-                except _BROKEN as error:
-                    raise self._cut(argv[0], error) from error
+                    finally:
+                        process.close()
+                    return
             await asyncio.sleep(_ROOM_PAUSE)
 
-    async def _process(
-        self, link: _Link, argv: tuple[str, ...], line: str, stdin: bytes
-    ) -> Completed:
-        process = await link.connection.create_process(line, encoding=None)
-        self._channels.admitted()
+    async def _open(
+        self, link: _Link, name: str, line: str, seconds: float, patience: float
+    ) -> asyncssh.SSHClientProcess[bytes] | None:
+        """None where the other side admits no further session now, until ``patience``."""
         try:
-            stdout, stderr, _ = await asyncio.gather(
-                _collect(process.stdout, argv[0]),
-                _collect(process.stderr, argv[0]),
-                _feed(process.stdin, stdin),
-            )
-            await process.wait_closed()
-        finally:
-            process.close()
+            async with asyncio.timeout(seconds):
+                process = await link.connection.create_process(line, encoding=None)
+        except TimeoutError:
+            raise self._late(name, seconds) from None
+        except asyncssh.ChannelOpenError as error:
+            if link.connection.is_closed():
+                raise self._cut(name, error) from error
+            if time.monotonic() > patience:
+                raise ExecutorUnavailable(
+                    f"{self} admits no second session on a connection: its sshd's "
+                    f"MaxSessions must be 2 or more ({error.reason})"
+                ) from error
+            self._channels.refused()
+            return None
+        except _BROKEN as error:
+            raise self._cut(name, error) from error
+        self._channels.admitted()
+        return process
+
+    async def _process(
+        self, process: asyncssh.SSHClientProcess[bytes], argv: tuple[str, ...], stdin: bytes
+    ) -> Completed:
+        stdout, stderr, _ = await asyncio.gather(
+            _collect(process.stdout, argv[0]),
+            _collect(process.stderr, argv[0]),
+            _feed(process.stdin, stdin),
+        )
+        await process.wait_closed()
         if process.returncode is None:
             raise self._cut(argv[0], None)
         return Completed(argv, process.returncode, stdout, stderr)
+
+    def _late(self, what: str, seconds: float) -> ExecutorUnavailable:
+        return ExecutorUnavailable(f"{what} gave no answer within {seconds:g} s on {self}")
 
     def _cut(self, what: str, error: BaseException | None) -> ExecutorUnavailable:
         return ExecutorUnavailable(
@@ -299,6 +354,11 @@ async def _collect(stream: asyncssh.SSHReader[bytes], name: str) -> bytes:
         if len(found) > MOST_OUTPUT:
             raise ExecutorUnavailable(f"{name} says more than {MOST_OUTPUT >> 20} MiB")
     return bytes(found)
+
+
+async def _empty(stream: asyncssh.SSHReader[bytes]) -> None:
+    while await stream.read(1 << 16):
+        pass
 
 
 async def _feed(stream: asyncssh.SSHWriter[bytes], data: bytes) -> None:

@@ -5,7 +5,7 @@ folder there. So any server that reaches the cluster can take over, and a restar
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -247,6 +247,10 @@ class SlurmExecutor:
         """At most ``length`` bytes, and never more than 16 MiB."""
         files = (await self._branches.of(check_key(key))).files
         return await files.read(key, path, offset, length)
+
+    async def pack(self, key: str, path: bytes) -> AsyncGenerator[bytes, None] | None:
+        """See :class:`queueapi.executors.files.PacksFolders`."""
+        return await (await self._branches.of(check_key(key))).files.pack(key, path)
 
     async def remove(self, key: str) -> None:
         """Delete the run's folder. Raises :class:`ExecutorUnavailable` while it is alive.

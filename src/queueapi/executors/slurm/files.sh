@@ -1,11 +1,12 @@
 # Shows files of a job's folder. Runs on the login node as `sh -c`, so it is not a file there.
 # shellcheck shell=sh
 #
-#   files.sh (file | folder | read OFFSET LENGTH) FOLDER MARK
+#   files.sh (file | folder | tar | read OFFSET LENGTH) FOLDER MARK
 #
 # Standard input is a path in FOLDER, of any bytes. After MARK it says
 #   file     NAME/TYPE MODE SIZE TIME and a NUL, in the words of find's %f/%y %m %s %T@
 #   folder   the same of each thing in the folder, by name
+#   tar      the folder and all below it, in GNU's form; what can't be read is left out
 #   read     at most LENGTH bytes of the file
 #
 # Nothing outside of FOLDER is shown, though a job may put links into it at any moment: where we
@@ -37,6 +38,12 @@ folder)
     enter "$path"
     printf '%s' "$mark"
     find . -mindepth 1 -maxdepth 1 -printf "$tell" | sort -z
+    ;;
+tar)
+    enter "$path"
+    tar --version 2>/dev/null | grep -q GNU || exit 3
+    printf '%s' "$mark"
+    exec tar --create --file=- --format=gnu --hard-dereference . </dev/null 2>/dev/null
     ;;
 file | read)
     name=${path##*/}
