@@ -10,7 +10,7 @@ import pytest
 from tests.external.conftest import ROOT, Server
 
 COLLECTION = ROOT / "docs" / "postman" / "queueapi.postman_collection.json"
-STEPS = 55  # requests, at the least
+STEPS = 70  # requests, at the least
 
 
 @pytest.fixture(scope="module")
