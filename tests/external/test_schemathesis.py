@@ -32,6 +32,8 @@ DEFAULT_GROUP = 1
 # What runs nothing leaves no files; tests/jobs/test_files.py reads some.
 UNREACHABLE = {"change_password", "suspend_job", "resume_job", "change_host", "cancel_job"}
 UNREACHABLE |= {"list_job_files", "get_job_file", "get_job_result"}
+# Accounts on clusters need one that is reached by SSH; tests/clusters store some.
+UNREACHABLE |= {f"{verb}_cluster_account" for verb in ("get", "store", "remove", "test")}
 UNREACHABLE |= {"refresh_login"}  # takes what a login gave; tests/auth refresh some
 # What is well-formed is so for everybody; as an administrator most of it comes further, too.
 NO_COVERAGE = "\n[phases.coverage]\nenabled = false\n"

@@ -221,3 +221,13 @@ def test_what_can_not_be_told_from_right_is_right(told: float | None) -> None:
     here = 1.8e9
     text = "noon\n" if told is None else f"{here + told:.9f}\n"
     assert clock_of(text, here, here + 0.5).ahead == 0.0
+
+
+@pytest.mark.parametrize(("code", "status"), [(7, 7), (120, 120), (121, 121)])
+def test_of_a_folder_that_nobody_can_look_into_nothing_is_concluded(code: int, status: int) -> None:
+    hidden = replace(NOTHING, hidden=True, job_ids=(7,))
+    run = ended(State.FAILED, exit=Exit(code, 0))
+    assert concluded(of_gone(Witnesses(hidden, runs=[run], patient=False), CLOCK)) == (status, None)
+    assert of_gone(Witnesses(hidden, patient=True), CLOCK) is None
+    unknown = of_gone(Witnesses(hidden, patient=False), CLOCK)
+    assert unknown is not None and unknown.phase is Phase.UNKNOWN

@@ -67,9 +67,9 @@ async def server(make_settings: Callable[..., Settings]) -> AsyncIterator[Server
         yield server
 
 
-async def register(boss: Curl, lab: Lab, root: Path) -> None:
+async def register(boss: Curl, lab: Lab, root: Path, **fields: Any) -> None:
     """The lab as a cluster, and a queue whose jobs go there."""
-    cluster = {
+    cluster: Json = {
         "name": "lab",
         "kind": "slurm",
         "host": lab.ssh_host,
@@ -79,6 +79,7 @@ async def register(boss: Curl, lab: Lab, root: Path) -> None:
         "host_keys": [lab.host_key],
         "root_path": str(root),
         "options": {"poll_seconds": 0.3, "poll_seconds_most": 1.0},
+        **fields,
     }
     await boss.ask("/api/clusters", body=cluster)
 

@@ -1,6 +1,8 @@
 """Each user's jobs under an account of their own, on a real Slurm with three Unix accounts."""
 
 import asyncio
+import subprocess
+import tarfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -8,17 +10,22 @@ from typing import Any
 
 import pytest
 
+from queueapi.auth.models import Role
 from queueapi.clusters.ssh_keys import SshKey, make_key
+from queueapi.config import Settings
 from queueapi.executors.accounts import Account, Owner
 from queueapi.executors.base import Ending, ExecutorUnavailable, Phase, Run, Stream
 from queueapi.executors.slurm import watch
 from queueapi.executors.slurm.executor import SlurmExecutor
+from tests.controller.serving import Server, serving
 from tests.executors.contract import make_run, output_of, until_log, until_phase
 from tests.executors.slurm.conftest import cluster_of
+from tests.executors.slurm.test_server import Curl, register
 from tests.slurm.lab import Lab
 
 ADA, BOB = "qlab2", "qlab3"
 New = Callable[..., Awaitable[SlurmExecutor]]
+Make = Callable[..., Any]
 
 
 class Book:
@@ -252,3 +259,61 @@ async def work_of(executor: SlurmExecutor, run: Run) -> Path:
     path = executor.output_path(run.key)
     assert path is not None
     return Path(path.replace("%u", ADA))
+
+
+@pytest.fixture
+async def server(make_settings: Callable[..., Settings]) -> AsyncIterator[Server]:
+    async with serving(make_settings()) as server:
+        yield server
+
+
+async def test_from_the_key_to_the_results_through_a_server_that_is_killed(
+    server: Server, make_person: Make, slurm_lab: Lab, homes: Path, tmp_path: Path
+) -> None:
+    boss = Curl(server.url, await make_person(role=Role.ADMIN))
+    ann = Curl(server.url, await make_person())
+    ben = Curl(server.url, await make_person())
+    root = homes / "%u/qa"
+    await register(boss, slurm_lab, root, user_accounts=True)
+    tested = await boss.ask("/api/clusters/lab/test", "-X", "POST")
+    assert tested["ok"], tested
+    own = "/api/clusters/lab/account"
+    # Ann has a key made, Ben brings his.
+    made = await ann.ask(own, "-X", "PUT", body={"login": ADA})
+    tested = await ann.ask(f"{own}/test", "-X", "POST")
+    assert not tested["ok"] and "authorized_keys" in tested["checks"][0]["found"]
+    assert "authorized_keys" in (await ann.ask(own))["problem"]
+    slurm_lab.let_in(ADA, made["public_key"])
+    path = tmp_path / "key"
+    keygen = ("ssh-keygen", "-q", "-t", "ed25519", "-a", "1", "-N", "sesame", "-f", str(path))
+    await asyncio.to_thread(subprocess.run, keygen, check=True)
+    slurm_lab.let_in(BOB, path.with_suffix(".pub").read_text().strip())
+    key = {"login": BOB, "private_key": path.read_text(), "passphrase": "sesame"}
+    await ben.ask(own, "-X", "PUT", body=key)
+    for person in (ann, ben):
+        tested = await person.ask(f"{own}/test", "-X", "POST")
+        assert tested["ok"], tested
+    script = 'id -un; echo x >>"$HOME/../../../marks"; id -un >"$QUEUEAPI_RESULT/me"; sleep 4\n'
+    jobs = [(person, await person.submit(script)) for person in (ann, ben, ann)]
+    for person, job_id in jobs:
+        await person.until(job_id, "running")
+    with pytest.raises(AssertionError, match="use force"):
+        await ann(own, "-X", "DELETE")
+    server.kill()
+    await server.start()
+    for person, job_id in jobs:
+        login = ADA if person is ann else BOB
+        job = await person.until(job_id, "completed")
+        [attempt] = job["attempts"]
+        assert attempt["login"] == login
+        assert attempt["output_path"].startswith(f"{homes}/{login}/qa/")
+        assert await person(f"/api/jobs/{job_id}/logs") == f"{login}\n"
+        assert await person(f"/api/jobs/{job_id}/files/result/me") == f"{login}\n"
+        await person(f"/api/jobs/{job_id}/result", "-o", str(tmp_path / "tar"))
+        with tarfile.open(tmp_path / "tar") as tar:
+            assert tar.getnames() == ["me"]
+    assert (homes / ADA / "marks").read_text() == "x\nx\n"
+    assert (homes / BOB / "marks").read_text() == "x\n"
+    await ann(own, "-X", "DELETE")
+    with pytest.raises(AssertionError, match="stored no key"):
+        await ann.submit("true\n")
