@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 _LEAST_RSA: Final = 2048  # bits
-_MOST_ROUNDS: Final = 1000  # of what makes a key of a passphrase; ssh-keygen takes 16 or 24
+_MOST_ROUNDS: Final = 256  # of what makes a key of a passphrase; ssh-keygen takes 16 or 24
 _OPENSSH: Final = re.compile(
     r"-----BEGIN OPENSSH PRIVATE KEY-----\s(.*)-----END OPENSSH PRIVATE KEY-----\s*", re.DOTALL
 )

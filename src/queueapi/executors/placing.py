@@ -40,6 +40,10 @@ class PlacedFolders:
         self._under_way: dict[str, asyncio.Task[None]] = {}
         self._seen_at: dict[str, float] = {}  # monotonic seconds
 
+    @property
+    def is_idle(self) -> bool:
+        return not self._under_way
+
     def path(self, digest: str) -> str:
         """Where it is, or will be."""
         return f"{self._folder}/{check_digest(digest)}"

@@ -55,6 +55,8 @@ class Branch:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._tasks:
+            self.launches.give_up()
         await self.folders.close()
         await self.remote.disconnect()
 
@@ -89,8 +91,9 @@ class UserBranch(Branch):
     @property
     def is_idle(self) -> bool:
         """Whether nobody has needed it for a while, and nothing waits for it."""
-        rests = time.monotonic() - self._used_at > IDLE_SECONDS
-        return rests and self.launches.is_idle and self.endings.is_idle
+        if time.monotonic() - self._used_at < IDLE_SECONDS:
+            return False
+        return all(p.is_idle for p in (self.launches, self.endings, self.files, self.folders))
 
 
 async def make_sure(site: Site) -> None:

@@ -93,26 +93,38 @@ class Branches:
         """The accounts that Slurm's jobs of these runs have; None = all the cluster's own."""
         if self._accounts is None:
             return None
+        self._close_idle()
         owners = await self._owners_of(self._accounts, keys)
         return {key: owner.login for key, owner in owners.items() if owner.login is not None}
 
     async def of(self, key: str) -> Branch:
         """That of the run, ready."""
-        found = await self.find(key)
-        if found is None:
-            raise ExecutorUnavailable(f"its user has stored no key for {self._cluster.name}")
-        return found
-
-    async def find(self, key: str) -> Branch | None:
-        """The same; None where its user has stored no key."""
         if self._accounts is None:
             return self.own
-        owner = (await self._owners_of(self._accounts, [key])).get(key)
+        owner, account = await self._owner(self._accounts, key)
+        name = self._cluster.name
+        if account is None:
+            raise ExecutorUnavailable(f"its user has stored no key for {name}")
+        if account.login != owner.login:
+            was = owner.login or "the cluster's own account"
+            raise ExecutorUnavailable(
+                f"it is of {was} on {name}, and its user's key is for {account.login}"
+            )
+        return await self._ready(self._accounts, account)
+
+    async def is_ours(self, key: str) -> bool:
+        """Whether there is a key for the account of the run."""
+        if self._accounts is None:
+            return True
+        owner, account = await self._owner(self._accounts, key)
+        return account is not None and account.login == owner.login
+
+    async def _owner(self, accounts: Accounts, key: str) -> tuple[Owner, Account | None]:
+        owner = (await self._owners_of(accounts, [key])).get(key)
         if owner is None:
             raise ExecutorUnavailable(f"{key} is no run of {self._cluster.name}")
-        found = await self._accounts.accounts(self._cluster.name, [owner.user_id])
-        account = found.get(owner.user_id)
-        return await self._ready(self._accounts, owner, account) if account else None
+        found = await accounts.accounts(self._cluster.name, [owner.user_id])
+        return owner, found.get(owner.user_id)
 
     async def look(self, keys: Collection[str]) -> dict[str, Folder]:
         """As :meth:`Site.look`, by the account of each. Where one can't be used, its runs are
@@ -122,31 +134,29 @@ class Branches:
         owners = await self._owners_of(self._accounts, keys)
         users = {owner.user_id for owner in owners.values()}
         stored = await self._accounts.accounts(self._cluster.name, users)
-        parts: dict[Owner, list[str]] = {}
+        parts: dict[int, list[str]] = {}
         for key, owner in owners.items():
-            parts.setdefault(owner, []).append(key)
-        looks = (
-            self._look(self._accounts, owner, stored[owner.user_id], part)
-            for owner, part in parts.items()
-            if owner.user_id in stored
-        )
+            account = stored.get(owner.user_id)
+            if account is not None and account.login == owner.login:
+                parts.setdefault(owner.user_id, []).append(key)
+        looks = (self._look(self._accounts, stored[user], keys) for user, keys in parts.items())
         found: dict[str, Folder] = {}
         for seen in await asyncio.gather(*looks):
             found |= seen
         return found
 
     async def _look(
-        self, accounts: Accounts, owner: Owner, account: Account, keys: Collection[str]
+        self, accounts: Accounts, account: Account, keys: Collection[str]
     ) -> dict[str, Folder]:
         """Nobody else waits long for an account whose profile sleeps."""
-        if self._slow_until.get(owner.user_id, 0.0) > time.monotonic():
+        if self._slow_until.get(account.user_id, 0.0) > time.monotonic():
             return {}
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
-                return await (await self._ready(accounts, owner, account)).site.look(keys)
+                return await (await self._ready(accounts, account)).site.look(keys)
         except TimeoutError:
             why = f"{account.login} gave no answer within {_ANSWER_SECONDS:g} s"
-            self._slow_until[owner.user_id] = time.monotonic() + _SLOW_SECONDS
+            self._slow_until[account.user_id] = time.monotonic() + _SLOW_SECONDS
         except ExecutorUnavailable as error:
             why = str(error)
         _log.warning("no look at %d runs on %s: %s", len(keys), self._cluster.name, why)
@@ -154,19 +164,14 @@ class Branches:
 
     # ---- branches of users ----
 
-    async def _ready(self, accounts: Accounts, owner: Owner, account: Account) -> UserBranch:
-        name = self._cluster.name
-        if owner.login != account.login:
-            was = owner.login or "the cluster's own account"
-            raise ExecutorUnavailable(
-                f"it is of {was} on {name}, and its user's key is for {account.login}"
-            )
+    async def _ready(self, accounts: Accounts, account: Account) -> UserBranch:
         branch = self._users.get(account.user_id)
         if branch is None or branch.account != account:
-            self._close_idle()
-            self._drop(account.user_id)
-            branch = self.new(account)
+            before, branch = branch, self.new(account)
             branch.start(self._watch, self._room)
+            if before is not None:
+                branch.endings.take_over(before.endings)
+                self._drop(account.user_id)
             self._users[account.user_id] = branch
         try:
             async with asyncio.timeout(_READY_SECONDS):
@@ -175,7 +180,7 @@ class Branches:
             why = f"{branch.remote} gave no answer within {_READY_SECONDS:g} s"
             raise ExecutorUnavailable(why) from None
         except AccountRefused as error:
-            await accounts.refused(name, account, str(error))
+            await accounts.refused(self._cluster.name, account, str(error))
             raise
         return branch
 

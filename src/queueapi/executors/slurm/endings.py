@@ -35,6 +35,11 @@ class Endings:
     def is_idle(self) -> bool:
         return not self._wanted
 
+    def take_over(self, others: "Endings") -> None:
+        """All that these have not told yet."""
+        for key, why in others._wanted.items():
+            self.end(key, why)
+
     async def run(self) -> None:
         """Until cancelled."""
         while True:

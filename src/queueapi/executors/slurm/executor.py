@@ -260,9 +260,9 @@ class SlurmExecutor:
         seen = (await self._watch.poll([check_key(key)]))[key]
         if is_alive(seen):
             raise ExecutorUnavailable(f"{key} has not ended")
-        branch = await self._branches.find(key)
         try:
-            if branch is not None:
+            if await self._branches.is_ours(key):
+                branch = await self._branches.of(key)
                 await branch.remote.remove_tree(f"{branch.config.root}/{key}")
         except CommandFailed as error:
             raise ExecutorUnavailable(str(error)) from error

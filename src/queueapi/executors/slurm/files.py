@@ -34,6 +34,10 @@ class Files:
         self._remote = remote
         self._packing = 0  # tars that are being read
 
+    @property
+    def is_idle(self) -> bool:
+        return self._packing == 0
+
     async def file(self, key: str, path: bytes) -> FileEntry:
         """What has this path now."""
         (entry,) = _entries(await self._ask(key, path, "file"))

@@ -54,6 +54,10 @@ class Launches:
             self._wake.set()
         return await asyncio.shield(future)
 
+    def give_up(self) -> None:
+        """Nobody works on what is left: it is to be asked for again."""
+        self._fail(tuple(self._under_way), ExecutorUnavailable("the connection was given up"))
+
     async def run(self) -> None:
         """Batch after batch, until cancelled."""
         while True:
