@@ -105,10 +105,11 @@ class _Source:
     async def parts(self, count: int) -> AsyncIterator[bytes]:
         """So many, in parts as they come."""
         while count > 0:
-            if not self._held:
-                self._held = await anext(self._stream, b"")
-                if not self._held:
+            while not self._held:
+                more = await anext(self._stream, None)
+                if more is None:
                     raise ExecutorUnavailable("the cluster's tar was cut off")
+                self._held = more
             part, self._held = self._held[:count], self._held[count:]
             count -= len(part)
             yield part

@@ -52,7 +52,8 @@ async def test_data_are_there_before_the_script_begins(
 
 
 KNOW = """
-umask 077; cd ~"$1" && mkdir -p .ssh && cd .ssh && exec 9>lock && flock 9 || exit
+umask 077; home=$(getent passwd "$1" | cut -d: -f6)
+mkdir -p "$home/.ssh" && cd "$home/.ssh" && exec 9>lock && flock 9 || exit
 [ -e id_ed25519 ] || ssh-keygen -q -t ed25519 -N "" -f id_ed25519
 touch known_hosts && ssh-keygen -q -R "[$2]:$3" -f known_hosts >/dev/null 2>&1
 cat >>known_hosts && cat id_ed25519.pub

@@ -62,7 +62,7 @@ async def test_the_fetch_of_a_jobs_data_goes_on_without_the_server(
     assert await ann(f"/api/jobs/{job_id}/logs") == "first rest\n"
     assert web.asked.count("/slow") == 1
     events = (await ann.ask(f"/api/jobs/{job_id}/events"))["events"]
-    assert [e["kind"] for e in events].count("completed") == 1
+    assert [e["kind"] for e in events].count("ended") == 1
 
 
 async def test_a_client_goes_on_where_its_download_broke_off(
