@@ -51,6 +51,7 @@ def upgrade() -> None:
             ondelete="SET NULL",
         ),
     )
+    op.create_index("ix_cluster_accounts_user_id", "cluster_accounts", ["user_id"])
 
 
 def downgrade() -> None:

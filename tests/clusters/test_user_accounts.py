@@ -152,11 +152,14 @@ async def test_a_refused_key_lets_jobs_wait_until_it_was_tried_again(
         await store(ann)
         await works(database)
         job_id = await ann.submit(cluster="far", memory_gb=1)
+        assert await ann.submit(cluster="far", memory_gb=1) > job_id
         accounts = StoredAccounts(database, Vault(make_settings()))
         [found] = (await accounts.accounts("far", [ann.person.user_id])).values()
         await accounts.refused("far", found, "it does not accept our key")
         document = (await ann.get(OWN)).json()
         assert (document["tested_at"], document["problem"]) == (None, "it does not accept our key")
+        job = {"script": "true", "cluster": "far", "memory_gb": 1}
+        assert (await ann.post("/api/jobs", json=job)).status_code == 409
 
         async def waits() -> bool:
             return bool((await ann.job(job_id))["reason"] == "AccountNotAllowed")

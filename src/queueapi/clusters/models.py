@@ -121,7 +121,7 @@ class ClusterAccount(Base):
         String(100), ForeignKey("clusters.name", ondelete="CASCADE"), primary_key=True
     )
     user_id: Mapped[int] = mapped_column(
-        BigInteger, ForeignKey("users.id", ondelete="CASCADE"), primary_key=True
+        BigInteger, ForeignKey("users.id", ondelete="CASCADE"), primary_key=True, index=True
     )
     login: Mapped[str] = mapped_column(String(64))
     sealed_key: Mapped[str] = mapped_column(Text)  # see secrets

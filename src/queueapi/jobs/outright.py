@@ -38,6 +38,8 @@ _MOST_USERS: Final = 1000  # that are remembered
 _STAMP: Final = """concat_ws(';',
     (SELECT string_agg(concat(q.ctid, q.xmin), ',' ORDER BY q.name) FROM queues q),
     (SELECT string_agg(concat(c.ctid, c.xmin), ',' ORDER BY c.name) FROM clusters c),
+    (SELECT string_agg(concat(a.ctid, a.xmin), ',' ORDER BY a.cluster)
+     FROM cluster_accounts a WHERE a.user_id = {user}),
     (SELECT string_agg(concat(m.ctid, m.xmin, g.ctid, g.xmin), ',' ORDER BY g.id)
      FROM memberships m JOIN groups g ON g.id = m.group_id WHERE m.user_id = {user}))
 """
@@ -168,7 +170,7 @@ class Outright:
             # The stamp comes first: what is changed meanwhile has another, and is read again.
             stamp = await session.scalar(_LOOK, {"user": user})
             queues = await load_queue_rules(session)
-            clusters = await load_cluster_rules(session)
+            clusters = await load_cluster_rules(session, [user])
             read = await load_allowances(session, self._settings, (), [user], lock=False)
         memberships = {m.name: replace(m, used=0.0) for m in read[user].memberships.values()}
         return _Known(stamp or "", queues, clusters, memberships)
