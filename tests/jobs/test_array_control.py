@@ -83,6 +83,22 @@ async def test_held_tasks_stay_and_released_ones_run(stage: Stage, make_person: 
         assert (await caller.post(f"/api/jobs/{array}/hold")).status_code == 409
 
 
+async def test_an_array_whose_tasks_were_released_one_by_one_can_be_released_itself(
+    stage: Stage, make_person: Make
+) -> None:
+    async with stage(Puppet()) as (_, client):
+        caller = Caller(client, await make_person())
+        array = (await submit(caller, "0-1"))["id"]
+        assert (await caller.post(f"/api/jobs/{array}/hold")).status_code == 200
+        for task in (0, 1):
+            one = await caller.post(f"/api/jobs/{array}/release?tasks={task}")
+            assert (one.status_code, one.json()["held"]) == (200, True)
+        whole = await caller.post(f"/api/jobs/{array}/release")
+        assert (whole.status_code, whole.json()["held"]) == (200, False)
+        assert (await caller.post(f"/api/jobs/{array}/release")).status_code == 409
+        assert (await caller.events(array)).count("released") == 3
+
+
 async def test_failed_tasks_run_anew_and_the_array_with_them(
     stage: Stage, make_person: Make, database: Database
 ) -> None:

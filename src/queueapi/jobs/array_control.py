@@ -4,7 +4,7 @@ It is done to all tasks that it can be done to, a thousand in each transaction, 
 waits long for their rows. A request that breaks off has done it to some, and may be repeated.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,6 +57,15 @@ async def is_array(
     return False
 
 
+@dataclass(frozen=True, slots=True)
+class _Note:
+    """What was done, in the history of the array itself."""
+
+    kind: str
+    words: str
+    values: Mapping[str, Any] = field(default_factory=dict)  # that the array's record gets
+
+
 @dataclass
 class Tasks:
     """Tasks of an array, and who wants something of them. Every method raises NotFound for an
@@ -87,9 +96,9 @@ class Tasks:
             ]
             return len(asked) + len(await transition(session, changes))
 
-        if await self._each_batch(ACTIVE_STATES, act, S.CANCELLED):
-            await self._note("cancel_requested", words)
-        elif not self._stopping and await self._any_but_cancelled():
+        note = _Note("cancel_requested", words)
+        done = await self._each_batch(ACTIVE_STATES, act, note, S.CANCELLED)
+        if not (done or self._stopping) and await self._any_but_cancelled():
             raise self._conflict("waits or runs; there is nothing to cancel")
         return not self._stopping
 
@@ -103,12 +112,14 @@ class Tasks:
         }
 
         async def act(session: AsyncSession, _: Locked, tasks: Sequence[Row[Any]]) -> int:
-            ids = [job.id for job in tasks if job.state == S.QUEUED and not job.held]
-            return await _change(session, ids, "held", words, **values)
+            waiting = [job for job in tasks if job.state == S.QUEUED]
+            ids = [job.id for job in waiting if not job.held]
+            await _change(session, ids, "held", words, **values)
+            return len(waiting)
 
-        if not await self._each_batch([S.QUEUED], act) and not await self._any(S.QUEUED):
+        note = _Note("held", words, {} if self.indices else {"held": True})
+        if not await self._each_batch([S.QUEUED], act, note):
             raise self._conflict("waits; only queued tasks can be held")
-        await self._note("held", words, **({} if self.indices else {"held": True}))
 
     async def release(self) -> None:
         await self._find()
@@ -119,9 +130,16 @@ class Tasks:
             ids = [job.id for job in tasks if job.held]
             return await _change(session, ids, "released", words, **values)
 
-        if not await self._each_batch([S.QUEUED], act):
-            raise self._conflict("is held")
-        await self._note("released", words, **({} if self.indices else {"held": False}))
+        note = _Note("released", words, {} if self.indices else {"held": False})
+        if await self._each_batch([S.QUEUED], act, note):
+            return
+        # The array itself is held on where its tasks were released one by one.
+        async with self.database.transaction() as session:
+            array = await find_array(session, self.principal, self.array_id)
+            await session.refresh(array, with_for_update=True)
+            if self.indices or not array.held:
+                raise self._conflict("is held")
+            await self._tell(session, note)
 
     async def requeue(self, settings: Settings) -> None:
         await self._find()
@@ -146,12 +164,12 @@ class Tasks:
             ]
             return len(stopped) + len(await transition(session, changes))
 
-        if not await self._each_batch(frozenset(S) - {S.QUEUED}, act):
+        note = _Note("requeue_requested", words)
+        if not await self._each_batch(frozenset(S) - {S.QUEUED}, act, note):
             raise self._conflict(
                 "runs or has ended; they wait already, are being cancelled, or need others that "
                 "did not complete"
             )
-        await self._note("requeue_requested", words)
 
     async def change_priority(self, priority: int, if_match: str | None) -> None:
         """Of all tasks that wait. `if_match` is the array's ETag that the change is based on."""
@@ -167,9 +185,8 @@ class Tasks:
             ids = [job.id for job in tasks if job.state == S.QUEUED]
             return await _change(session, ids, "priority_changed", words, base_priority=priority)
 
-        if not await self._each_batch([S.QUEUED], act):
+        if not await self._each_batch([S.QUEUED], act, _Note("priority_changed", words)):
             raise self._conflict("waits; their priority matters only while they do")
-        await self._note("priority_changed", words)
 
     async def _find(self) -> None:
         async with self.database.transaction() as session:
@@ -182,8 +199,14 @@ class Tasks:
                         f"are {array.array_indices}."
                     )
 
-    async def _each_batch(self, states: Collection[S], act: Act, to: S = S.QUEUED) -> int:
-        """Act on the tasks in these states by rising index; `to`: the state they may come to."""
+    async def _each_batch(
+        self, states: Collection[S], act: Act, note: _Note, to: S = S.QUEUED
+    ) -> int:
+        """Act on the tasks in these states by rising index; `to`: the state they may come to.
+
+        If it was done to any, the last transaction notes that, so that no request which breaks
+        off leaves it undone.
+        """
         done, last = 0, -1
         while True:
             async with self.database.transaction() as session:
@@ -199,7 +222,10 @@ class Tasks:
                     locked = await lock(session, dict.fromkeys(ids, to))
                     tasks = [locked.jobs[task_id] for task_id in ids]
                     done += await act(session, locked, tasks)
-            if len(rows) < BATCH:
+                is_last = len(rows) < BATCH
+                if is_last and done:
+                    await self._tell(session, note)
+            if is_last:
                 return done
             last = rows[-1].array_index
 
@@ -209,19 +235,14 @@ class Tasks:
             *([selected(self.indices.ranges)] if self.indices else []),
         ]
 
-    async def _any(self, *states: S) -> bool:
+    async def _any_but_cancelled(self) -> bool:
         async with self.database.transaction() as session:
-            found = exists().where(*self._chosen(), Job.state.in_(states))
+            found = exists().where(*self._chosen(), Job.state != S.CANCELLED)
             return bool(await session.scalar(select(found)))
 
-    async def _any_but_cancelled(self) -> bool:
-        return await self._any(*(set(S) - {S.CANCELLED}))
-
-    async def _note(self, kind: str, words: str, **values: Any) -> None:
-        """What was done, in the history of the array itself."""
-        named = f"tasks {self.indices}: {words}" if self.indices else words
-        async with self.database.transaction() as session:
-            await _change(session, [self.array_id], kind, named, **values)
+    async def _tell(self, session: AsyncSession, note: _Note) -> None:
+        named = f"tasks {self.indices}: {note.words}" if self.indices else note.words
+        await _change(session, [self.array_id], note.kind, named, **note.values)
 
     def _conflict(self, why: str) -> Conflict:
         which = f"tasks {self.indices}" if self.indices else "tasks"
