@@ -59,23 +59,49 @@ def test_the_page_tells_of_all_that_can_be_taken_out() -> None:
     assert told == names == {name for names in (*BREAKS, *HOLDS) for name in names[:1]}
 
 
+# FORGET lets a process of the model be used anew, FAULTS is how many are tried.
+OF_THE_MODEL_ALONE = {"FORGET", "FAULTS"}
+
+
+def part(title: str) -> str:
+    """A chapter of the page."""
+    return PAGE.partition(f"### {title}\n")[2].partition("\n### ")[0]
+
+
 def mapping() -> dict[str, str]:
     """Each label of the page's table, with its cell of the code."""
-    table = PAGE.partition("### What the labels stand for")[2].partition("###")[0]
-    return dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", table, re.M))
+    return dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", part("What the labels stand for"), re.M))
+
+
+def assertions() -> dict[str, str]:
+    """What the page says is asserted, with what keeps it."""
+    rows = re.findall(r"^\| `(.+?)` \| (.+) \|$", part("What is asserted"), re.M)
+    return {words.replace("\\|", "|"): cell for words, cell in rows}
+
+
+def on_slurm() -> str:
+    return part("What is asserted").rpartition("|\n")[2].replace("\n", " ")
 
 
 def test_each_label_of_the_model_is_tied_to_code() -> None:
     labels = set(re.findall(r"^(\w+):", MODEL, re.M))
-    macros = {name for name in mapping() if name.isupper()}
-    assert mapping().keys() - macros == labels
-    assert all(f"#define {name}" in MODEL for name in macros)
+    macros = set(re.findall(r"#define (\w+)[( ]", MODEL)) - OF_THE_MODEL_ALONE
+    assert mapping().keys() == labels | {name for name in macros if not name.startswith("NO_")}
 
 
-@pytest.mark.parametrize("label", mapping())
-def test_the_code_that_a_label_names_is_there(label: str) -> None:
-    cell = mapping()[label]
-    files = re.findall(r"`([\w./]+)`: `([^`]+)`", cell)
+def test_each_assertion_of_the_model_is_tied_to_code() -> None:
+    asserted = re.findall(r"assert\((.+?)\)(?:;| /\*|$|\s*$)", MODEL, re.M)
+    assert len(asserted) == MODEL.count("assert(")
+    assert assertions().keys() == set(asserted)
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [*mapping().values(), *assertions().values(), on_slurm()],
+    ids=[*mapping(), *assertions(), "on Slurm"],
+)
+def test_the_code_that_the_page_names_is_there(cell: str) -> None:
+    files = re.findall(r"`(\w+/[\w./]+)`: `([^`]+)`", cell)
     names = re.findall(r"`(queueapi[\w.]+):([\w.]+)`", cell)
     assert files or names
     for path, words in files:
