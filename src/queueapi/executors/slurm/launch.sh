@@ -29,6 +29,9 @@ new=.new-$$-$(date +%s)
 mkdir -- "$new" || exit 3
 trap 'rm -rf -- "$new"' EXIT
 tar -xmf - -C "$new" || exit 4
+for left in .new-*; do # by a launch that was killed, long ago
+    [ "$left" = "$new" ] || find "$left" -prune -mmin +1440 -exec rm -rf {} + 2>/dev/null
+done
 mkdir -p .programs || exit 3
 for program in "$new"/.programs/*; do
     [ -e ".programs/${program##*/}" ] || mv -- "$program" .programs/ || exit 3
