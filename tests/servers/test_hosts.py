@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from queueapi.auth.models import Role
 from queueapi.config import Settings
@@ -154,6 +155,30 @@ async def test_a_folder_reaches_the_machine_that_a_job_runs_on_whoever_leads(
             assert await executor.placed(86_400.0) == []
             await executor.displace(made["digest"], 86_400.0)
             assert copy.exists()
+
+
+async def test_a_server_that_was_killed_does_not_hide_another_one_on_its_machine(
+    host: Hosts, database: Database
+) -> None:
+    async with host(1) as (leader, there):
+        await leads(leader)
+        async with host(0) as (_, here):
+            away = await own_cluster(here, 1)
+            # It was there first, and counts as alive for a while.
+            async with database.transaction() as session:
+                await session.execute(
+                    text("""
+                    INSERT INTO servers
+                        (id, process, version, host_id, address, started_at, seen_at)
+                    SELECT 'killed', 'host:1', version, host_id, '127.0.0.1:1',
+                           started_at - interval '1 h', seen_at + interval '1 h'
+                    FROM servers WHERE host_id = (SELECT id FROM hosts WHERE cluster = :away)
+                    """),
+                    {"away": away},
+                )
+            await knows(there, "local", away)
+            job_id = await there.submit("true", cluster=away, **SMALL)
+            await there.until(job_id, "completed")
 
 
 async def test_an_operator_s_word_gives_up_what_ran_on_a_machine(

@@ -95,6 +95,7 @@ class HostExecutor:
         self._host_id = host_id
         self._cluster = cluster
         self._known: tuple[float, Presence] | None = None  # since (monotonic)
+        self._silent = ""  # the server that did not answer last
 
     async def start(self, changed: Callable[[str], None]) -> None:
         """Nothing is to be begun: its server may come and go."""
@@ -174,7 +175,7 @@ class HostExecutor:
         now = time.monotonic()
         if self._known is None or now - self._known[0] > LOOK_SECONDS:
             async with self._database.reading() as session:
-                self._known = now, await presence(session, self._host_id)
+                self._known = now, await presence(session, self._host_id, self._silent)
         return self._known[1]
 
     async def _ask(self, question: Question[Asked, Answer], asked: Asked) -> Answer:
@@ -186,7 +187,7 @@ class HostExecutor:
         try:
             return await self._peers.ask(there.peer, question, asked)
         except Unavailable as error:
-            self._known = None
+            self._known, self._silent = None, there.peer.id
             raise ExecutorUnavailable(error.detail) from None
 
 

@@ -28,7 +28,7 @@ _PRESENCE = text("""
 SELECT h.name, h.gone_at IS NOT NULL AS gone, s.id, s.address FROM hosts h
 LEFT JOIN servers s ON s.host_id = h.id AND s.address <> ''
     AND s.seen_at > clock_timestamp() - interval '4 s'
-WHERE h.id = :id ORDER BY s.started_at, s.id LIMIT 1
+WHERE h.id = :id ORDER BY s.id = :silent, s.started_at, s.id LIMIT 1
 """)
 _LEAVE = text("DELETE FROM servers WHERE id = :id")
 
@@ -55,8 +55,9 @@ def host_id(data_dir: Path) -> str:
     return hashlib.sha256(f"{machine.strip()}:{kept.read_text().strip()}".encode()).hexdigest()[:32]
 
 
-async def presence(session: AsyncSession, host: str) -> Presence:
-    row = (await session.execute(_PRESENCE, {"id": host})).first()
+async def presence(session: AsyncSession, host: str, silent: str = "") -> Presence:
+    """`silent`: the id of a server that did not answer; it is named where there is no other."""
+    row = (await session.execute(_PRESENCE, {"id": host, "silent": silent})).first()
     if row is None:
         return Presence(host, gone=False, peer=None)
     return Presence(row.name, row.gone, Peer(row.id, row.address) if row.id else None)
