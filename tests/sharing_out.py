@@ -15,6 +15,7 @@ TOGETHER: Final = {
     "tests/external/": "external",
     "tests/slurm/": "slurm",
     "tests/executors/slurm/": "slurm",
+    "tests/crash/test_on_slurm": "slurm",
     "tests/client/": "client",
 }
 # Each file by itself, and after those.

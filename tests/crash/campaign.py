@@ -5,120 +5,148 @@ import random
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
-from pathlib import Path
 
-from queueapi.executors import base
-from tests.crash.instrument import CUT, IDLE, KILL, LOSE
+from tests.crash import points
 from tests.crash.lane import Lane
-from tests.crash.lives import LIVES, Expected
-from tests.crash.verdict import faults, final_faults
-from tests.crash.wrapper import steps, torn
+from tests.crash.lives import LETS_IT_END, Expected, Life
+from tests.crash.points import Point, Trial
+from tests.crash.scripts import LINE
+from tests.crash.verdict import faults, final_faults, is_torn
 
-WRAPPER = "wrapper "
-LEAST = 30  # trials, however slow the machine is
-TRIES = 3  # what is not met at once depends on who was first
-_SCRIPT = Path(base.__file__).parent / "run_wrapper.sh"
-TORN = {f"{WRAPPER}{step}" for step in torn(_SCRIPT.read_text())}
-
-
-@dataclass(frozen=True)
-class Trial:
-    life: str
-    point: str
-    mode: int = KILL
-    hit: int = 1
-
-    def __str__(self) -> str:
-        how = {KILL: "death", CUT: "cut", LOSE: "lost answer"}[self.mode]
-        return f"{how} in {self.life}, time {self.hit} at {self.point}"
+LEAST = 10  # trials, however slow the machine is
+TRIES = 4  # what is not met at once depends on who was first
+Found = dict[str, Counter[str]]  # by life: how often it came to which points
 
 
 @dataclass
 class Report:
+    lives: dict[str, Life]
     met: list[Trial] = field(default_factory=list)
     unmet: list[Trial] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     jobs: Counter[int] = field(default_factory=Counter)  # by lane
     deaths: Counter[int] = field(default_factory=Counter)
 
+    def anew(self) -> "Report":
+        """For more trials on the same lanes."""
+        return Report(self.lives, jobs=self.jobs, deaths=self.deaths)
 
-async def record(
-    lanes: Sequence[Lane], report: Report, lives: Iterable[str] = LIVES
-) -> dict[str, Counter[str]]:
-    """Lead each life once, undisturbed; how often it came to which points."""
-    names = list(lives)
 
-    async def lead(lane: Lane, runs: Iterable[int]) -> None:
-        for run in runs:
-            lane.page.record(run)
-            expected = await _lead(lane, names[run])
-            lane.page.disarm()
-            report.jobs[id(lane)] += _submitted(expected)
-            wrong = await faults(lane, expected)
-            report.faults += [f"{names[run]}, undisturbed: {fault}" for fault in wrong]
+async def record(lanes: Sequence[Lane], report: Report) -> Found:
+    """Lead each life once, undisturbed."""
+    names = list(report.lives)
+    found: Found = {}
+
+    async def lead(lane: Lane, run: int) -> None:
+        if len(lane.servers) > 1:
+            await lane.led()
+        points.record(lane.servers, run)
+        expected = await _lead(lane, report, names[run])
+        points.disarm(lane.servers)
+        wrong = await faults(lane, expected)
+        report.faults += [f"{names[run]}, undisturbed: {fault}" for fault in wrong]
+        noted = points.noted(lane.servers)[run]
+        # A script that dies ends its job: only a life that lets it have any end goes on.
+        lines = names[run] in LETS_IT_END
+        found[names[run]] = Counter({n: noted[n] for n in noted if lines or LINE not in n})
+
+    await _share_out(lanes, range(len(names)), lead)
+    return {name: found[name] for name in names}
+
+
+async def record_after(
+    lanes: Sequence[Lane], trials: Sequence[Trial], report: Report
+) -> list[tuple[Trial, Counter[str]]]:
+    """Lead lives to these deaths; what each of them came to afterwards, where it died."""
+    found: list[tuple[Trial, Counter[str]]] = []
+
+    async def lead(lane: Lane, run: int) -> None:
+        trial = trials[run]
+        if await _once(lane, trial, report, record_as=run):
+            found.append((trial, points.noted(lane.servers)[run]))
+
+    await _share_out(lanes, range(len(trials)), lead)
+    return sorted(found, key=lambda pair: str(pair[0]))
+
+
+async def _share_out(
+    lanes: Sequence[Lane], runs: Iterable[int], lead: Callable[[Lane, int], Awaitable[None]]
+) -> None:
+    waiting = list(runs)[::-1]
+
+    async def work(lane: Lane) -> None:
+        while waiting:
+            await lead(lane, waiting.pop())
 
     async with asyncio.TaskGroup() as group:
-        for first, lane in enumerate(lanes):
-            group.create_task(lead(lane, range(first, len(names), len(lanes))))
-    found: dict[str, Counter[str]] = {name: Counter() for name in names}
-    for lane in lanes:
-        for line in lane.points.read_text().splitlines():
-            number, _, point = line.partition("\t")
-            found[names[int(number)]][point] += 1
-    for step in steps(_SCRIPT.read_text()):
-        found[names[0]][f"{WRAPPER}{step}"] = 1
-    return found
+        for lane in lanes:
+            group.create_task(work(lane))
 
 
-async def _lead(lane: Lane, name: str) -> list[Expected]:
+async def _lead(lane: Lane, report: Report, name: str) -> list[Expected]:
     try:
-        expected = await LIVES[name](lane)
+        expected = await report.lives[name](lane)
         await lane.settled([one.job_id for one in expected])
     except AssertionError as error:
         error.add_note(await lane.state())
         raise
+    report.jobs[id(lane)] += sum(not one.is_task for one in expected)
     return expected
 
 
-def _submitted(expected: Sequence[Expected]) -> int:
-    tasks = sum(one.array_of for one in expected)
-    return len(expected) - tasks
-
-
-def of_commits(found: dict[str, Counter[str]]) -> dict[str, Counter[str]]:
+def of_commits(found: Found) -> Found:
     """The ends of transactions alone."""
-    return {
-        name: Counter({point: hits for point, hits in points.items() if _is_commit(point)})
-        for name, points in found.items()
-    }
+    return only(found, lambda name: "queueapi.db.session:" in name and " before exit < " in name)
 
 
-def of_server(found: dict[str, Counter[str]]) -> dict[str, Counter[str]]:
+def of_server(found: Found) -> Found:
     """The server's own points alone, which have a connection to the database."""
+    return only(found, lambda name: name.startswith("server"))
+
+
+def of_pages(found: Found) -> Found:
+    """Without the lines of scripts."""
+    return only(found, lambda name: LINE not in name)
+
+
+def only(found: Found, wanted: Callable[[str], bool]) -> Found:
     return {
-        name: Counter({point: hits for point, hits in points.items() if point.startswith("server")})
-        for name, points in found.items()
+        life: Counter({name: hits for name, hits in names.items() if wanted(name)})
+        for life, names in found.items()
     }
 
 
-def _is_commit(point: str) -> bool:
-    return "queueapi.db.session:" in point and " before exit < " in point
-
-
-def once_each(found: dict[str, Counter[str]], mode: int, seed: int) -> list[Trial]:
+def once_each(found: Found, mode: int, seed: int) -> list[Trial]:
     """A trial of each point, in one of the lives that come to it, at one of the times."""
     choice = random.Random(seed)
     lives: dict[str, list[str]] = {}
-    for name, points in found.items():
-        for point in points:
-            lives.setdefault(point, []).append(name)
+    for life, names in found.items():
+        for name in names:
+            lives.setdefault(name, []).append(life)
     trials = []
-    for point, names in sorted(lives.items()):
-        name = choice.choice(names)
-        trials.append(Trial(name, point, mode, choice.randint(1, found[name][point])))
+    for name, others in sorted(lives.items()):
+        life, *also = choice.sample(others, len(others))
+        hit = 1 if LINE in name else choice.randint(1, found[life][name])
+        trials.append(Trial(life, Point(name, hit), mode, also=tuple(also)))
+    return trials
+
+
+def second_deaths(
+    after: Sequence[tuple[Trial, Counter[str]]], found: Found, seed: int
+) -> list[Trial]:
+    """For each death another one, where one can follow: mostly at what the undisturbed life never
+    comes to, which is the recovery."""
+    choice = random.Random(seed)
+    trials = []
+    for trial, names in after:
+        others = sorted(name for name in names if points.may_follow(trial.point.name, name))
+        new = [name for name in others if name not in found[trial.life]]
+        if others:
+            name = choice.choice(new if new and choice.random() < 0.75 else others)
+            trials.append(replace(trial, then=Point(name, choice.randint(1, names[name]))))
     return trials
 
 
@@ -160,46 +188,38 @@ async def lead_all(
 
 
 async def _try(lane: Lane, trial: Trial, report: Report) -> None:
+    lives = (trial.life, *trial.also)
     for attempt in range(TRIES):
-        now = trial if attempt == 0 else Trial(trial.life, trial.point, trial.mode)
-        try:
-            if attempt:
-                await lane.restart()  # some points are for a server that knows nothing yet
-                report.deaths[id(lane)] += 1
-            _arm(lane, now)
-            expected = await _lead(lane, now.life)
-            met = _disarm(lane, now)
-            if now.point in TORN:
-                expected = [replace(one, torn=True) for one in expected]
-            wrong = await faults(lane, expected)
-            report.jobs[id(lane)] += _submitted(expected)
-        except Exception:
-            _disarm(lane, now)
-            report.faults.append(f"{now}:\n{traceback.format_exc(limit=-3)}")
-            return
-        report.faults += [f"{now}: {fault}" for fault in wrong]
-        if met:
-            report.met.append(now)
+        now = trial
+        if attempt:
+            life = lives[attempt // 2 % len(lives)]
+            now = replace(trial, life=life, point=Point(trial.point.name))
+        if attempt % 2:
+            await lane.server.restart()  # some points are for a server that knows nothing yet
             report.deaths[id(lane)] += 1
-            return
+        known = len(report.faults)
+        if await _once(lane, now, report):
+            report.met.append(now)
+        elif len(report.faults) == known:
+            continue
+        return
     report.unmet.append(trial)
 
 
-def _arm(lane: Lane, trial: Trial) -> None:
-    if trial.point.startswith(WRAPPER):
-        (lane.armed_wrapper / trial.point.removeprefix(WRAPPER)).touch()
-    else:
-        lane.page.arm(trial.mode, trial.point, trial.hit)
-
-
-def _disarm(lane: Lane, trial: Trial) -> bool:
-    """Whether it was met."""
-    if not trial.point.startswith(WRAPPER):
-        lane.page.disarm()
-        return bool(lane.page.fired) and lane.page.cut == IDLE  # the proxy has cut, too
-    step = lane.armed_wrapper / trial.point.removeprefix(WRAPPER)
-    met = step.with_name(f"{step.name}.met")
-    step.unlink(missing_ok=True)
-    was_met = met.exists()
-    met.unlink(missing_ok=True)
-    return was_met
+async def _once(lane: Lane, trial: Trial, report: Report, record_as: int | None = None) -> bool:
+    """Whether it was met, and could be led to its end."""
+    try:
+        if len(lane.servers) > 1:
+            await lane.led()
+        points.arm(lane.servers, trial, record_as)
+        expected = await _lead(lane, report, trial.life)
+        met = points.disarm(lane.servers, trial)
+        if is_torn(lane, trial.point.name):
+            expected = [replace(one, torn=True) for one in expected]
+        report.faults += [f"{trial}: {fault}" for fault in await faults(lane, expected)]
+    except Exception:
+        points.disarm(lane.servers, trial)
+        report.faults.append(f"{trial}:\n{traceback.format_exc(limit=-3)}")
+        return False
+    report.deaths[id(lane)] += met + (trial.then is not None)
+    return met

@@ -30,8 +30,8 @@ PACKAGE: Final = "queueapi"
 IDLE, RECORD, KILL, CUT, LOSE = range(5)
 _FORK_SERVER: Final = f"{PACKAGE}.executors.local.child.forkserver"
 SIZE: Final = 4096  # bytes of the shared page
-_PAGE: Final = struct.Struct("=BxxxiiI8s8s")  # mode, hits to go, who fired, run, place, point
-_HITS_AT, _FIRED_AT, _PLACE_AT, _CUT_AT, _SERVER_AT = 4, 8, 16, 64, 68
+_PAGE: Final = struct.Struct("=BxxxiiI8s8s")  # mode, hits to go, times fired, run, place, point
+_HITS_AT, _FIRED_AT, _PLACE_AT, _CUT_AT, _SERVER_AT, _NEXT_AT = 4, 8, 16, 64, 68, 96
 
 
 def digest(text: str) -> bytes:
@@ -51,6 +51,7 @@ class Page:
         return self._memory[0]
 
     def record(self, run: int) -> None:
+        self.disarm()
         _PAGE.pack_into(self._memory, 0, RECORD, 0, 0, run, bytes(8), bytes(8))
 
     @property
@@ -60,13 +61,22 @@ class Page:
 
     def arm(self, mode: int, point: str, hit: int) -> None:
         """At the `hit`-th time (from 1) that this point is reached."""
-        place = point.partition(" < ")[0]
+        self.disarm()
         self.cut = IDLE
-        _PAGE.pack_into(self._memory, 0, IDLE, hit, 0, 0, digest(place), digest(point))
+        _PAGE.pack_into(self._memory, 0, IDLE, hit, 0, 0, *_digests(point))
         self._memory[0] = mode
+
+    def then_record(self, run: int) -> None:
+        """Once that has come: note all that follows it."""
+        _PAGE.pack_into(self._memory, _NEXT_AT, RECORD, 0, 0, run, bytes(8), bytes(8))
+
+    def then_arm(self, mode: int, point: str, hit: int) -> None:
+        """Once that has come: do so at another point, at so many times from then on."""
+        _PAGE.pack_into(self._memory, _NEXT_AT, mode, hit, 0, 0, *_digests(point))
 
     def disarm(self) -> None:
         self._memory[0] = IDLE
+        self._memory[_NEXT_AT] = IDLE
 
     def is_at(self, place: bytes) -> bool:
         return self._memory[_PLACE_AT : _PLACE_AT + 8] == place
@@ -79,13 +89,19 @@ class Page:
         hits = int(_PAGE.unpack_from(self._memory)[1]) - 1
         struct.pack_into("=i", self._memory, _HITS_AT, hits)
         if hits == 0:
-            struct.pack_into("=i", self._memory, _FIRED_AT, os.getpid())
-            self.disarm()
+            self._advance()
         return hits == 0
+
+    def _advance(self) -> None:
+        """What is to be done next takes the place of what was done; last of all its mode."""
+        then, hits, _, run, place, point = _PAGE.unpack_from(self._memory, _NEXT_AT)
+        _PAGE.pack_into(self._memory, 0, IDLE, hits, self.fired + 1, run, place, point)
+        self._memory[_NEXT_AT] = IDLE
+        self._memory[0] = then
 
     @property
     def fired(self) -> int:
-        """The process that came to the point; 0 = none."""
+        """How many of the points were come to."""
         return int(struct.unpack_from("=i", self._memory, _FIRED_AT)[0])
 
     @property
@@ -105,6 +121,11 @@ class Page:
     @server.setter
     def server(self, pid: int) -> None:
         struct.pack_into("=i", self._memory, _SERVER_AT, pid)
+
+
+def _digests(point: str) -> tuple[bytes, bytes]:
+    """Of its place, and of the whole."""
+    return digest(point.partition(" < ")[0]), digest(point)
 
 
 class _Loader(importlib.machinery.SourceFileLoader):

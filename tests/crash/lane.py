@@ -1,77 +1,63 @@
-"""One server that dies again and again, with a database and a folder of its own, and its client."""
+"""Servers that die again and again, with a database of their own, and their client."""
 
 import asyncio
-import os
 import secrets
-import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import httpx
-import psutil
 
-from queueapi.executors import local
-from queueapi.executors.local.prepare import delete_tree
-from tests.crash import instrument
-from tests.crash.instrument import Page
 from tests.crash.proxy import Proxy
-from tests.crash.wrapper import instrumented
+from tests.crash.server import PATIENCE, Server
 from tests.crash.zygote import Spec
 from tests.people import Person
 
-PATIENCE = float(
-    os.environ.get("PATIENCE", "60")
-)  # seconds for what takes one; the machine may be busy
 TERMINAL = ("completed", "failed", "cancelled")
 MODEST = {"memory_gb": 0.0625, "estimated_hours": 0.05}  # what a job of ours asks for
-_LOCAL = Path(local.__file__).parent
-_BOOT = """\
-import sys
-sys.path.append({root!r})
-from tests.crash import instrument
-instrument.install({cache!r}, "fork server").attach(instrument.Page({page!r}), {log!r})
-with open({boot!r}) as source:
-    exec(compile(source.read(), {boot!r}, "exec"), {{"__name__": "__main__", "__file__": {boot!r}}})
-"""
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Where the jobs of a lane run."""
+
+    jobs: Path  # has a folder for each run, by its launch key
+    logs: str = "run"  # the folder of its logs, in that
+    asks: dict[str, Any] = field(default_factory=dict)  # of a job, to come there
+    tick: float = 0.02  # seconds by which times may be behind
+    is_slurm: bool = False
 
 
 @dataclass
 class Lane:
-    folder: Path
+    servers: Sequence[Server]  # the first one is asked
     url: str  # of its database
     person: Person
-    page: Page
     connection: asyncpg.Connection
     client: httpx.AsyncClient
+    ground: Ground
     proxy: Proxy | None
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
+    def server(self) -> Server:
+        return self.servers[0]
+
+    @property
     def marks(self) -> Path:
         """Where the scripts leave a line for each time that they ran."""
-        return self.folder / "marks"
+        return self.server.folder / "marks"
 
     @property
-    def jobs(self) -> Path:
-        return self.folder / "data" / "jobs"
-
-    @property
-    def points(self) -> Path:
-        """The points that were met while they were recorded."""
-        return self.folder / "points"
-
-    @property
-    def armed_wrapper(self) -> Path:
-        """Holds a file for the step at which the wrapper is to die, and one when it has."""
-        return self.folder / "armed"
+    def job_server(self) -> Server:
+        """On whose machine the jobs run, if they run on one."""
+        return self.servers[-1]
 
     async def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
         """Repeat a request until somebody answers it."""
@@ -87,8 +73,14 @@ class Lane:
             assert time.monotonic() < deadline, f"{method} {path}: no answer"
             await asyncio.sleep(0.02)
 
-    async def submit(self, body: dict[str, Any]) -> int:
-        [job_id] = await self.submit_to("/api/jobs", MODEST | body, lambda told: [told["id"]])
+    def job(self, script: str, **fields: Any) -> dict[str, Any]:
+        """The body of a submit, of a job that comes to this lane's ground."""
+        return MODEST | self.ground.asks | {"script": script} | fields
+
+    async def submit(self, script: str, **fields: Any) -> int:
+        [job_id] = await self.submit_to(
+            "/api/jobs", self.job(script, **fields), lambda told: [told["id"]]
+        )
         return job_id
 
     async def submit_to(
@@ -138,46 +130,47 @@ class Lane:
         return str(await self.until(statement, job_id, list(states), what=what))
 
     async def settled(self, job_ids: Collection[int]) -> None:
-        """All have ended, and the scheduler has taken it in."""
+        """All have ended, the scheduler has taken it in, and every server is there."""
         for job_id in job_ids:
             await self.reaches(job_id, *TERMINAL)
         await self.until("SELECT NOT EXISTS (SELECT FROM inbox)", what="the inbox is empty")
+        await self.ask("GET", "/health/ready")
+        for other in self.servers[1:]:
+            await self.host_of(other)
 
-    async def restart(self, meanwhile: Callable[[], object] = lambda: None) -> None:
-        """Kill the server; do something before the next one has started."""
-        pid = self.page.server
-        with suppress(ProcessLookupError):  # it has just died at its point
-            os.kill(pid, signal.SIGKILL)
-        meanwhile()
+    async def host_of(self, server: Server) -> str:
+        """Once it shows that it lives; the cluster that it is itself."""
         deadline = time.monotonic() + PATIENCE
-        while self.page.server == pid:
-            assert time.monotonic() < deadline, "there is no new server"
-            await asyncio.sleep(0.002)
+        statement = (
+            "SELECT h.cluster FROM hosts h JOIN servers s ON s.host_id = h.id"
+            " WHERE s.process LIKE '%:' || $1"
+        )
+        while not (found := await self.connection.fetchval(statement, str(server.page.server))):
+            assert time.monotonic() < deadline, "the server does not come"
+            await asyncio.sleep(0.02)
+        return str(found)
 
-    @contextmanager
-    def nothing_forked(self) -> Iterator[list[psutil.Process]]:
-        """The present fork server stands still for as long; what it was asked it does afterwards,
-        unless it is dead by then. None where the server is just starting."""
-        boot, found = str(self.folder / "boot.py"), []
-        with suppress(psutil.Error):
-            children = psutil.Process(self.page.server).children()
-            found = [child for child in children if boot in child.cmdline()]
-        try:
-            for process in found:
-                with suppress(psutil.NoSuchProcess):
-                    process.suspend()
-            yield found
-        finally:
-            for process in found:
-                with suppress(psutil.NoSuchProcess):
-                    process.resume()
+    async def led(self) -> None:
+        """The server that is asked leads: another one that does is killed until it does not."""
+        deadline = time.monotonic() + PATIENCE
+        while (pid := await self.leader()) != self.server.page.server:
+            assert time.monotonic() < deadline, "it never led"
+            for other in self.servers[1:]:
+                if pid == other.page.server:
+                    await other.restart()
+            await asyncio.sleep(0.02)
+
+    async def leader(self) -> int:
+        """The process that took the lead last; 0 = none has."""
+        holder = await self.connection.fetchval("SELECT holder FROM leadership")
+        return int(str(holder).rpartition(":")[2]) if holder else 0
 
     async def prepared(self, job_id: int) -> None:
         """The job's folder has been made: its launch is under way."""
         statement = "SELECT launch_key FROM attempts WHERE job_id = $1"
         key = await self.until(statement, job_id, what=f"job {job_id} is started")
         deadline = time.monotonic() + PATIENCE
-        while not (self.jobs / key).exists():
+        while not (self.ground.jobs / key).exists():
             assert time.monotonic() < deadline, f"job {job_id} has no folder"
             await asyncio.sleep(0.01)
 
@@ -198,6 +191,13 @@ class Lane:
         except FileNotFoundError:
             return []
 
+    def log(self, key: str, stream: str) -> str | None:
+        """What a run has written; None where there is nothing."""
+        try:
+            return (self.ground.jobs / key / self.ground.logs / stream).read_text()
+        except OSError:
+            return None
+
     async def state(self) -> str:
         """How things stand, for whoever has to find out why."""
         tables = {
@@ -213,32 +213,36 @@ class Lane:
         for attempt in await self.connection.fetch(
             "SELECT launch_key FROM attempts WHERE ended_at IS NULL"
         ):
-            folder = self.jobs / attempt["launch_key"]
+            folder = self.ground.jobs / attempt["launch_key"]
             lines += [
                 f"  {path}" for path in sorted(folder.glob("*")) + sorted(folder.glob("run/*"))
             ]
-        log = (self.folder / "output").read_text()[-3000:]
-        return "\n".join([*lines, "the servers said:", log])
+        said = [words for s in self.servers for words in ("a server said:", s.last_words())]
+        return "\n".join([*lines, *said])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a lane is made of."""
+
+    folders: Sequence[Path]  # one for each server
+    url: str
+    person: Person
+    secret: str
+    proxied: bool = False
+    others_lead: bool = True  # when they can; else the first one alone
 
 
 @asynccontextmanager
-async def lanes(
-    folders: Sequence[Path],
-    urls: Sequence[str],
-    people: Sequence[Person],
-    secret: str,
-    cache: Path,
-    *,
-    proxied: bool = False,
-) -> AsyncIterator[list[Lane]]:
-    """So many servers beside each other, forked by one process."""
-    specs = []
+async def lanes(plans: Sequence[Plan], cache: Path) -> AsyncIterator[list[Lane]]:
+    """Beside each other; all their servers are forked by one process."""
     async with AsyncExitStack() as stack:
-        made = []
-        for folder, url, person in zip(folders, urls, people, strict=True):
-            lane, spec = await _lane(stack, folder, url, person, secret, cache, proxied)
+        made: list[Lane] = []
+        specs: list[Spec] = []
+        for plan in plans:
+            lane, own = await _lane(stack, plan, cache)
             made.append(lane)
-            specs.append(spec)
+            specs += own
         command = [sys.executable, "-m", "tests.crash.zygote", *(s.encode() for s in specs)]
         zygote = subprocess.Popen(  # noqa: ASYNC220 - to be killed, not awaited
             command, pass_fds=[s.listener for s in specs], start_new_session=True
@@ -250,54 +254,37 @@ async def lanes(
         yield made
 
 
-async def _lane(
-    stack: AsyncExitStack, folder: Path, url: str, person: Person, secret: str, cache: Path,
-    proxied: bool,
-) -> tuple[Lane, Spec]:  # fmt: skip
-    for name in ("marks", "data", "armed"):
-        (folder / name).mkdir()
-        (folder / name).chmod(0o711 if name == "data" else 0o1777)
-    page, points = folder / "page", folder / "points"
-    page.write_bytes(bytes(instrument.SIZE))
-    points.touch()
-    points.chmod(0o666)  # a supervisor that starts a job is somebody else meanwhile
-    listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-    connection = await asyncpg.connect(url)
+async def _lane(stack: AsyncExitStack, plan: Plan, cache: Path) -> tuple[Lane, list[Spec]]:
+    connection = await asyncpg.connect(plan.url)
     stack.push_async_callback(connection.close)
-    client = httpx.AsyncClient(
-        base_url=f"http://127.0.0.1:{listener.getsockname()[1]}",
-        headers=person.headers,
-        timeout=PATIENCE,
-    )
-    await stack.enter_async_context(client)
-    lane = Lane(folder, url, person, Page(str(page)), connection, client, None)
-    await connection.add_listener("queueapi_jobs", lambda *_: lane.changed.set())
-    stack.callback(delete_tree, folder / "data")
-    if proxied:
-        lane.proxy = await stack.enter_async_context(Proxy.before(url, lane.page))
-        url = lane.proxy.url
-    boot, wrapper = folder / "boot.py", folder / "run_wrapper.sh"
-    root = str(Path(__file__).parents[2])
-    boot.write_text(
-        _BOOT.format(
-            root=root, cache=str(cache), page=str(page), log=str(points),
-            boot=str(_LOCAL / "child" / "boot.py"),
+    servers = [Server(folder) for folder in plan.folders]
+    url, proxy = plan.url, None
+    if plan.proxied:
+        proxy = await stack.enter_async_context(Proxy.before(url, servers[0].page))
+        url = proxy.url
+    several = len(servers) > 1
+    specs, addresses = [], []
+    for number, server in enumerate(servers):
+        kept = server.kept(
+            _settings(url, plan.secret),
+            cache,
+            leads=number == 0 or plan.others_lead,
+            beat_seconds=0.1 if several else 1.0,
         )
-    )  # fmt: skip
-    wrapper.write_text(
-        instrumented((_LOCAL.parent / "run_wrapper.sh").read_text(), lane.armed_wrapper)
-    )
-    spec = Spec(
-        page=str(page), log=str(points), cache=str(cache), listener=listener.fileno(),
-        output=str(folder / "output"), boot=str(boot), wrapper=str(wrapper),
-        settings=_settings(url, folder / "data", secret),
-    )  # fmt: skip
-    return lane, spec
+        spec, address = await stack.enter_async_context(kept)
+        specs.append(spec)
+        addresses.append(address)
+    client = httpx.AsyncClient(base_url=addresses[0], headers=plan.person.headers, timeout=PATIENCE)
+    await stack.enter_async_context(client)
+    ground = Ground(servers[0].jobs)
+    lane = Lane(servers, plan.url, plan.person, connection, client, ground, proxy)
+    await connection.add_listener("queueapi_jobs", lambda *_: lane.changed.set())
+    return lane, specs
 
 
-def _settings(url: str, data: Path, secret: str) -> dict[str, Any]:
+def _settings(url: str, secret: str) -> dict[str, Any]:
     return {
-        "database_url": url, "data_dir": str(data), "jwt_secret": secret, "log_level": "warning",
+        "database_url": url, "jwt_secret": secret, "log_level": "warning",
         "local_cpus": 64, "local_memory_gb": 64, "local_sandbox": "none",
         "local_grace_seconds": 0.5, "scheduler_interval_seconds": 0.5, "requeue_delay_seconds": 0,
         "max_concurrent_jobs": 100, "max_running_per_user": 100, "max_submitted_per_user": 100,

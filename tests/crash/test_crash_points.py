@@ -16,18 +16,23 @@ from tests.crash.campaign import (
     Report,
     lead_all,
     of_commits,
+    of_pages,
     of_server,
     once_each,
     record,
+    record_after,
+    second_deaths,
     spread,
 )
 from tests.crash.conftest import OpenLanes
 from tests.crash.instrument import CUT, KILL, LOSE
+from tests.crash.lives import LIVES
 
 ALL = os.environ.get("CRASH_POINTS") == "all"
 SEED = int(os.environ.get("CRASH_SEED") or datetime.now(UTC).date().toordinal())
 LANES = 5  # beside each other: most of a life is waiting
-DEATHS, COMMITS, CUTS = (None, None, None) if ALL else (150, 40, 15)  # tried; None = all
+# Of each kind so many are tried; None = all.
+DEATHS, AGAIN, COMMITS, CUTS = (None, None, None, None) if ALL else (150, 15, 40, 15)
 SECONDS = inf if ALL else 40.0  # after which a busy machine tries fewer
 MOST_UNMET = 0.1  # of the trials: some points are come to only if this or that is first
 TIMEOUT = 4 * 3600 if ALL else 900
@@ -48,15 +53,22 @@ def judge(report: Report, kind: str, points: int, began: float) -> str:
 
 
 @pytest.mark.timeout(TIMEOUT)
-async def test_wherever_a_process_dies_each_job_runs_and_is_charged_once(
+async def test_wherever_a_process_dies_once_or_twice_each_job_runs_and_is_charged_once(
     open_lanes: OpenLanes, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    began, report = time.monotonic(), Report()
+    """What follows upon some of the deaths is recorded, and led to another death in it."""
+    began, report = time.monotonic(), Report(dict(LIVES))
     async with open_lanes(LANES) as lanes:
-        trials = once_each(await record(lanes, report), KILL, SEED)
-        chosen = spread(trials, DEATHS, SEED)
-        await lead_all(lanes, chosen, report, SEED, SECONDS)
-    line = judge(report, "deaths", len(trials), began)
+        found = await record(lanes, report)
+        trials = once_each(found, KILL, SEED)
+        await lead_all(lanes, spread(trials, DEATHS, SEED), report, SEED, SECONDS)
+        line = judge(report, "deaths", len(trials), began)
+        began, again = time.monotonic(), report.anew()
+        first = spread(once_each(of_pages(found), KILL, SEED + 1), AGAIN, SEED)
+        after = await record_after(lanes, first, again)
+        points = {name for _, names in after for name in names}
+        await lead_all(lanes, second_deaths(after, found, SEED), again, SEED, SECONDS / 4)
+    line += "\n" + judge(again, "second deaths", len(points), began)
     with capsys.disabled():
         sys.stdout.write(f"\n{line}\n")
 
@@ -66,7 +78,7 @@ async def test_wherever_the_database_is_cut_off_each_job_runs_and_is_charged_onc
     open_lanes: OpenLanes, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Before each commit, after it but before its answer, and anywhere else."""
-    began, report = time.monotonic(), Report()
+    began, report = time.monotonic(), Report(dict(LIVES))
     async with open_lanes(LANES, proxied=True) as lanes:
         found = await record(lanes, report)
         commits = of_commits(found)

@@ -9,11 +9,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from queueapi.executors import base
 from tests.crash.lane import Lane
 from tests.crash.lives import Expected
+from tests.crash.scripts import LINE, recorded, torn
+from tests.crash.server import Server
 
-CLOCK_TICK = 0.02  # seconds by which a file's time may be behind
-KILLED = ("failed", "NonZeroExitCode", 137)
+# What may be said of a job whose script was killed: on Slurm also that it could not begin.
+KILLED = (("failed", "NonZeroExitCode", 137), ("failed", "LaunchFailed", 137))
+_WRAPPER = Path(base.__file__).parent / "run_wrapper.sh"
 # What may follow upon a state, and what comes of it, by the kind of an event.
 STEPS = {
     "starting": ({"queued"}, "starting"),
@@ -26,12 +30,22 @@ STEPS = {
 }
 
 
+def is_torn(lane: Lane, point: str) -> bool:
+    """Whether nobody can tell, after a death there, how far the script of the job came."""
+    name, _, number = point.partition(LINE)[2].partition(":")
+    if name == _WRAPPER.name:
+        text = _WRAPPER.read_text()
+        # To Slurm, a wrapper that was killed is a job that failed, begun or not.
+        return int(number) in torn(text) or (lane.ground.is_slurm and int(number) <= recorded(text))
+    return name == "batch_script.sh"
+
+
 async def faults(lane: Lane, expected: Sequence[Expected]) -> list[str]:
     """What is wrong with these jobs; nothing, if all is well."""
     found: list[str] = []
     for one in expected:
         [job] = await lane.fetch("SELECT * FROM jobs WHERE id = $1", one.job_id)
-        wrong = await (_array_faults if one.array_of else _job_faults)(lane, one, job)
+        wrong = await (_array_faults if one.is_array else _job_faults)(lane, one, job)
         found += [f"job {one.job_id}: {fault}" for fault in wrong]
     return found + await _left_over(lane, expected)
 
@@ -60,7 +74,7 @@ async def _array_faults(lane: Lane, one: Expected, job: Any) -> list[str]:
             "SELECT kind FROM job_events WHERE job_id = $1 ORDER BY id", one.job_id
         )
     ]
-    return found + ([f"its events are {kinds}"] if kinds != ["running", "ended"] else [])
+    return found + _events(one, " ".join(kinds))
 
 
 async def _job_faults(lane: Lane, one: Expected, job: Any) -> list[str]:
@@ -69,7 +83,7 @@ async def _job_faults(lane: Lane, one: Expected, job: Any) -> list[str]:
     found = []
     told = (job["state"], job["reason"], job["exit_code"])
     wanted = (one.state, one.reason, one.exit_code)
-    if told != wanted and not (one.torn and told == KILLED):
+    if told != wanted and not (one.torn and told in KILLED[: 1 + lane.ground.is_slurm]):
         found.append(f"it is {told}, not {wanted}")
     if job["intent"] is not None and job["state"] not in ("starting", "running", "suspended"):
         found.append(f"it has ended, and is still to {job['intent']}")
@@ -81,7 +95,7 @@ async def _job_faults(lane: Lane, one: Expected, job: Any) -> list[str]:
     for attempt in attempts:
         found += await _attempt_faults(lane, attempt)
     if one.said is not None:
-        said = _log(lane, attempts[-1]["launch_key"], "stdout")
+        said = lane.log(attempts[-1]["launch_key"], "stdout")
         if said != one.said and not (one.torn and one.said.startswith(said or "")):
             found.append(f"its log is {said!r}, not {one.said!r}")
     return found
@@ -90,8 +104,7 @@ async def _job_faults(lane: Lane, one: Expected, job: Any) -> list[str]:
 def _story(one: Expected, job: Any, attempts: Sequence[Any], events: Sequence[Any]) -> list[str]:
     """Whether the events can have happened in this order, and once each."""
     kinds = " ".join(event["kind"] for event in events)
-    wanted = re.sub(r"(\S+)\? ?", r"(?:\1 )?", one.kinds + " ").rstrip()
-    found = [] if re.fullmatch(wanted, kinds) else [f"its events are: {kinds}"]
+    found = _events(one, kinds)
     times = [job["created_at"], *(event["at"] for event in events)]
     if times != sorted(times):
         found.append(f"its events go back in time: {kinds}, {[str(t) for t in times]}")
@@ -113,6 +126,11 @@ def _story(one: Expected, job: Any, attempts: Sequence[Any], events: Sequence[An
     return found
 
 
+def _events(one: Expected, kinds: str) -> list[str]:
+    wanted = re.sub(r"(\S+)\? ?", r"(?:\1 )?", one.kinds + " ").rstrip()
+    return [] if re.fullmatch(wanted, kinds) else [f"its events are: {kinds}"]
+
+
 async def _attempt_faults(lane: Lane, attempt: Any) -> list[str]:
     key, begun, ended = attempt["launch_key"], attempt["started_at"], attempt["ended_at"]
     if ended is None:
@@ -127,21 +145,14 @@ async def _attempt_faults(lane: Lane, attempt: Any) -> list[str]:
             found.append(f"{key} is charged {charge['cpu_minutes']}, not {minutes}")
     if (
         begun is not None
-        and not attempt["created_at"].timestamp() - CLOCK_TICK <= begun.timestamp()
+        and not attempt["created_at"].timestamp() - lane.ground.tick <= begun.timestamp()
     ):
         found.append(f"{key} began before it was")
     if begun is not None and not begun <= ended:
         found.append(f"{key} ended before it began")
-    if attempt["remote_id"] not in (key, None):
+    if not lane.ground.is_slurm and attempt["remote_id"] not in (key, None):
         found.append(f"{key} is {attempt['remote_id']} elsewhere")
     return found
-
-
-def _log(lane: Lane, key: str, stream: str) -> str | None:
-    try:
-        return (lane.jobs / key / "run" / stream).read_text()
-    except OSError:
-        return None
 
 
 async def _left_over(lane: Lane, expected: Sequence[Expected]) -> list[str]:
@@ -210,20 +221,22 @@ async def final_faults(lane: Lane, jobs: int, deaths: int) -> list[str]:
     if row["n"] != jobs:
         found.append(f"there are {row['n']} jobs, and {jobs} were submitted")
     keys = {row["launch_key"] for row in await lane.fetch("SELECT launch_key FROM attempts")}
-    folders = {path.name for path in lane.jobs.iterdir() if path.is_dir()}
+    folders = {path.name for path in lane.ground.jobs.iterdir() if path.is_dir()}
+    folders -= {".programs", ".folders"}  # of all jobs on Slurm
     drafts = {name for name in folders if name.startswith(".")}  # swept when they are old
     if strange := folders - drafts - keys:
         found.append(f"folders of nobody: {strange}")
     if len(drafts) > deaths:
         found.append(f"{len(drafts)} unfinished folders, and {deaths} deaths")
-    if left := await _gone(lambda: _orphans(lane)):
-        found.append(f"these serve nobody any more: {left}")
+    for server in lane.servers:
+        if left := await _gone(lambda server=server: _orphans(server)):  # type: ignore[misc]
+            found.append(f"these serve nobody any more: {left}")
     return found
 
 
-def _orphans(lane: Lane) -> list[str]:
+def _orphans(of: Server) -> list[str]:
     """Fork servers and supervisors that don't belong to the present server."""
-    boot, server = str(lane.folder / "boot.py"), str(lane.page.server)
+    boot, server = str(of.folder / "boot.py"), str(of.page.server)
     pids = [entry.name for entry in os.scandir("/proc") if entry.name.isdigit()]
     ours = {pid: _parent(pid) for pid in pids if f" -I -S {boot}" in _short(command_of(pid))}
     roots = {pid for pid, parent in ours.items() if parent == server}

@@ -28,8 +28,10 @@ class Spec:
     listener: int  # a descriptor
     output: str  # what the servers say
     boot: str  # starts an instrumented fork server
-    wrapper: str  # an instrumented run wrapper
+    scripts: dict[str, str]  # instrumented ones, by the names of their originals
     settings: dict[str, Any]
+    leads: bool  # when it can; else never
+    beat_seconds: float  # between two looks at whether it can
 
     def encode(self) -> str:
         return json.dumps(asdict(self))
@@ -59,9 +61,7 @@ def _keep(spec: Spec, hooks: Any) -> NoReturn:
         if pid == 0:
             _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
             page.server = os.getpid()
-            sys.modules["tests.crash.served"].serve(
-                spec.settings, socket.socket(fileno=spec.listener), spec.boot, spec.wrapper
-            )
+            sys.modules["tests.crash.served"].serve(spec, socket.socket(fileno=spec.listener))
             os._exit(0)
         _, status, usage = os.wait4(pid, 0)
         used = usage.ru_utime + usage.ru_stime
