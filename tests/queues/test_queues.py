@@ -189,6 +189,21 @@ HOSTILE: list[tuple[Json, int]] = [
 ]
 
 
+async def test_a_queue_may_name_a_cluster_that_was_registered_a_moment_ago(
+    stage: Stage, make_person: Make
+) -> None:
+    async with stage(Puppet()) as (_, client):
+        admin = Caller(client, await make_person(role=Role.ADMIN))
+        for name in ("north", "south"):
+            made = await admin.post("/api/clusters", json={"name": name, "kind": "null"})
+            assert made.status_code == 201, made.text
+            queue = GPU | {"name": f"of-{name}", "clusters": [name]}
+            assert (await admin.post("/api/queues", json=queue)).status_code == 201
+        change = {"clusters": ["north", "south"]}
+        changed = await admin.ask("PATCH", "/api/queues/of-north", json=change)
+        assert changed.json()["clusters"] == ["north", "south"]
+
+
 async def test_hostile_fields_are_refused(stage: Stage, make_person: Make) -> None:
     async with stage(Puppet()) as (_, client):
         admin = Caller(client, await make_person(role=Role.ADMIN))

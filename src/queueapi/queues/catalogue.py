@@ -8,6 +8,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from queueapi.auth.principal import Principal
+from queueapi.clusters.models import Cluster
 from queueapi.config import Settings
 from queueapi.db import inbox
 from queueapi.errors import Conflict, FieldError, LimitExceeded, NotFound
@@ -51,7 +52,7 @@ def not_found(name: str) -> NotFound:
 async def create_queue(
     session: AsyncSession, settings: Settings, clusters: Collection[str], wanted: NewQueue
 ) -> QueueDocument:
-    """A new queue. `clusters` are the names of those that there are."""
+    """A new queue. `clusters` are the names of those that this server knows."""
     values = await _columns(session, settings, clusters, wanted)
     given = {name: value for name, value in values.items() if value is not None}
     queue: Queue | None = await session.scalar(
@@ -108,7 +109,7 @@ async def change_queue(
     name: str,
     change: QueueChange,
 ) -> QueueDocument:
-    """`clusters` are the names of those that there are."""
+    """`clusters` are the names of those that this server knows."""
     statement = select(Queue).where(Queue.name == name).with_for_update(key_share=True)
     queue = await session.scalar(statement)
     if queue is None:
@@ -155,15 +156,22 @@ async def _columns(
             used=0,
             requested=factor,
         )
-    unknown = sorted(set(fields.clusters or ()) - set(clusters))
-    if unknown:
+    await _check_clusters(session, clusters, fields.clusters or ())
+    if "groups" in values:
+        values["group_ids"] = await _group_ids(session, values.pop("groups"))
+    return values
+
+
+async def _check_clusters(
+    session: AsyncSession, clusters: Collection[str], named: Collection[str]
+) -> None:
+    """`clusters` may not have yet what was just registered."""
+    registered = await session.scalars(select(Cluster.name).where(Cluster.name.in_(named)))
+    if unknown := sorted(set(named) - set(clusters) - set(registered)):
         raise NotFound(
             f"There is no cluster named {unknown[0]!r}. Clusters: {', '.join(sorted(clusters))}.",
             errors=[FieldError("/clusters", "name clusters that there are, or null for all")],
         )
-    if "groups" in values:
-        values["group_ids"] = await _group_ids(session, values.pop("groups"))
-    return values
 
 
 async def _group_ids(session: AsyncSession, names: Sequence[str] | None) -> list[int] | None:
