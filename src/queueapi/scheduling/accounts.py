@@ -53,6 +53,7 @@ class Accounts:
         self.config = config
         self._counts = config.limits or config.order is Order.FAIR_SHARE
         self._limits = config.limits
+        self._most_running = config.max_running if config.limits else inf
         self.groups: dict[int, Group] = {}  # to be changed by `set_group`
         self._limits_of: dict[int, _Limits] = {}  # by group
         self._unlimited = _Limits.of(Group(0), config)  # of a group that nobody described
@@ -178,7 +179,7 @@ class Accounts:
 
     def system_full(self) -> bool:
         """Whether the system-wide limit on running jobs is reached."""
-        return self._limits and self.running >= self.config.max_running
+        return self.running >= self._most_running
 
     def refusal(self, job: WaitingJob) -> ReasonCode | None:
         """The limit of its user, group, queue or array that keeps the job from starting, if any.

@@ -36,12 +36,8 @@ class Cycle:
 
     def run(self) -> Plan:
         """Look at heads, best first, until nothing more can start."""
-        full, depth, promised = (
-            self._accounts.system_full,
-            self._config.backfill_depth,
-            self._promised,
-        )
-        most_promises = self._state.most_reservations
+        draft, depth, promised = self._draft, self._config.backfill_depth, self._promised
+        full, most_promises = self._accounts.system_full, self._state.most_reservations
         # 1. What fits starts, and what does not gets a reservation, while there are some to give.
         while len(promised) < most_promises and self._looks_behind < depth and not full():
             if (job := self._lineup.head()) is None:
@@ -51,13 +47,13 @@ class Cycle:
             self._start_or_reserve(job)
         # 2. What is left may overtake.
         if self._state.backfills:
-            while self._draft.most_cpus and self._looks_behind < depth and not full():
+            while draft.most_cpus and self._looks_behind < depth and not full():
                 if (job := self._lineup.head()) is None:
                     break
                 self._looks += 1
                 self._looks_behind += 1
                 self._start_or_refuse(job)
-        return self._draft.plan(self._looks, promised)
+        return draft.plan(self._looks, promised)
 
     def _first_lineup(self) -> Lineup:
         waiting = self._state.waiting

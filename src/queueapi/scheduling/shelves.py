@@ -111,8 +111,7 @@ class Shelves:
             shelf.put(cpus, slot)
         else:
             del self._places[space]
-            if cpus > 0:
-                self.put(space)
+            self.put(space)
 
     def most_cpus(self) -> int:
         """The CPUs that are free on the node with the most of them."""
