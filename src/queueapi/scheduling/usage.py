@@ -93,7 +93,7 @@ _NOTHING = GroupTally()  # never written to
 class GroupShares(Protocol):
     """The multipliers of some users' jobs for one group, at one instant."""
 
-    scale: float  # no start lets a multiplier grow by more than this grows; above 0
+    scale: float  # what starts let any multiplier grow by at the most; never falls
 
     @property
     def most(self) -> float:
@@ -105,7 +105,7 @@ class GroupShares(Protocol):
     def started(self, user_id: int) -> bool:
         """A job of the user was counted as started.
 
-        Whether `scale` still tells how much any multiplier may have grown since they were named.
+        Whether `scale` tells by how much others may have grown by that.
         """
 
 
@@ -224,6 +224,7 @@ class _ByFormula:
         self._highest = self._config.user_share_max
         self._lowest = 1 / self._highest
         self._least, self._most = self._config.fair_share_min, self._config.fair_share_max
+        self.scale = 1.0
         self._look()
 
     @property
@@ -233,11 +234,14 @@ class _ByFormula:
     def started(self, user_id: int) -> bool:
         user = self._usage.of_user(self._group_id, user_id)
         self._recent[user_id] = user.recent(self._now, self._config.half_life)
-        count = self._count
+        mean = self._mean
         self._look()
+        if not mean:
+            return False
         # A start lets the group's multiplier fall, and a user's part grow with the mean use at the
-        # most. But that falls when one more shares the use, and then parts may stay as they are.
-        return self._mean > 0 and self._count == count
+        # most. Where one more shares the use that falls, but then parts may stay as they are.
+        self.scale *= max(self._mean / mean, 1.0)
+        return True
 
     def _look(self) -> None:
         """At the whole group."""
@@ -245,7 +249,6 @@ class _ByFormula:
         of_group, count = group.recent(self._now, config.half_life), group.users
         self._of_group, self._count = of_group, count
         self._mean = of_group / count if count >= 2 and of_group > 0 else 0.0
-        self.scale = self._mean or 1.0
         self._of_all = fair_share(self._quota, of_group, config)
 
     def of(self, user_id: int) -> float:

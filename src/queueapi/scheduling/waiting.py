@@ -12,13 +12,14 @@ from bisect import bisect_left, bisect_right, insort
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from operator import attrgetter, itemgetter
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from queueapi.scheduling.fair_tree import Owner
 from queueapi.scheduling.model import Order, Placement, Request, WaitingJob
 
 Ticket = tuple[float, int]  # (queued_at, job_id)
 _time, _job_id = itemgetter(0), itemgetter(1)
+_Sorted = TypeVar("_Sorted", Ticket, float)
 
 
 class LaneKey(NamedTuple):
@@ -63,8 +64,7 @@ class JobClass:
         """Add jobs, sorted. `jobs`: these and others, by id."""
         _merge(self.tickets, tickets)
         if self._times is not None:
-            for _, job_id in tickets:
-                insort(self._times, jobs[job_id].expected_time)
+            _merge(self._times, sorted([jobs[job_id].expected_time for _, job_id in tickets]))
 
     def remove(self, ticket: Ticket, expected_time: float) -> None:
         """Take out a job that is in it."""
@@ -258,8 +258,8 @@ class WaitingJobs:
             del self.lanes[lane_key]
 
 
-def _merge(known: list[Ticket], more: list[Ticket]) -> None:
-    """Add the tickets, which are sorted, to those that are."""
+def _merge(known: list[_Sorted], more: list[_Sorted]) -> None:
+    """Add some, which are sorted, to those that are."""
     if not more:
         return
     if len(more) == 1:
