@@ -57,7 +57,9 @@ class JobClass:
     def shortest(self, jobs: Mapping[int, WaitingJob]) -> float:
         """The least (s) that any of them is expected to run. `jobs`: these and others, by id."""
         if self._times is None:
-            self._times = sorted([jobs[job_id].expected_time for _, job_id in self.tickets])
+            of_class = [jobs[job_id] for _, job_id in self.tickets]
+            # `expected_time`, written out: for all jobs of a long queue this is asked at once.
+            self._times = sorted([job.planned_time or job.time_limit for job in of_class])
         return self._times[0]
 
     def add(self, tickets: list[Ticket], jobs: Mapping[int, WaitingJob]) -> None:
