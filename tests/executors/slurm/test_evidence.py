@@ -57,6 +57,9 @@ def test_times_and_use_are_those_of_slurm() -> None:
         (State.FAILED, Exit(3, 0), 3, None, (3, None)),
         (State.FAILED, Exit(121, 0), 121, None, (121, None)),  # the script's own
         (State.FAILED, Exit(137, 0), 137, None, (137, None)),
+        (State.FAILED, Exit(0, 9), None, None, (137, None)),
+        (State.FAILED, Exit(0, 9), 0, None, (0, None)),  # its wrapper, and not its script
+        (State.FAILED, Exit(3, 0), 0, None, (3, None)),
         (State.CANCELLED, Exit(0, 15), 143, None, (143, "Cancelled")),
         (State.CANCELLED, Exit(0, 0), 5, None, (5, "Cancelled")),  # it caught the signal
         (State.CANCELLED, Exit(0, 0), 0, None, (143, "Cancelled")),

@@ -154,6 +154,8 @@ def _judged(folder: Folder, clock: Clock, state: State, said: _Account) -> Obser
         # Slurm ended it and began it a second time, which runs nothing.
         return Observation(Phase.LOST, clock.ours(folder.started_at))
     code = folder.exit_code if meaning.phase is Phase.LOST else said.exit_code
+    if state is State.FAILED and folder.exit_code == 0 and (said.own_code or 0) > _SIGNALLED:
+        code = 0  # the script had ended well; the wrapper was killed on its way out
     assert code is not None  # 0, if the phase was LOST
     ended = said.ended_at or folder.ended_at or began or clock.now
     started = min(began or ended, ended)
