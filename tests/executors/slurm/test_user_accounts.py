@@ -97,7 +97,7 @@ async def new_executor(slurm_lab: Lab, homes: Path, book: Book) -> AsyncIterator
 
 
 async def test_runs_their_files_and_logs_are_of_their_own_account(
-    new_executor: New, book: Book, homes: Path
+    new_executor: New, book: Book, homes: Path, slurm_lab: Lab
 ) -> None:
     executor = await new_executor()
     look = f"id -un; pwd; ls {homes}/{ADA} {homes}/{BOB} >/dev/null || echo no; echo x >made\n"
@@ -106,11 +106,14 @@ async def test_runs_their_files_and_logs_are_of_their_own_account(
     for (login, run), log in zip(runs, found, strict=True):
         folder = homes / login / "qa" / run.key
         assert log == f"{login}\n{folder}/work\nno\n"  # neither reads the other's
-        owners = {path.owner() for path in (folder, *folder.rglob("*"), *folder.parents[:2])}
-        assert owners == {login}
+        paths = (folder, *folder.rglob("*"), *folder.parents[:2])
+        number = int(slurm_lab.run("id", "-u", login).stdout)
+        assert {path.stat().st_uid for path in paths} == {number}
         assert (homes / login).stat().st_mode & 0o077 == 0
         assert await executor.read_file(run.key, b"work/made", 0, 10) == b"x\n"
         assert executor.output_path(run.key) == f"{homes}/%u/qa/{run.key}/work"
+        # Accounting tells the cluster's login of jobs that are not its own.
+        assert ending((await executor.poll([run.key]))[run.key]).cpu_seconds is not None
     for login, run in runs:
         await executor.remove(run.key)
         assert not (homes / login / "qa" / run.key).exists()
