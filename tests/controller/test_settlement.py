@@ -6,10 +6,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from queueapi.clock import from_epoch
-from queueapi.controller.mirror import Placed
+from queueapi.controller.placed import Placed
 from queueapi.controller.settlement import (
     MAX_DELAY,
     Decision,
+    Leaves,
     Relaunch,
     Resumed,
     Running,
@@ -68,6 +69,7 @@ SEEN = {
     "pending": Observation(Phase.PENDING),
     "running": Observation(Phase.RUNNING, BEGAN),
     "suspended": Observation(Phase.SUSPENDED, BEGAN, None, STOOD),
+    "ending": Observation(Phase.ENDING, BEGAN),
     "lost": Observation(Phase.LOST, BEGAN),
     "done": ending(),
     "failed": ending(3),
@@ -91,6 +93,7 @@ TABLE = {
     ("suspended", Intent.CANCEL): "alive",
     ("suspended", Intent.REQUEUE): "alive",
     ("suspended", Intent.SUSPEND): "alive",
+    **dict.fromkeys((("ending", intent) for intent in (None, *Intent)), "leaves"),
     ("lost", Intent.SUSPEND): "queued",
     ("done", Intent.SUSPEND): "completed",
     ("failed", Intent.SUSPEND): "failed",
@@ -124,6 +127,9 @@ ALIVE = {
 def test_each_observation_in_each_state(seen: str, intent: Intent | None, state: JobState) -> None:
     wanted = TABLE[seen, intent]
     decision = of(replace(PLACED, state=state, intent=intent), SEEN[seen])
+    if wanted == "leaves":
+        assert decision == Leaves()
+        return
     if wanted == "alive":
         expected = ALIVE.get((seen, state))
         if (seen, state, intent) == ("suspended", JobState.SUSPENDED, Intent.SUSPEND):

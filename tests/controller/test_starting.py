@@ -3,10 +3,11 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from queueapi.db.session import Database
-from queueapi.executors.base import NodeInventory
+from queueapi.executors.base import NodeInventory, Phase
 from tests.staging import NODE, Caller, Puppet, Stage, fetch, until
 
 Make = Callable[..., Any]
@@ -62,6 +63,35 @@ async def test_groups_share_as_their_jobs_run(stage: Stage, make_person: Make) -
         await until(lambda: len(puppet.submits) == 3, "the quota's worth of jobs")
         groups = Counter(jobs[puppet.runs[key].job_id] for key in puppet.submits[1:])
     assert groups == {"one": 1, "two": 1}
+
+
+async def test_what_a_run_held_is_free_before_it_is_known_how_it_ended(
+    stage: Stage, make_person: Make, database: Database
+) -> None:
+    puppet = Puppet(NodeInventory("one", 1, 64 * 1024, ()))
+    async with stage(puppet, **MANY) as (_, client):
+        caller = Caller(client, await make_person())
+        first = await caller.submit()
+        key = await puppet.begun(first)
+        await caller.until(first, "running")
+        waits = [await caller.submit() for _ in range(2)]
+        puppet.show(key, replace(puppet.seen[key], phase=Phase.ENDING))
+        second = await puppet.begun(waits[0])
+        await caller.until(waits[0], "running")
+        # It is not over for its owner, and a change of its record gives it nothing back.
+        assert (await caller.get(f"/api/jobs/{first}")).json()["status"] == "running"
+        puppet.obeys = False
+        assert (await caller.ask("DELETE", f"/api/jobs/{first}")).status_code == 202
+        await until(lambda: key in puppet.cancels, "the cancel")
+        assert puppet.key_of(waits[1]) is None
+        puppet.end(second)
+        third = await puppet.begun(waits[1])
+        puppet.end(key)
+        assert (await caller.until(first, "completed"))["exit_code"] == 0
+        last = await caller.submit()
+        assert (await caller.get(f"/api/jobs/{last}")).json()["status"] == "queued"
+        puppet.end(third)
+        await puppet.launched(last)
 
 
 async def running(database: Database, by: str) -> dict[Any, int]:

@@ -6,7 +6,7 @@ from typing import Any
 from queueapi.executors.base import Phase
 from queueapi.executors.slurm import records, sacct, squeue
 from queueapi.executors.slurm.request import Request
-from queueapi.executors.slurm.sbatch import BATCH_SCRIPT, parse_submission, submit_argv
+from queueapi.executors.slurm.sbatch import BATCH_SCRIPT, CLEAN, parse_submission, submit_argv
 from queueapi.executors.slurm.states import MEANING, State
 from tests.slurm.lab import Lab
 from tests.slurm.lab.processes import until
@@ -39,7 +39,7 @@ def make_request(lab: Lab, script: str = "true\n", **changes: Any) -> Request:
 def submit(lab: Lab, request: Request, *prefix: str) -> int:
     paths = [f"{lab.jobs_root}/{script.name}" for script in (BATCH_SCRIPT, WRAPPER)]
     argv = submit_argv(request, batch_script=paths[0], wrapper=paths[1], prefix=prefix)
-    return parse_submission(lab.as_user(*argv))
+    return parse_submission(lab.as_user("env", "LOGIN=1", "SBATCH_QOS=none", *CLEAN, *argv))
 
 
 def look(lab: Lab, *ids: int) -> dict[int, squeue.QueuedJob]:

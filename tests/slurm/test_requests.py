@@ -83,7 +83,9 @@ def test_a_script_gets_what_slurm_sets_and_nothing_of_the_login(lab: Lab) -> Non
     names = {line.split("=")[0] for line in found}
     assert "SLURM_NTASKS=2" in found
     assert {"SLURM_JOB_ID", "SLURM_JOB_NODELIST", "SLURM_JOB_CPUS_PER_NODE"} <= names
-    assert not {"SLURM_EXPORT_ENV", "SSH_CONNECTION", "LS_COLORS", "SSH_CLIENT"} & names
+    login = {"LOGIN", "SBATCH_QOS", "SSH_CONNECTION", "LS_COLORS", "SSH_CLIENT", "SHELL", "MAIL"}
+    assert not login & names
+    assert not {"SLURM_EXPORT_ENV", "LC_ALL", "LD_LIBRARY_PATH"} & names
 
 
 def test_steps_of_the_script_run_on_all_nodes_with_its_variables(lab: Lab) -> None:
@@ -140,7 +142,7 @@ def test_a_job_is_found_by_its_name_when_the_answer_was_lost(lab: Lab) -> None:
     request = make_request(lab, "sleep 60\n")
     job_id = submit(lab, request)
     mark = records.new_mark()
-    text = lab.as_user(*squeue.named_argv(mark, request.name, lab.user))
+    text = lab.as_user(*squeue.jobs_argv(mark, user=lab.user, names=[request.name]))
     assert [job.job_id for job in squeue.parse_jobs(text, mark)] == [job_id]
 
     def accounted() -> list[int]:

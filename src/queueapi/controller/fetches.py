@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from queueapi.controller.mirror import Placed
+from queueapi.controller.placed import Placed
 from queueapi.executors.data import Fetch, FetchState
 from queueapi.jobs import fetch_events
 from queueapi.jobs.fetch_events import FetchEvent

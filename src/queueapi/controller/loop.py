@@ -22,8 +22,9 @@ from queueapi.controller.estimates import Estimates
 from queueapi.controller.fetches import Fetches
 from queueapi.controller.launcher import Launcher
 from queueapi.controller.leadership import Lead, LostLeadership, lead
-from queueapi.controller.mirror import Mirror, Placed
+from queueapi.controller.mirror import Mirror
 from queueapi.controller.news import News
+from queueapi.controller.placed import Placed
 from queueapi.controller.reach import Reach, Verb
 from queueapi.controller.settlement import Decision, decide, refused, removed
 from queueapi.controller.suspender import Suspender
@@ -264,6 +265,7 @@ class _Turn:
         news = News(gives_back=not self._settings.suspend_keeps_resources)
         for placed, decision in await self._decisions(keys, now):
             news.take(placed, decision)
+        self._mirror.free(news.leaving)
         self.take_nodes()
         news.closed += [
             removed(placed, now)

@@ -5,8 +5,7 @@ Rows go in, scheduler events come of them. It is only ever fed what was committe
 
 import asyncio
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Row, text
@@ -18,6 +17,7 @@ from queueapi.controller.cluster_rules import KnownClusters
 from queueapi.controller.expectations import Expectations
 from queueapi.controller.group_mirror import GroupMirror
 from queueapi.controller.nodes import KnownNodes
+from queueapi.controller.placed import Placed
 from queueapi.controller.policy import scheduler_config
 from queueapi.controller.queues import KnownQueues
 from queueapi.controller.reservations import KnownReservations
@@ -75,55 +75,6 @@ _ACTIVE = text(
     _COLUMNS + "WHERE j.state IN ('queued', 'starting', 'running', 'suspended') "
     "AND j.array_indices IS NULL ORDER BY j.id"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """A job that holds resources, with its open attempt."""
-
-    job_id: int
-    user_id: int
-    group_id: int
-    state: JobState
-    intent: Intent | None
-    attempt_id: int
-    key: str  # launch key
-    cluster: str
-    remote_id: str | None
-    created_at: datetime  # of the attempt
-    started_at: datetime | None
-    time_limit: int  # seconds
-    memory_limit: int  # MB on each node
-    cpus: int  # what it holds over all nodes, as are the next two
-    memory_mb: int
-    gpus: int
-    retries: int
-    max_retries: int
-    suspended_at: datetime | None = None  # its processes stand still since then
-    suspended_seconds: float = 0.0  # and did before
-    released_at: datetime | None = None  # it has given back its resources since then
-    released_seconds: float = 0.0  # and had before
-    array_id: int | None = None
-
-    @property
-    def waits_to_go_on(self) -> bool:
-        """For its resources."""
-        return self.released_at is not None and self.intent is None
-
-    def released_until(self, end: datetime) -> float:
-        """Seconds in which it held nothing."""
-        since = self.released_at
-        return self.released_seconds + (max(0.0, (end - since).total_seconds()) if since else 0.0)
-
-    def due(self, now: datetime) -> datetime:
-        """When its time limit is reached, which a suspension puts off."""
-        limit = timedelta(seconds=self.time_limit)
-        return (self.started_at or self.created_at) + limit + self.stood_still(now)
-
-    def stood_still(self, now: datetime) -> timedelta:
-        """For how long it was suspended."""
-        stopped = timedelta(seconds=self.suspended_seconds)
-        return stopped if self.suspended_at is None else stopped + (now - self.suspended_at)
 
 
 class Mirror:
@@ -220,6 +171,16 @@ class Mirror:
     def is_placed(self, job_id: int) -> bool:
         """Whether the job has an open attempt."""
         return job_id in self._keys
+
+    def free(self, leaving: Iterable[Placed]) -> None:
+        """What these runs held is free; that they ended is yet to be committed.
+
+        To be told anew with each poll: a row that is loaded in between holds it again.
+        """
+        for placed in leaving:
+            self._suspended.pop(placed.job_id, None)
+            self._expectations.stop(placed.job_id)
+            self.scheduler.apply(JobRemoved(placed.job_id))
 
     def remember_launches(self, launches: Mapping[str, Launched]) -> None:
         for key, launched in launches.items():

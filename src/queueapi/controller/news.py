@@ -6,9 +6,10 @@ from datetime import datetime
 import structlog
 
 from queueapi import metrics
-from queueapi.controller.mirror import Placed
+from queueapi.controller.placed import Placed
 from queueapi.controller.settlement import (
     Decision,
+    Leaves,
     Relaunch,
     Resumed,
     Running,
@@ -31,6 +32,7 @@ class News:
     released: list[int] = field(default_factory=list)  # attempts
     closed: list[ClosedAttempt] = field(default_factory=list)
     relaunch: list[Placed] = field(default_factory=list)
+    leaving: list[Placed] = field(default_factory=list)
 
     def take(self, placed: Placed, decision: Decision) -> None:
         match decision:
@@ -48,6 +50,8 @@ class News:
                 self.released.append(placed.attempt_id)
             case Relaunch():
                 self.relaunch.append(placed)
+            case Leaves():
+                self.leaving.append(placed)
 
     def changes_jobs(self) -> bool:
         changes = (self.running, self.suspended, self.resumed, self.released, self.closed)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from queueapi.clock import from_epoch
-from queueapi.controller.mirror import Placed
+from queueapi.controller.placed import Placed
 from queueapi.executors.base import Ending, Observation, Phase
 from queueapi.jobs.attempts import ClosedAttempt
 from queueapi.jobs.lifecycle import Transition
@@ -52,7 +52,12 @@ class Relaunch:
     """It has not begun, or nobody knows it and no remote id was recorded: submit it (again)."""
 
 
-Decision = ClosedAttempt | Running | Suspended | StandsStill | Resumed | Relaunch | None
+@dataclass(frozen=True, slots=True)
+class Leaves:
+    """It is over, and how it ended is not known yet: what it held is free."""
+
+
+Decision = ClosedAttempt | Running | Suspended | StandsStill | Resumed | Relaunch | Leaves | None
 
 
 def decide(placed: Placed, seen: Observation, now: datetime, requeue_delay: float) -> Decision:
@@ -63,6 +68,8 @@ def decide(placed: Placed, seen: Observation, now: datetime, requeue_delay: floa
         return _lost(placed, now, requeue_delay, seen.why)
     if seen.phase in (Phase.RUNNING, Phase.SUSPENDED):
         return _alive(placed, seen, now)
+    if seen.phase is Phase.ENDING:
+        return Leaves()
     if seen.phase in (Phase.UNKNOWN, Phase.PREPARED):
         # Not one that was seen running: it may have taken away the evidence of its start itself.
         unbegun = seen.phase is Phase.PREPARED or placed.remote_id is None

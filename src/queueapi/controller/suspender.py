@@ -9,7 +9,7 @@ from functools import partial
 
 import structlog
 
-from queueapi.controller.mirror import Placed
+from queueapi.controller.placed import Placed
 from queueapi.controller.reach import Reach, Verb
 from queueapi.executors.base import SuspendRefused
 from queueapi.jobs.models import Intent, JobState

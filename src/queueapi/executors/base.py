@@ -37,7 +37,8 @@ class Phase(StrEnum):
     ``UNKNOWN`` says nothing about the run: only that this executor can't find it
     (yet). ``LOST`` is proof: it started, is gone, and left no exit record.
     ``SUSPENDED`` is one too: all of its processes are stopped. ``PREPARED`` is another:
-    it is known here, has not begun, and will not unless it is submitted again.
+    it is known here, has not begun, and will not unless it is submitted again. ``ENDING``: it
+    is over and holds nothing any more, but how it ended is still to be told.
     """
 
     UNKNOWN = "unknown"
@@ -45,6 +46,7 @@ class Phase(StrEnum):
     PENDING = "pending"
     RUNNING = "running"
     SUSPENDED = "suspended"
+    ENDING = "ending"
     ENDED = "ended"
     LOST = "lost"
 

@@ -21,7 +21,7 @@ from queueapi.executors.base import (
     Run,
     Stream,
 )
-from queueapi.executors.slurm import watch
+from queueapi.executors.slurm import site
 from tests.executors.contract import make_run, run_to_end, until_log, until_phase
 from tests.executors.remote.sshd import Wire
 from tests.executors.slurm.conftest import type_of_factory
@@ -211,7 +211,7 @@ async def test_a_changed_host_key_stops_all_until_it_is_the_old_one_again(
 async def test_without_accounting_a_job_ends_by_what_else_is_known(
     slurm_lab: Lab, new_executor: type_of_factory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "_AWAY_SECONDS", 2.0)
+    monkeypatch.setattr(site, "AWAY_SECONDS", 2.0)
     executor = await new_executor()
     slurm_lab.stop_daemon("slurmdbd")
     try:
@@ -238,8 +238,13 @@ async def test_accounts_that_come_late_are_waited_for(
     try:
         run = make_run("exit 3\n")
         await launched(executor, run)
-        await asyncio.sleep(3)
-        assert (await executor.poll([run.key]))[run.key].phase in (Phase.PENDING, Phase.RUNNING)
+
+        async def is_over() -> bool:  # and what it held is free
+            return (await executor.poll([run.key]))[run.key].phase is Phase.ENDING
+
+        await until(is_over, "Slurm to say that it is over")
+        await asyncio.sleep(2)
+        assert await is_over()
     finally:
         slurm_lab.start_daemon("slurmdbd")
     ending = (await ended(executor, [run.key]))[run.key].ending

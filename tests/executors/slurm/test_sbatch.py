@@ -159,7 +159,7 @@ def test_an_answer_without_an_id_says_nothing_of_the_job(text: str) -> None:
 
 def run_batch(folder: Path, job_id: str, *prefix: str) -> int:
     command = ["/bin/sh", str(BATCH_SCRIPT), str(WRAPPER), str(folder), *prefix]
-    environment = {"SLURM_JOB_ID": job_id, "PATH": "/usr/bin:/bin", "SLURM_EXPORT_ENV": "NIL"}
+    environment = {"SLURM_JOB_ID": job_id, "PATH": "/usr/bin:/bin", "SLURM_EXPORT_ENV": "ALL"}
     return subprocess.run(command, env=environment, check=False, timeout=30).returncode
 
 

@@ -177,7 +177,7 @@ async def test_a_new_key_serves_what_runs_already(
 async def test_without_its_key_an_end_is_believed_of_slurm_alone(
     new_executor: New, book: Book, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "_AWAY_SECONDS", 1.0)
+    monkeypatch.setattr(watch, "AWAY_SECONDS", 1.0)
     executor = await new_executor()
     runs = [book.run_of(login, "sleep 1; exit 7\n") for login in (ADA, BOB)]
     for run in runs:

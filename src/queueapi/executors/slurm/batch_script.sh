@@ -15,8 +15,8 @@
 umask 077
 wrapper=$1
 shift
-# sbatch was told to export nothing. Steps that the script starts with srun shall get its variables.
-unset SLURM_EXPORT_ENV
+# What sbatch itself needed. And steps that the script starts with srun shall get its variables.
+unset LC_ALL LD_LIBRARY_PATH SLURM_EXPORT_ENV
 PATH=${PATH:-/usr/local/bin:/usr/bin:/bin}
 export PATH
 

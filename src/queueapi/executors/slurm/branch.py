@@ -50,6 +50,10 @@ class Branch:
             work = (self.launches.run(), self.endings.run())
             self._tasks = tuple(asyncio.get_running_loop().create_task(each) for each in work)
 
+    @property
+    def is_started(self) -> bool:
+        return bool(self._tasks)
+
     async def close(self) -> None:
         """Stop all work, and disconnect."""
         for task in self._tasks:

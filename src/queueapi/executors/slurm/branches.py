@@ -78,6 +78,12 @@ class Branches:
             return 0
         return sum(branch.launches.taken for branch in self._users.values())
 
+    @property
+    def coming(self) -> set[str]:
+        """The keys of runs that are on their way to Slurm."""
+        working = (branch for branch in self.in_use if branch.is_started)
+        return {key for branch in working for key in branch.launches.under_way}
+
     # ---- whose a run is ----
 
     async def _owners_of(self, accounts: Accounts, keys: Collection[str]) -> dict[str, Owner]:

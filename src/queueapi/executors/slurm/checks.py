@@ -76,7 +76,7 @@ async def _controller(site: Site) -> Check:
     if not scontrol.parse_ping(done.text):
         remedy = "ask the operators of the cluster; jobs wait in the meantime"
         return Check("Slurm's controller", False, done.complaint, remedy)
-    clock, _ = await site.queue()
+    clock, _ = await site.queue(())
     if abs(clock.ahead) > _MOST_SKEW:
         words = f"answers; its clock is {clock.ahead:+.0f} s from ours, which is allowed for"
         return Check("Slurm's controller", True, words)

@@ -46,6 +46,11 @@ def alive(jobs: Sequence[QueuedJob]) -> QueuedJob | None:
     return living[0] if living else None
 
 
+def over(jobs: Sequence[QueuedJob]) -> bool:
+    """Whether Slurm's controller counts one of the jobs of one name as over, and none as alive."""
+    return alive(jobs) is None and any(MEANING[job.state].phase in OVER for job in jobs)
+
+
 def of_alive(job: QueuedJob, clock: Clock) -> Observation:
     """A run that waits, runs or stands still in Slurm."""
     phase = MEANING[job.state].phase

@@ -143,9 +143,13 @@ class SlurmExecutor:
 
     async def poll(self, keys: Collection[str]) -> Mapping[str, Observation]:
         """What is known of each key, as of the last round of questions."""
-        if not keys:
-            return {}
-        return await self._watch.poll([check_key(key) for key in keys])
+        # What is being launched is not looked for; but Slurm may have told of it already.
+        coming = self._branches.coming & set(keys)
+        if coming and self._watch.trouble is not None:
+            raise ExecutorUnavailable(self._watch.trouble)
+        known = [check_key(key) for key in keys if key not in coming]
+        seen = await self._watch.poll(known) if known else {}
+        return seen | {key: self._watch.seen(key) or Observation(Phase.UNKNOWN) for key in coming}
 
     async def evidence(self, key: str) -> Evidence:
         """What lies in the run's folder, and what was last seen of it."""

@@ -12,7 +12,7 @@ from typing import Final
 
 from queueapi.executors.data import FETCHED, Fetch, parse_fetch
 from queueapi.executors.slurm.records import BadOutput
-from queueapi.executors.slurm.sbatch import BATCH_SCRIPT
+from queueapi.executors.slurm.sbatch import BATCH_SCRIPT, CLEAN
 
 _LAUNCH: Final = Path(__file__).with_name("launch.sh")
 _LOOK: Final = Path(__file__).with_name("look.sh")
@@ -20,6 +20,7 @@ _WRAPPER: Final = Path(__file__).parent.parent / "run_wrapper.sh"
 _EXIT: Final = re.compile(r"exit_code=(\d{1,3})", re.ASCII)
 _SECONDS: Final = re.compile(r"\d{1,12}(?:\.\d{1,9})?", re.ASCII)
 _JOB_ID: Final = re.compile(r"\d{1,10}", re.ASCII)
+_TIMES: Final = "."  # in place of a key; see look.sh
 LOCK: Final = "submitting"  # a folder, held by who made that of the job; see launch.sh
 LIMIT: Final = "limit"  # the time limit in seconds; Slurm itself knows whole minutes
 WANTED: Final = "wanted"  # why we ended it, before we did
@@ -109,7 +110,7 @@ def new_mark() -> str:
 
 def launch_argv(root: str, mark: str, again: Iterable[str]) -> tuple[str, ...]:
     """The argv whose standard input is :func:`pack`."""
-    return ("sh", "-c", _LAUNCH.read_text(), "launch.sh", root, mark, *again)
+    return (*CLEAN, "sh", "-c", _LAUNCH.read_text(), "launch.sh", root, mark, *again)
 
 
 def look_argv(root: str, mark: str) -> tuple[str, ...]:
@@ -177,18 +178,21 @@ class Folder:
 
 def parse_look(text: str, mark: str) -> dict[str, Folder]:
     """By key, for every key asked for. Raises :class:`BadOutput`."""
-    return {key: _folder_of(lines) for key, lines in _records(text, mark).items()}
+    found = _records(text, mark)
+    times: dict[str, dict[str, float]] = {}
+    for line in found.pop(_TIMES, ()):
+        path, _, value = line.partition(" ")
+        key, _, name = path.partition("/")
+        if _SECONDS.fullmatch(value):
+            times.setdefault(key, {})[name] = float(value)
+    return {key: _folder_of(lines, times.get(key, {})) for key, lines in found.items()}
 
 
-def _folder_of(lines: Sequence[str]) -> Folder:
+def _folder_of(lines: Sequence[str], times: Mapping[str, float]) -> Folder:
     words: dict[str, str] = {}
-    times: dict[str, float] = {}
     for line in lines:
         name, _, value = line.partition(" ")
-        if "/" not in name:
-            words.setdefault(name, value)
-        elif _SECONDS.fullmatch(value):
-            times[name.rpartition("/")[2]] = float(value)
+        words.setdefault(name, value)
     ids = [words.get(name, "") for name in ("claim", "submitted")]
     code = _EXIT.fullmatch(words.get("exit", ""))
     limit = words.get(LIMIT, "")

@@ -1,4 +1,5 @@
-# Launches prepared jobs, each once. Runs on the login node as `sh -c`, so it is not a file there.
+# Launches prepared jobs, each once. Runs on the login node as `sh -c`, so it is not a file there, and
+# in a clean environment, which sbatch gives to the jobs.
 # shellcheck shell=sh
 #
 #   launch.sh ROOT MARK [AGAIN...]

@@ -42,6 +42,11 @@ class Launches:
     def is_idle(self) -> bool:
         return not self._under_way
 
+    @property
+    def under_way(self) -> Collection[str]:
+        """The keys of those that are to be launched, or are being."""
+        return self._under_way.keys()
+
     async def launch(self, job: Prepared) -> int:
         """The Slurm job id. Raises :class:`LaunchRefused` or :class:`ExecutorUnavailable`."""
         future = self._under_way.get(job.key)

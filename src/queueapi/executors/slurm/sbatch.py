@@ -12,6 +12,20 @@ from queueapi.executors.slurm.times import minutes_up
 BATCH_SCRIPT: Final = Path(__file__).with_name("batch_script.sh")
 OUTPUT: Final = "slurm.out"  # in the job's folder: what Slurm itself has to say
 CLAIM: Final = "claim"  # in the job's folder: the Slurm job that runs it, see batch_script.sh
+# Runs what follows without what the account sets: of that nothing gets into a job, nor has it a say
+# in how it is submitted (SBATCH_ACCOUNT and the like).
+_NEEDED: Final = (
+    "HOME",
+    "LD_LIBRARY_PATH",
+    "SLURM_CONF",
+)  # by Slurm's programs, where they are set
+CLEAN: Final = (
+    *("sh", "-c"),
+    'exec env -i LC_ALL=C PATH="$PATH" '
+    + " ".join(f'${{{name}:+"{name}=${name}"}}' for name in _NEEDED)
+    + ' "$@"',
+    "sh",
+)
 _ANSWER: Final = re.compile(r"(\d{1,10})(?:;[\w.@+-]+)?", re.ASCII)
 
 
@@ -25,7 +39,7 @@ def submit_argv(
     :class:`~queueapi.executors.base.LaunchRefused` for a path that is not plain.
     """
     return (
-        *("env", "LC_ALL=C", "sbatch", "--parsable"),
+        *("sbatch", "--parsable"),
         *_options(request),
         check_path(batch_script),
         check_path(wrapper),
@@ -41,8 +55,9 @@ def _options(request: Request) -> Iterator[str]:
     yield f"--error={request.folder}/{OUTPUT}"
     yield "--open-mode=append"
     yield "--input=/dev/null"
-    # Of the account on the cluster nothing gets into a job but what Slurm itself sets.
-    yield "--export=NIL"
+    # All that CLEAN left. With any other value older versions start a login shell for each job on
+    # its node, which takes longer than many a job, and give the job what the account sets there.
+    yield "--export=ALL"
     # The start lock allows one start. What a node's end took away is run again as a new attempt.
     yield "--no-requeue"
     yield f"--time={minutes_up(request.time_limit)}"

@@ -5,9 +5,10 @@ one that proves nothing.
 """
 
 import asyncio
+import logging
 import re
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from typing import Final, Protocol, TypeVar
 
 from queueapi.executors.base import ExecutorUnavailable
@@ -18,13 +19,18 @@ from queueapi.executors.slurm.config import SlurmConfig
 from queueapi.executors.slurm.evidence import Clock
 from queueapi.executors.slurm.records import BadOutput, new_mark
 
+_log = logging.getLogger(__name__)
+
 _LAUNCH_SECONDS: Final = 300.0  # for one batch of launches
+_LATE_SECONDS: Final = 20.0  # by which accounting may be late while it answers
+AWAY_SECONDS: Final = 90.0  # to wait for accounting that does not answer
 _NO_ACCOUNTING: Final = "accounting storage is disabled"
 _WITH_CLOCK: Final = ("sh", "-c", 'date +%s.%N && exec "$@"', "sh")
 _DATE: Final = re.compile(r"^(\d{9,12}\.\d{9})$", re.ASCII | re.MULTILINE)
 _LEAST_SKEW: Final = 2.0  # seconds; Slurm's own times are whole seconds
 _LARGE: Final = 1 << 16  # characters; more is read in a thread
 _IDS_AT_ONCE: Final = 500
+_NAMES_AT_ONCE: Final = 500  # while it costs squeue less to compare them than to tell of all
 _Parsed = TypeVar("_Parsed")
 
 
@@ -41,7 +47,11 @@ class Refused(Exception):  # noqa: N818 - it reads as the event it is
 
 
 class Whose(Protocol):
-    """Who has the runs of a cluster. Both raise :class:`ExecutorUnavailable`."""
+    """Who has the runs of a cluster. Both methods raise :class:`ExecutorUnavailable`."""
+
+    @property
+    def coming(self) -> Set[str]:
+        """The keys of runs that are on their way to Slurm."""
 
     async def logins(self, keys: Collection[str]) -> Mapping[str, str] | None:
         """The accounts that Slurm's jobs of these runs have; None = all the cluster's own."""
@@ -80,16 +90,18 @@ class Site:
             raise ExecutorUnavailable(f"Slurm on {self.remote}: {error}") from error
 
     async def queue(
-        self, logins: Collection[str] | None = None
+        self, keys: Collection[str], logins: Collection[str] | None = None
     ) -> tuple[Clock, list[squeue.QueuedJob]]:
-        """All jobs of these accounts, those that ended lately among them, and what time it is.
+        """The jobs of these names, those that ended lately among them, and what time it is.
 
-        None = of our own account.
+        ``logins``: of these accounts; None = of our own. Where there are many names, or none, it
+        may be all jobs of the accounts.
         """
         mark = new_mark()
         users = ",".join(sorted({self.config.user, *(logins or ())}))
         before = time.time()
-        text = await self._ask((*_WITH_CLOCK, *squeue.jobs_argv(mark, user=users)))
+        names = keys if len(keys) <= _NAMES_AT_ONCE else ()
+        text = await self._ask((*_WITH_CLOCK, *squeue.jobs_argv(mark, user=users, names=names)))
         clock = clock_of(text, before, time.time())
         return clock, await self._read(lambda text: squeue.parse_jobs(text, mark), text)
 
@@ -102,6 +114,18 @@ class Site:
             argv = sacct.runs_argv(mark, ordered[start : start + _IDS_AT_ONCE])
             found += await self._accounting(argv, mark)
         return found
+
+    async def known_accounts(self, ids: Collection[int]) -> tuple[list[sacct.Accounted], float]:
+        """What is known of them, and for how many seconds it is worth to wait for more."""
+        if not ids:
+            return [], 0.0
+        try:
+            return await self.accounts(ids), _LATE_SECONDS
+        except NoAccounting:
+            return [], 0.0
+        except ExecutorUnavailable as error:
+            _log.warning("no accounts of %s: %s", self.config.name, error)
+            return [], AWAY_SECONDS
 
     async def _accounting(self, argv: Sequence[str], mark: str) -> list[sacct.Accounted]:
         try:
@@ -118,9 +142,9 @@ class Site:
 
         ``since``: seconds since the epoch, by the cluster's clock.
         """
-        names, user = ",".join(sorted(keys)), self.config.user
+        user = self.config.user
         mark = new_mark()
-        text = await self._ask(squeue.named_argv(mark, names, user))
+        text = await self._ask(squeue.jobs_argv(mark, user=user, names=keys))
         jobs = await self._read(lambda text: squeue.parse_jobs(text, mark), text)
         found = {job.name: job.job_id for job in sorted(jobs, key=lambda job: -job.job_id)}
         missing = set(keys) - set(found)

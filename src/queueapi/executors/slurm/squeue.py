@@ -1,6 +1,6 @@
 """`squeue`: the jobs that Slurm has in memory, those that ended lately among them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -56,24 +56,26 @@ class QueuedJob:
 
 
 def jobs_argv(
-    mark: str, *, user: str | None = None, ids: Sequence[int] = (), ended: bool = True
+    mark: str,
+    *,
+    user: str | None = None,
+    names: Collection[str] = (),
+    ids: Sequence[int] = (),
+    ended: bool = True,
 ) -> tuple[str, ...]:
     """Ask for each job, array tasks one by one, of ``user`` alone (or of several, with commas
     between) or of all.
 
-    ``ended``: with those that ended lately. A job that Slurm has forgotten is just absent.
+    ``names``: of these alone. ``ended``: with those that ended lately. A job that Slurm has
+    forgotten is just absent.
     """
     argv = ["squeue", "--noheader", "--array", "--states", "all" if ended else _ALIVE]
     if user is not None:
         argv += ["--user", user]
+    if names:
+        argv += ["--name", ",".join(sorted(names))]
     if ids:
         argv += ["--jobs", records.job_ids(ids)]
-    return records.question(*argv, "--Format", records.long_format(_FIELDS, mark))
-
-
-def named_argv(mark: str, name: str, user: str) -> tuple[str, ...]:
-    """Ask for the jobs of this name: what became of a submission whose answer was lost."""
-    argv = ("squeue", "--noheader", "--array", "--states", "all", "--user", user, "--name", name)
     return records.question(*argv, "--Format", records.long_format(_FIELDS, mark))
 
 

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Final
@@ -18,8 +19,8 @@ from queueapi.executors.data import FetchState
 from queueapi.executors.slurm import evidence
 from queueapi.executors.slurm.evidence import ALIVE, OVER, Clock, Witnesses
 from queueapi.executors.slurm.folders import Folder
-from queueapi.executors.slurm.sacct import Accounted
-from queueapi.executors.slurm.site import NoAccounting, Site, Whose
+from queueapi.executors.slurm.pace import SHARE, Pace
+from queueapi.executors.slurm.site import AWAY_SECONDS, Site, Whose
 from queueapi.executors.slurm.squeue import QueuedJob
 from queueapi.executors.slurm.states import MEANING
 
@@ -28,12 +29,7 @@ _log = logging.getLogger(__name__)
 _UNKNOWN: Final = Observation(Phase.UNKNOWN)
 PROMPT_SECONDS: Final = 5.0  # that a caller who serves other clusters too waits for an answer
 KEY_PREFIX: Final = "qa-"  # of launch keys
-_SLOWER: Final = 1.5  # the interval grows so with each round that brought nothing new
-_TURNOVER: Final = 0.1  # of what runs may end between two rounds, before they come sooner
-_FADING: Final = 0.7  # of what is known of that, with each round in which fewer end
-_SHARE: Final = 0.3  # of the controller's time that our questions may take
-_LATE_SECONDS: Final = 20.0  # by which accounting may be late while it answers
-_AWAY_SECONDS: Final = 90.0  # to wait for accounting that does not answer
+_LATE_PAUSE: Final = 1.0  # seconds before it is asked again for what it did not know yet
 _LOST_PAUSE: Final = 30.0  # between looks at a run that nobody knows
 _FORGET_SECONDS: Final = 3600.0  # after nobody asked for a run
 
@@ -58,15 +54,16 @@ class Watch:
         self._removed: dict[str, None] = {}
         self.why: dict[str, str] = {}  # we ended a run, by key; it may not be in its folder
         self._ids: dict[str, tuple[int, ...]] = {}  # Slurm's, as the controller last told
+        self._hosts: dict[str, str] = {}  # where the script of each runs or ran
         self._jobs: list[QueuedJob] = []
         self._logins: Mapping[str, str] | None = None  # by key; None = all are of one account
         self._waiters: list[asyncio.Future[None]] = []
         self._wake = asyncio.Event()
-        self._interval = self._config.poll_seconds
+        self._pace = Pace(site.config)
         self._asked_at = float("-inf")  # monotonic; when the last round began that succeeded
         self._answered_in = 0.0  # seconds, by the controller
-        self._ends = 0.0  # runs that end, in a second, lately
         self._overdue_at: float | None = None  # monotonic
+        self._look_at = float("-inf")  # monotonic; at what is left of runs, and at accounts
         self.trouble: str | None = None  # why the last round failed
         self.rounds = 0
 
@@ -129,7 +126,7 @@ class Watch:
 
     def hurry(self) -> None:
         """Something was done that soon shows."""
-        self._interval = min(self._interval, self._config.poll_seconds)
+        self._pace.hurry()
         self._wake.set()
 
     def job_ids(self, key: str) -> tuple[int, ...]:
@@ -138,8 +135,7 @@ class Watch:
 
     def first_node(self, key: str) -> str | None:
         """Where its script runs or ran, while Slurm's controller knows."""
-        nodes = [job.nodes[0] for job in self._jobs if job.name == key and job.nodes]
-        return nodes[0] if nodes else None
+        return self._hosts.get(key)
 
     def seen(self, key: str) -> Observation | None:
         """What is known without asking."""
@@ -170,12 +166,16 @@ class Watch:
                 _log.exception("a round of questions to %s failed", self._config.name)
                 self.trouble = f"a fault of ours: {error}"
                 self._answer(waiters, ExecutorUnavailable(self.trouble))
-            self._interval = max(self._interval, self._answered_in / _SHARE)
+            self._pace.answered(self._answered_in)
 
     async def _rest(self, last: float) -> None:
         """Until a round is due: soon after an order, else after the interval."""
         while not self._waiters:
-            due = last + self._interval if self._followed() else float("inf")
+            due = (
+                last + self._pace.seconds
+                if self._followed() or self._whose.coming
+                else float("inf")
+            )
             if self._overdue_at is not None:
                 due = min(due, max(self._overdue_at, last + self._config.poll_seconds))
             left = due - time.monotonic()
@@ -203,18 +203,24 @@ class Watch:
         """Ask about all. Raises :class:`ExecutorUnavailable`."""
         self.rounds += 1
         self._forget_unasked()
-        followed = set(self._followed())
-        before = {key: self._seen.get(key) for key in followed}
+        coming = set(self._whose.coming)
+        followed = set(self._followed()) - coming
+        known = {key: self._seen.get(key) for key in followed | coming}
         known_gone = set(self._gone)
         began = time.monotonic()
         try:
-            clock = await self._ask(followed)
+            clock = await self._ask(followed | coming)
             self._answered_in = time.monotonic() - began
-            named: dict[str, list[QueuedJob]] = {}
+            named: dict[str, list[QueuedJob]] = {key: [] for key in followed}
+            early: dict[str, list[QueuedJob]] = {}  # Slurm has them, and we were not told yet
             for job in self._jobs:
-                if job.name in followed:
-                    named.setdefault(job.name, []).append(job)
-            gone = self._note_alive(followed, named, clock)
+                if job.name in named:
+                    named[job.name].append(job)
+                elif job.name in coming:
+                    early.setdefault(job.name, []).append(job)
+            self._note_alive(early, clock)
+            gone = self._note_alive(named, clock)
+            news = self._tell(known)  # what is over frees its place, and the rest takes longer
             await self._note_gone(gone, named, clock)
             await self._check_limits(named)
             await self._note_fetches()
@@ -222,18 +228,23 @@ class Watch:
             self.trouble = str(error)
             raise
         self.trouble = None
-        news = [key for key in followed if self._seen.get(key) != before[key]]
-        for key in news:
-            self.changed(key)
+        news += self._tell(known)
         if news or self._gone.keys() - self._pause.keys():
-            self._interval = self._pace(len(set(gone) - known_gone), began - self._asked_at)
+            phases = Counter(MEANING[job.state].phase for job in self.alive)
+            self._pace.news(
+                len(set(gone) - known_gone),
+                began - self._asked_at,
+                running=phases[Phase.RUNNING],
+                waiting=phases[Phase.PENDING] + len(coming),
+            )
         else:
-            self._interval = min(self._interval * _SLOWER, self._config.poll_seconds_most)
+            self._pace.nothing_new()
         self._asked_at = began
 
-    async def _ask(self, followed: Collection[str]) -> Clock:
-        logins = self._logins = await self._whose.logins(followed)
-        clock, jobs = await self._site.queue(None if logins is None else set(logins.values()))
+    async def _ask(self, keys: Collection[str]) -> Clock:
+        logins = self._logins = await self._whose.logins(keys)
+        accounts = None if logins is None else set(logins.values())
+        clock, jobs = await self._site.queue(keys, accounts)
         self._jobs = [job for job in jobs if self._is_of(job.name, job.user)]
         return clock
 
@@ -241,29 +252,29 @@ class Watch:
         """Whether the account is the run's: others may submit by hand under any name."""
         return self._logins is None or self._logins.get(key) == user
 
-    def _pace(self, ended: int, seconds: float) -> float:
-        """Seconds to the next round, when so many ended in the seconds since the last one.
+    def _tell(self, known: dict[str, Observation | None]) -> int:
+        """Pass on what is new, and remember that in ``known``. Returns of how many runs."""
+        news = {key: seen for key in known if (seen := self._seen.get(key)) != known[key]}
+        known |= news
+        for key in news:
+            self.changed(key)
+        return len(news)
 
-        Where a great part of what runs ends at each look, the cluster would stand idle between
-        them: for short jobs it is asked more often, however few or many they are.
-        """
-        self._ends = max(ended / seconds, self._ends * _FADING)
-        running = sum(MEANING[job.state].phase is Phase.RUNNING for job in self.alive)
-        soon = _TURNOVER * max(running, 1) / max(self._ends, 1e-9)
-        return min(max(soon, self._config.poll_seconds_least), self._config.poll_seconds)
-
-    def _note_alive(
-        self, keys: Iterable[str], named: Mapping[str, list[QueuedJob]], clock: Clock
-    ) -> list[str]:
+    def _note_alive(self, named: Mapping[str, list[QueuedJob]], clock: Clock) -> list[str]:
         """Returns those that the controller does not count as alive."""
         gone = []
-        for key in keys:
-            jobs = named.get(key, [])
+        for key, jobs in named.items():
             if jobs:
                 self._ids[key] = tuple(job.job_id for job in jobs)
+            hosts = [job.nodes[0] for job in jobs if job.nodes]
+            if hosts:
+                self._hosts[key] = hosts[0]
             job = evidence.alive(jobs)
             if job is None:
                 gone.append(key)
+                seen = self._seen.get(key, _UNKNOWN)
+                if is_alive(seen) and evidence.over(jobs):
+                    self._seen[key] = replace(seen, phase=Phase.ENDING)
                 continue
             self._gone.pop(key, None)
             self._pause.pop(key, None)
@@ -276,22 +287,24 @@ class Watch:
     ) -> None:
         now = time.monotonic()
         keys = [key for key in keys if self._pause.get(key, 0.0) <= now]
-        if not keys:
+        for key in keys:
+            self._gone.setdefault(key, now)
+        if not keys or now < self._look_at:
             return
         told = {job.job_id for key in keys for job in named.get(key, ())}
         folders, (runs, patience) = await asyncio.gather(
-            self._whose.look(keys), self._accounts(told)
+            self._whose.look(keys), self._site.known_accounts(told)
         )
         for key in set(keys) - set(folders):
             folders[key] = Folder(exists=False, job_ids=self._ids.get(key, ()), hidden=True)
         more = {job_id for key in keys for job_id in folders[key].job_ids} - told
         if more:  # forgotten by the controller
-            others, patience = await self._accounts(more)
+            others, patience = await self._site.known_accounts(more)
             runs = [*runs, *others]
         for key in keys:
-            since = self._gone.setdefault(key, now)
+            since = self._gone[key]
             folder = folders[key]
-            if folder.hidden and now - since < _AWAY_SECONDS:
+            if folder.hidden and now - since < AWAY_SECONDS:
                 continue  # it may be opened yet, and has the most to say
             own = {*folder.job_ids, *(job.job_id for job in named.get(key, ()))}
             if folder.wanted is None and key in self.why:
@@ -303,18 +316,9 @@ class Watch:
                 patient=now - since < patience,
             )
             self._judge(key, witnesses, clock, now)
-
-    async def _accounts(self, ids: Collection[int]) -> tuple[list[Accounted], float]:
-        """What accounting knows, and for how many seconds it is worth to wait for more."""
-        if not ids:
-            return [], 0.0
-        try:
-            return await self._site.accounts(ids), _LATE_SECONDS
-        except NoAccounting:
-            return [], 0.0
-        except ExecutorUnavailable as error:
-            _log.warning("no accounts of %s: %s", self._config.name, error)
-            return [], _AWAY_SECONDS
+        took = time.monotonic() - now
+        late = self._gone.keys() - self._pause.keys()
+        self._look_at = now + took + max(took / SHARE, _LATE_PAUSE if late else 0.0)
 
     def _judge(self, key: str, witnesses: Witnesses, clock: Clock, now: float) -> None:
         if key in self._removed:
@@ -381,7 +385,7 @@ class Watch:
 
     def _forget(self, key: str) -> None:
         facts = (self._asked, self._seen, self._limits, self._gone, self._pause, self._ids)
-        for known in (*facts, self.why):
+        for known in (*facts, self._hosts, self.why):
             known.pop(key, None)
         self._fetching.discard(key)
 
