@@ -41,6 +41,7 @@ FAR_AHEAD = {"starts_at": "2098-01-01T00:00:00Z", "ends_at": "2099-01-01T00:00:0
 LONGEST_WAIT = 0.05  # seconds
 OF_A_GRAPH = re.compile(r"(/jobs/\d+)?/(label|depends_on|waits_for(/\d+/label)?)")
 OF_DATA = re.compile(r"(/jobs/\d+)?/data/target")  # which hosts there may be, and what a commit is
+OF_ANOTHER = "not of this cluster"  # what is said of the fields of clusters of other kinds
 ENDED = ("completed", "failed", "cancelled")
 
 numbers = itertools.count()
@@ -66,13 +67,17 @@ def filter_failure(context: HookContext, failure: Any, case: Any, response: Resp
         return True
     if case.operation.definition.raw.get("operationId") == "upload_folder":
         return bool(response.status_code != 422)
-    pointers = [error["pointer"] for error in response.json().get("errors", [])]
-    return pointers != ["cursor"] and not (pointers and all(map(is_beyond_a_schema, pointers)))
+    errors = response.json().get("errors", [])
+    if [error["pointer"] for error in errors] == ["cursor"]:
+        return False
+    return not errors or not all(map(is_beyond_a_schema, errors))
 
 
-def is_beyond_a_schema(pointer: str) -> bool:
-    last = pointer.rpartition("/")[2]
-    return last in BESIDE_OTHERS | RANGES or any(
+def is_beyond_a_schema(error: dict[str, str]) -> bool:
+    if error["message"] == OF_ANOTHER:
+        return True
+    pointer = error["pointer"]
+    return pointer.rpartition("/")[2] in BESIDE_OTHERS | RANGES or any(
         p.fullmatch(pointer) for p in (OF_A_GRAPH, OF_DATA)
     )
 

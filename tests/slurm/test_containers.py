@@ -74,6 +74,7 @@ def image(lab: Lab, apptainer: str) -> Iterator[str]:
         "env", f"HOME={lab.jobs_root}", apptainer, "--silent", "build", str(path), str(root)
     )
     yield str(path)
+    path.unlink()  # the lab is others' too, who may make their own
     shutil.rmtree(root)
 
 
