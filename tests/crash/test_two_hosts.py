@@ -22,7 +22,7 @@ ELSEWHERE = (
 )  # fmt: skip
 LANES = 3  # of two servers each
 LIVES_LED, DEATHS = (len(ELSEWHERE), None) if ALL else (2, 10)  # None: all points are tried
-SECONDS = inf if ALL else 8.0
+SECONDS = inf if ALL else 5.0
 
 
 async def move_to_other(lane: Lane) -> None:
