@@ -56,6 +56,8 @@ def is_away(error: BaseException) -> bool:
     if isinstance(error, DBAPIError):
         lost = error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
         return lost or _sqlstate(error.orig).startswith(AWAY_STATES)
+    if type(error) is asyncpg.InternalClientError:
+        return True  # what asyncpg says of a connection that is lost as it begins to speak
     return isinstance(
         error, PoolTimeout | OSError | asyncpg.InterfaceError | asyncpg.PostgresConnectionError
     ) or _sqlstate(error).startswith(AWAY_STATES)
