@@ -3,36 +3,18 @@
 import asyncio
 import os
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from queueapi.auth.models import Role
-from queueapi.config import Settings
-from tests.controller.serving import Server, serving
+from tests.controller.serving import Server
+from tests.executors.slurm.conftest import server, web
 from tests.executors.web import Web
 from tests.slurm.lab import Lab
 from tests.slurm.test_containers import apptainer, image, lab
 
-__all__ = ["apptainer", "image", "lab"]
+__all__ = ["apptainer", "image", "lab", "server", "web"]
 DOCUMENT = Path(__file__).parents[2] / "docs/slurm-first-steps.md"
-
-
-@pytest.fixture
-async def server(make_settings: Callable[..., Settings]) -> AsyncIterator[Server]:
-    async with serving(make_settings()) as server:
-        yield server
-
-
-@pytest.fixture
-def web(slurm_lab: Lab) -> Iterator[Web]:
-    folder = slurm_lab.jobs_root / "web"
-    found = Web(folder)
-    folder.chmod(0o755)
-    yield found
-    found.stop()
 
 
 def blocks(own: dict[str, str]) -> list[str]:

@@ -56,11 +56,11 @@ async def foresee(mirror: Mirror, estimates: Estimates, candidate: Candidate) ->
     jobs = mirror.as_if_submitted(candidate, now, DEPTH)
     job = jobs[0]
     waiting = sum(scheduler.waiting_by_group.values())
-    without = scheduler.foresee(now, DEPTH)
     beside = scheduler.foresee(now, DEPTH, extra=jobs)
     entry = beside.position(job.job_id)
     if entry is not None and entry.position > DEPTH:
         return await _far_back(scheduler, estimates, jobs, now)
+    without = scheduler.foresee(now, DEPTH)
     reason = beside.explain(job.job_id)
     spent = time.monotonic() - started
     await run_in_slices(without, STEPS, SHARE, spent)

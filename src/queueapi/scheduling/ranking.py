@@ -29,16 +29,27 @@ class Ranking:
         self._boost = WaitBoost.at(now, state.config)
         self._shares: Shares | None = None
         self._weights: dict[tuple[Owner, str, int], float] = {}
+        self._found: dict[int, QueueEntry | None] = {}  # by job id, of those asked for so far
 
     def position(self, job_id: int) -> QueueEntry | None:
         """The job's line, or None if it does not wait or is not eligible yet."""
         return self.positions([job_id]).get(job_id)
 
     def positions(self, job_ids: Iterable[int]) -> dict[int, QueueEntry]:
-        """The lines of those that wait and are eligible; together they cost far less than alone."""
+        """The lines of those that wait and are eligible; together they cost far less than alone.
+
+        What was found once is not looked for again.
+        """
+        asked = set(job_ids)
+        if unknown := asked - self._found.keys():
+            self._found |= dict.fromkeys(unknown) | self._look_for(unknown)
+        found = ((job_id, self._found[job_id]) for job_id in asked)
+        return {job_id: entry for job_id, entry in found if entry is not None}
+
+    def _look_for(self, job_ids: Iterable[int]) -> dict[int, QueueEntry]:
         waiting = self._state.waiting
         waiting.advance(self._now)
-        found = (waiting.jobs[job_id] for job_id in set(job_ids) if job_id in waiting.jobs)
+        found = (waiting.jobs[job_id] for job_id in job_ids if job_id in waiting.jobs)
         ranked = []
         for job in found:
             if job.eligible_at <= self._now and not job.depends_on:

@@ -11,7 +11,7 @@ from queueapi.scheduling.board import enough
 from queueapi.scheduling.capacity import OTHERS
 from queueapi.scheduling.limits import limit_message
 from queueapi.scheduling.model import NOWHERE, AdvanceReservation, Request, WaitingJob
-from queueapi.scheduling.plan import Plan, QueueEntry, Reason, ReasonCode, Reservation
+from queueapi.scheduling.plan import Plan, Reason, ReasonCode, Reservation
 from queueapi.scheduling.ranking import Ranking
 from queueapi.scheduling.remedy import remedy
 from queueapi.scheduling.state import State
@@ -33,11 +33,10 @@ class Explanation:
         self._starts = {start.job_id: start for start in plan.starts}
         self._reservations = {each.job_id: each for each in plan.reservations}
         self._openings: dict[tuple[Request, float], Opening | None] = {}
-        self._entries: dict[int, QueueEntry] = {}  # of jobs that were looked up together
 
     def of_all(self, jobs: Sequence[WaitingJob]) -> dict[int, Reason]:
         """The reasons of many waiting jobs, by id."""
-        self._entries = self._ranking.positions([job.job_id for job in jobs])
+        self._ranking.positions([job.job_id for job in jobs])  # all at once: then each is known
         return {job.job_id: self.of(job) for job in jobs}
 
     def of(self, job: WaitingJob) -> Reason:
@@ -201,7 +200,7 @@ class Explanation:
         return Reason(ReasonCode.PRIORITY, message, None)
 
     def _queue_ahead(self, job: WaitingJob) -> str:
-        entry = self._entries.get(job.job_id) or self._ranking.position(job.job_id)
+        entry = self._ranking.position(job.job_id)
         ahead = entry.position - 1 if entry else 0
         if not ahead:
             return "it is first in the queue"

@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
+from queueapi.config import Settings
 from queueapi.executors.base import ClusterConfig
 from queueapi.executors.slurm.executor import SlurmExecutor
+from tests.controller.serving import Server, serving
+from tests.executors.web import Web
 from tests.slurm.lab import Lab
 
 type_of_factory = Callable[..., Awaitable[SlurmExecutor]]
@@ -30,6 +33,23 @@ def cluster_of(lab: Lab, folder: Path, /, **changes: Any) -> ClusterConfig:
         options=options,
     )
     return replace(cluster, **changes)
+
+
+@pytest.fixture
+async def server(make_settings: Callable[..., Settings]) -> AsyncIterator[Server]:
+    """Of ours, to be killed."""
+    async with serving(make_settings()) as server:
+        yield server
+
+
+@pytest.fixture
+def web(slurm_lab: Lab) -> Iterator[Web]:
+    """What the cluster's nodes can fetch from."""
+    folder = slurm_lab.jobs_root / "web"
+    found = Web(folder)
+    folder.chmod(0o755)
+    yield found
+    found.stop()
 
 
 @pytest.fixture

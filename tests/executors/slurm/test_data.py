@@ -17,15 +17,6 @@ from tests.slurm.lab import Lab
 from tests.staging import until
 
 
-@pytest.fixture
-def web(slurm_lab: Lab) -> Iterator[Web]:
-    folder = slurm_lab.jobs_root / "web"
-    found = Web(folder)
-    folder.chmod(0o755)
-    yield found
-    found.stop()
-
-
 def wanting(web: Web, path: str, script: str) -> Run:
     rules = DataRules((web.address,), (), str(web.ca_file))
     return make_run(script, data=Data(parse_target(f"{web.url}{path}"), rules))

@@ -3,15 +3,14 @@
 import asyncio
 import hashlib
 import tarfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from queueapi.auth.models import Role
-from queueapi.config import Settings
-from tests.controller.serving import Server, serving
+from tests.controller.serving import Server
 from tests.executors.slurm.test_server import Curl, register
 from tests.executors.web import Slow, Web
 from tests.slurm.lab import Lab
@@ -22,21 +21,6 @@ SIZE = 40_000_000
 LARGE = (
     f'head -c {SIZE} /dev/urandom >"$QUEUEAPI_RESULT/large"; sha256sum <"$QUEUEAPI_RESULT/large"'
 )
-
-
-@pytest.fixture
-async def server(make_settings: Callable[..., Settings]) -> AsyncIterator[Server]:
-    async with serving(make_settings()) as server:
-        yield server
-
-
-@pytest.fixture
-def web(slurm_lab: Lab) -> Iterator[Web]:
-    folder = slurm_lab.jobs_root / "web"
-    found = Web(folder)
-    folder.chmod(0o755)
-    yield found
-    found.stop()
 
 
 async def test_the_fetch_of_a_jobs_data_goes_on_without_the_server(

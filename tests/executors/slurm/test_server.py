@@ -3,16 +3,13 @@
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from queueapi.auth.models import Role
-from queueapi.config import Settings
-from tests.controller.serving import Server, serving
+from tests.controller.serving import Server
 from tests.files.archives import tar_gz
 from tests.people import Person
 from tests.slurm.lab import Lab
@@ -59,12 +56,6 @@ class Curl:
 
         await until(there, f"{status}: {job}")
         return job
-
-
-@pytest.fixture
-async def server(make_settings: Callable[..., Settings]) -> AsyncIterator[Server]:
-    async with serving(make_settings()) as server:
-        yield server
 
 
 async def register(boss: Curl, lab: Lab, root: Path, **fields: Any) -> None:

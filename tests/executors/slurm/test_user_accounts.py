@@ -12,12 +12,11 @@ import pytest
 
 from queueapi.auth.models import Role
 from queueapi.clusters.ssh_keys import SshKey, make_key
-from queueapi.config import Settings
 from queueapi.executors.accounts import Account, Owner
 from queueapi.executors.base import Ending, ExecutorUnavailable, Phase, Run, Stream
 from queueapi.executors.slurm import watch
 from queueapi.executors.slurm.executor import SlurmExecutor
-from tests.controller.serving import Server, serving
+from tests.controller.serving import Server
 from tests.executors.contract import make_run, output_of, until_log, until_phase
 from tests.executors.slurm.conftest import cluster_of
 from tests.executors.slurm.test_server import Curl, register
@@ -262,12 +261,6 @@ async def work_of(executor: SlurmExecutor, run: Run) -> Path:
     path = executor.output_path(run.key)
     assert path is not None
     return Path(path.replace("%u", ADA))
-
-
-@pytest.fixture
-async def server(make_settings: Callable[..., Settings]) -> AsyncIterator[Server]:
-    async with serving(make_settings()) as server:
-        yield server
 
 
 async def test_from_the_key_to_the_results_through_a_server_that_is_killed(
