@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from queueapi.scheduling import Config, Event, Node, Placement, Request, Scheduler
-from queueapi.scheduling.board import Board, enough
-from queueapi.scheduling.capacity import Hold, NodeKey, Space, indices, mask_of
+from queueapi.scheduling import Config, Event, Node, Placement, Request, Scheduler, rooms
+from queueapi.scheduling.board import Board
+from queueapi.scheduling.capacity import Hold, NodeKey, Space, enough, indices, mask_of
 from queueapi.scheduling.draft import Draft
 from queueapi.scheduling.profile import Profile
 from queueapi.scheduling.shadow import Shadow
@@ -120,17 +120,26 @@ def test_shelves_are_read_in_the_order_of_least_waste(
     assert list(shelves.fitting(job.request)) == good
 
 
+_DEEDS = ("put", "put", "remove", "hold", "hold", "release", "release", "release all")
+
+
 @modest
-@given(st.lists(requests(), min_size=1, max_size=3), st.data())
+@given(st.lists(requests(), min_size=1, max_size=3), st.sampled_from((1, 8)), st.data())
 def test_whether_there_is_room_is_known_whatever_happens_in_between(
-    asked: list[Request], data: st.DataObject
+    asked: list[Request], most_nodes: int, data: st.DataObject
 ) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rooms, "_MOST_NODES", most_nodes)
+        _ask_while_things_happen(asked, data)
+
+
+def _ask_while_things_happen(asked: list[Request], data: st.DataObject) -> None:
     board = Board()
-    for job_id in range(data.draw(st.integers(1, 12))):
+    for job_id in range(data.draw(st.integers(1, 16))):
         name = data.draw(st.sampled_from(("n0", "n1", "n2", "f0")))
         node = data.draw(nodes(name))
         key = NodeKey(node.cluster, name)
-        match data.draw(st.sampled_from(("put", "put", "remove", "hold", "hold", "release"))):
+        match data.draw(st.sampled_from(_DEEDS)):
             case "put":
                 board.put_node(node)
             case "remove":
@@ -144,10 +153,12 @@ def test_whether_there_is_room_is_known_whatever_happens_in_between(
             case "release":
                 for held in list(board._held)[:1]:
                     board.release(held)
+            case "release all":
+                board.release_all(list(board._held))
         for request in asked:
             spaces = board.spaces.values()
             fitting = [s for s in spaces if s.up and s.large_enough(request) and s.fits(request)]
-            assert board.has_room(request) == enough(fitting, request)
+            assert board.rooms.has_room(request) == enough(fitting, request)
 
 
 def known(state: State) -> object:

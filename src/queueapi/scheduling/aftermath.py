@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from queueapi.scheduling.board import enough
-from queueapi.scheduling.capacity import Space
+from queueapi.scheduling.capacity import Space, enough
 from queueapi.scheduling.caution import Caution
 from queueapi.scheduling.model import Backfill, WaitingJob
 from queueapi.scheduling.plan import Plan, Reservation

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from queueapi.scheduling.capacity import Hold, NodeKey, Space, mask_of
+from queueapi.scheduling.capacity import Hold, NodeKey, Space, enough, mask_of
 from queueapi.scheduling.model import Node, Placement, Request, RunningJob, WaitingJob
+from queueapi.scheduling.rooms import Rooms
 from queueapi.scheduling.shelves import Shelves
 
 _MOST_REMEMBERED = 1_000  # requests; bounds memory when every job asks for something else
-_MOST_ROOMLESS = 100  # requests; bounds what it costs to give something back
 
 
 class Board:
@@ -18,12 +18,10 @@ class Board:
     def __init__(self) -> None:
         self.spaces: dict[tuple[str, str], Space] = {}
         self.shelves = Shelves()
+        self.rooms = Rooms(self.shelves)
         self.scans = 0  # passes over all nodes
         self._held: dict[int, list[tuple[Space, Hold]]] = {}  # by job
         self._possible: dict[Request, list[Space]] = {}  # until a node changes
-        # Nodes that had room for it, as many as it asks for, until one changes.
-        self._roomy: dict[Request, list[Space]] = {}
-        self._roomless: set[Request] = set()  # what no nodes have room for; some of all such
 
     def copy(self) -> Board:
         """A board that may be changed without changing this one."""
@@ -47,20 +45,14 @@ class Board:
 
     def _redescribe(self, key: NodeKey, node: Node | None) -> None:
         self._possible.clear()
-        self._roomy.clear()
         space = self.spaces.get(key)
         if space is None:
             space = self.spaces[key] = Space(key, node)
         else:
             self.shelves.take(space)
             space.describe(node)
-        self._offer(space)
-
-    def _offer(self, space: Space) -> None:
-        """There may be more room on the node than before."""
         self.shelves.put(space)
-        if self._roomless:
-            self._roomless = {each for each in self._roomless if not space.fits(each)}
+        self.rooms.changed(space)
 
     def _forget_if_empty(self, space: Space) -> None:
         if space.node is None and not space.holds:
@@ -95,6 +87,7 @@ class Board:
 
     def release_all(self, job_ids: Iterable[int]) -> None:
         """As `release` for each of these, node by node."""
+        self.rooms.forget()
         by_space: dict[Space, list[Hold]] = {}
         for job_id in job_ids:
             for space, hold in self._held.pop(job_id):
@@ -106,7 +99,8 @@ class Board:
         self.shelves.take(space)
         for hold in holds:
             space.drop(hold)
-        self._offer(space)
+        self.shelves.put(space)
+        self.rooms.offer(space)
         if space.node is None:
             self._forget_if_empty(space)
 
@@ -123,25 +117,6 @@ class Board:
             for space in self._named(job, job.resume_on)
             if space.fits(job.request) and not bound_gpus(job, space) & ~space.gpus
         ]
-
-    def has_room(self, request: Request) -> bool:
-        """Whether a job that asks so, and may go anywhere, fits now."""
-        if request in self._roomless:
-            return False
-        known = self._roomy.get(request)
-        if known is not None and known[0].fits(request):
-            others = known[1:]
-            if not others or all(space.fits(request) for space in others):
-                return True
-        found = first_nodes(self.shelves.fitting(request), request)
-        if found:
-            self._roomy[request] = found
-        else:
-            self._roomless.add(request)
-        if len(self._roomy) > _MOST_REMEMBERED or len(self._roomless) > _MOST_ROOMLESS:
-            self._roomy.clear()
-            self._roomless.clear()
-        return bool(found)
 
     def possible(self, job: WaitingJob) -> Iterable[Space]:
         """The nodes that are up and would have room for the job if they were empty."""
@@ -191,19 +166,3 @@ def bound_gpus(job: WaitingJob, space: Space) -> int:
         if share.node == space.key.name:
             return mask_of(share.gpu_indices)
     return 0
-
-
-def enough(spaces: Iterable[Space], request: Request) -> bool:
-    """Whether there are as many nodes of one cluster as the request asks for."""
-    return bool(first_nodes(spaces, request))
-
-
-def first_nodes(spaces: Iterable[Space], request: Request) -> list[Space]:
-    """As many nodes of one cluster as the request asks for; none if there are fewer."""
-    by_cluster: dict[str, list[Space]] = {}
-    for space in spaces:
-        found = by_cluster.setdefault(space.key.cluster, [])
-        found.append(space)
-        if len(found) >= request.nodes:
-            return found
-    return []

@@ -227,3 +227,19 @@ class Space:
         if request.gpu_type is None:
             return mask
         return mask & self.gpu_types.get(request.gpu_type, 0)
+
+
+def enough(spaces: Iterable[Space], request: Request) -> bool:
+    """Whether there are as many nodes of one cluster as the request asks for."""
+    return bool(first_nodes(spaces, request))
+
+
+def first_nodes(spaces: Iterable[Space], request: Request) -> list[Space]:
+    """As many nodes of one cluster as the request asks for; none if there are fewer."""
+    by_cluster: dict[str, list[Space]] = {}
+    for space in spaces:
+        found = by_cluster.setdefault(space.key.cluster, [])
+        found.append(space)
+        if len(found) >= request.nodes:
+            return found
+    return []

@@ -31,7 +31,7 @@ class Draft:
         self._caution = Caution(state, state.board, now) if cautious else None
         self.most_cpus = self._board.shelves.most_cpus()  # free on one node
         # Whether a job that asks so fits now, be it where room is kept for others.
-        self.has_room = state.board.has_room
+        self.has_room = state.board.rooms.has_room
         self.had_room = False  # for the job that could not be placed last, kept for others or not
 
     def place(self, job: WaitingJob) -> Placement | None:

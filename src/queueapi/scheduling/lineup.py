@@ -88,6 +88,8 @@ class ByPriority:
             in_line = [_LaneInLine(lane, factor(lane.queue), boost) for lane in lanes]
             of_group = shares(group_id, {lane.user_id for lane in lanes})
             groups.append(_GroupInLine(in_line, of_group))
+        self._room: Room | None = None  # that the lineup was narrowed to
+        self._patience = self._misses_left = inf  # until it is
         self._put_in_order(groups)
 
     def head(self) -> WaitingJob | None:
@@ -105,6 +107,7 @@ class ByPriority:
         group = self._groups[0][2]
         group.started()
         self._renew(group)
+        self._misses_left = self._patience
 
     def next_in_class(self) -> None:
         group = self._groups[0][2]
@@ -115,13 +118,27 @@ class ByPriority:
         group = self._groups[0][2]
         group.set_class_aside()
         self._renew(group)
+        self._misses_left -= 1
+        if self._misses_left == 0 and self._room is not None:
+            self._leave_out(self._room)
 
     def set_group_aside(self) -> None:
         heappop(self._groups)
 
     def narrow(self, room: Room, refused: Mapping[Request, float]) -> None:
         self.next_in_class()
-        self._put_in_order([group for *_, group in self._groups if group.narrow(room)])
+        self._room = room
+        self._leave_out(room)
+
+    def _leave_out(self, room: Room) -> None:
+        """Whoever there is no room for; and again when, after a start, many miss in a row.
+
+        To leave out all at once costs much less than to look at the head of each.
+        """
+        left = [(group.narrow(room), group) for *_, group in self._groups]
+        self._put_in_order([group for classes, group in left if classes])
+        self._patience = max(sum(classes for classes, _ in left) // _MISSES, 1)
+        self._misses_left = 0  # before the next start nobody has less room
 
     def _put_in_order(self, groups: Iterable[_GroupInLine]) -> None:
         self._groups: list[_Group] = [(group.final, group.ticket, group) for group in groups]
@@ -180,8 +197,8 @@ class _LaneInLine:
         heappop(self.heads)
         self._look()
 
-    def narrow(self, room: Room) -> bool:
-        """Leave out classes that there is no room for; whether any is left."""
+    def narrow(self, room: Room) -> int:
+        """Leave out classes that there is no room for; how many are left."""
         has_room, most_cpus = room.has_room, room.most_cpus
         # A job that resumes goes where it was, even if the node has changed.
         heads = [
@@ -191,10 +208,11 @@ class _LaneInLine:
             or head[2].key.resume_on is not None
         ]
         if len(heads) < len(self.heads):
-            self.heads = heads
+            first, self.heads = self.heads[0], heads
             heapify(heads)
-            self._look()
-        return bool(heads)
+            if heads and heads[0] is not first:
+                self._look()
+        return len(heads)
 
 
 class _GroupInLine:
@@ -235,13 +253,14 @@ class _GroupInLine:
         self.first.set_class_aside()
         self._find_first(self.share)
 
-    def narrow(self, room: Room) -> bool:
-        """Leave out classes that there is no room for; whether any is left."""
-        self._others = [bound for bound in self._others if bound[2].narrow(room)]
+    def narrow(self, room: Room) -> int:
+        """Leave out classes that there is no room for; how many are left."""
+        left = [(bound[2].narrow(room), bound) for bound in self._others]
+        self._others = [bound for classes, bound in left if classes]
         heapify(self._others)
-        self.first.narrow(room)
+        of_first = self.first.narrow(room)
         self._find_first(self.share)
-        return self.final < inf
+        return of_first + sum(classes for classes, _ in left)
 
     def _put_in_order(self, lanes: Sequence[_LaneInLine]) -> None:
         """All shares may be others now."""
@@ -280,6 +299,7 @@ class _GroupInLine:
             heappush(others, each)
 
 
+_MISSES = 16  # of so many classes one must miss
 _SLACK = 1 + 1e-9  # of bounds, against rounding
 _NOBODY: Ticket = (inf, 0)
 # The best that -final of a lane's first job can be, for each unit of scale; that job, or one

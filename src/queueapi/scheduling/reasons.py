@@ -7,8 +7,7 @@ from dataclasses import replace
 
 from queueapi.scheduling.aftermath import Aftermath
 from queueapi.scheduling.arrival import ArrivalRanking
-from queueapi.scheduling.board import enough
-from queueapi.scheduling.capacity import OTHERS
+from queueapi.scheduling.capacity import OTHERS, enough
 from queueapi.scheduling.limits import limit_message
 from queueapi.scheduling.model import NOWHERE, AdvanceReservation, Request, WaitingJob
 from queueapi.scheduling.plan import Plan, Reason, ReasonCode, Reservation

@@ -187,15 +187,12 @@ class Usage:
             group_id: tally.running for group_id, tally in self._groups.items() if tally.running
         }
 
-    def of_user(self, group_id: int, user_id: int) -> Tally:
-        """Likewise of the user's use for the group."""
-        return self._users.get((group_id, user_id), _NOTHING)
-
     def by_formula(
         self, group_id: int, user_ids: Iterable[int], quota: float, now: float
     ) -> GroupShares:
         """By the formula. Valid until something changes but by a start that it is told of."""
-        return _ByFormula(self, group_id, user_ids, quota, now)
+        users = {user_id: self._users[group_id, user_id] for user_id in user_ids}
+        return _ByFormula(self._groups[group_id], users, quota, now, self.config)
 
     def fair_tree(self, groups: Mapping[int, Group], owners: Iterable[Owner], now: float) -> Shares:
         """By Fair Tree: the rank of each member, each user with recent use, and these owners."""
@@ -213,14 +210,12 @@ class _ByFormula:
     """The group's multiplier times each user's part, clamped again. A start changes them all."""
 
     def __init__(
-        self, usage: Usage, group_id: int, user_ids: Iterable[int], quota: float, now: float
+        self, group: GroupTally, users: dict[int, Tally], quota: float, now: float, config: Config
     ) -> None:
-        self._usage, self._group_id = usage, group_id
-        self._quota, self._now, self._config = quota, now, usage.config
-        self._recent = {  # by user
-            user_id: usage.of_user(group_id, user_id).recent(now, self._config.half_life)
-            for user_id in user_ids
-        }
+        self._group, self._users = group, users
+        self._quota, self._now, self._config = quota, now, config
+        half_life = config.half_life
+        self._recent = {user_id: user.recent(now, half_life) for user_id, user in users.items()}
         self._highest = self._config.user_share_max
         self._lowest = 1 / self._highest
         self._least, self._most = self._config.fair_share_min, self._config.fair_share_max
@@ -232,8 +227,7 @@ class _ByFormula:
         return clamped(self._of_all * self._highest, self._least, self._most)
 
     def started(self, user_id: int) -> bool:
-        user = self._usage.of_user(self._group_id, user_id)
-        self._recent[user_id] = user.recent(self._now, self._config.half_life)
+        self._recent[user_id] = self._users[user_id].recent(self._now, self._config.half_life)
         mean = self._mean
         self._look()
         if not mean:
@@ -245,7 +239,7 @@ class _ByFormula:
 
     def _look(self) -> None:
         """At the whole group."""
-        config, group = self._config, self._usage.of_group(self._group_id)
+        config, group = self._config, self._group
         of_group, count = group.recent(self._now, config.half_life), group.users
         self._of_group, self._count = of_group, count
         self._mean = of_group / count if count >= 2 and of_group > 0 else 0.0
@@ -269,7 +263,7 @@ class _ByFormula:
     def _of_few(self, user_id: int) -> float:
         """The same where nobody shares the group's use yet."""
         count, config = self._count, self._config
-        if count < 2 and not self._usage.of_user(self._group_id, user_id).counts:
+        if count < 2 and not self._users[user_id].counts:
             count += 1  # who comes anew makes two of the one who shares the use
         part = user_part(self._of_group, count, self._recent[user_id], config)
         return clamped(self._of_all * part, config.fair_share_min, config.fair_share_max)
