@@ -105,6 +105,25 @@ def test_what_was_taken_from_it_is_lost(state: State, own: Exit, recorded: int |
     assert seen is not None and seen.phase is Phase.LOST
 
 
+def test_a_second_start_that_failed_by_itself_says_nothing_of_the_first() -> None:
+    """It came after the run had begun, and ended before it could see that it had."""
+    folder = replace(RAN, exit_code=None, ended_at=None)
+    first = ended(State.REQUEUED, ended_at=1910.0)
+    second = ended(State.FAILED, exit=Exit(1, 0), started_at=1912.0)
+    told = replace(JOB, state=State.FAILED, exit=Exit(1, 0), started_at=1912.0, restarts=1)
+    for jobs, runs in (([told], [second]), ([told], []), ([], [first, second])):
+        seen = of_gone(Witnesses(folder, jobs, runs, patient=False), CLOCK)
+        assert seen is not None and seen.phase is Phase.LOST
+
+
+def test_a_second_start_that_is_the_one_that_ran_counts() -> None:
+    """The first never came to our script; the disk was too full for a record."""
+    folder = replace(RAN, started_at=1912.5, exit_code=None, ended_at=None)
+    first = ended(State.NODE_FAIL, ended_at=1910.0)
+    second = ended(State.FAILED, exit=Exit(1, 0), started_at=1912.0)
+    assert concluded(of_gone(Witnesses(folder, runs=[first, second]), CLOCK)) == (1, None)
+
+
 def test_a_job_that_never_started_has_no_time() -> None:
     run = ended(State.CANCELLED, started_at=None, ended_at=1850.0, steps=(), cpu_seconds=0.0)
     folder = Folder(exists=True, job_ids=(7,))

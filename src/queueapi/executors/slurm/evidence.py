@@ -6,7 +6,7 @@ still. None of them alone proves that a run is over when the others may yet say 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from queueapi.executors.base import Ending, Observation, Phase
@@ -107,7 +107,9 @@ def of_gone(seen: Witnesses, clock: Clock) -> Observation | None:
     if run is None and seen.patient and (job is not None or seen.folder.job_ids):
         return None
     if run is not None:
-        return _judged(seen.folder, clock, run.state, _of_run(run, job, seen.folder))
+        said = _of_run(run, job, seen.folder)
+        starts = sum(each.job_id == job_id for each in seen.runs)
+        return _judged(seen.folder, clock, run.state, replace(said, again=said.again or starts > 1))
     if job is not None:
         return _judged(seen.folder, clock, job.state, _of_job(job, seen.folder))
     return _by_folder(seen.folder, clock)
@@ -126,8 +128,9 @@ class _Account:
 
     exit_code: int
     own_code: int | None  # without what the run's folder says
-    started_at: float | None
+    started_at: float | None  # the last time
     ended_at: float | None
+    again: bool  # Slurm began it more than once
     peak_memory_bytes: int | None = None
     cpu_seconds: float | None = None
 
@@ -138,12 +141,15 @@ def _of_run(run: Accounted, job: QueuedJob | None, folder: Folder) -> _Account:
         batch = job.exit  # accounting shows such a code without that part
     code = exit_status(run.state, run.exit, batch, folder.exit_code)
     own = run.exit.status if run.exit else None
-    return _Account(code, own, run.started_at, run.ended_at, run.peak_memory_bytes, run.cpu_seconds)
+    again = job is not None and job.restarts > 0
+    used = (run.peak_memory_bytes, run.cpu_seconds)
+    return _Account(code, own, run.started_at, run.ended_at, again, *used)
 
 
 def _of_job(job: QueuedJob, folder: Folder) -> _Account:
     code = exit_status(job.state, job.exit, None, folder.exit_code)
-    return _Account(code, job.exit.status if job.exit else None, job.started_at, job.ends_at)
+    own = job.exit.status if job.exit else None
+    return _Account(code, own, job.started_at, job.ends_at, job.restarts > 0)
 
 
 def _judged(folder: Folder, clock: Clock, state: State, said: _Account) -> Observation:
@@ -190,8 +196,13 @@ def _judged(folder: Folder, clock: Clock, state: State, said: _Account) -> Obser
 
 def _is_of_another_start(folder: Folder, state: State, said: _Account) -> bool:
     """Whether what Slurm says can't be of the start that left the folder's record."""
-    if folder.exit_code is None or folder.exit_code in (0, _NOT_RUN):
-        return folder.exit_code is None and said.own_code == _NOT_RUN
+    if folder.exit_code is None:
+        # A second start may also fail before it comes to our batch script.
+        began = said.started_at if said.again and state is State.FAILED else None
+        later = began is not None and began > (folder.started_at or began)
+        return later or said.own_code == _NOT_RUN
+    if folder.exit_code in (0, _NOT_RUN):
+        return False
     if said.own_code == _NOT_RUN:
         return True
     # A second start that came while the first was being ended may fail in other ways.
