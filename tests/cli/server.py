@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.cli import forked
+
 QUEUEAPI = str(Path(sys.executable).with_name("queueapi"))
 PASSWORD = "correct horse battery"
 SECONDS = 60.0  # for what should take one; the machine may be busy
@@ -113,15 +115,12 @@ class Cli:
     def run(
         self, *words: str | int, stdin: str = "", expect: int = 0
     ) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            self.command(*words),
+        done = forked.run(
+            [str(word) for word in words],
             env=self.environment,
             cwd=self.home,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            check=False,
+            stdin=stdin,
+            seconds=SECONDS,
         )
         assert done.returncode == expect, (words, done)
         assert "Traceback" not in done.stderr
