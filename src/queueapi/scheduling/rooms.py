@@ -28,7 +28,7 @@ class Rooms:
         """Whether a job that asks so, and may go anywhere, fits now."""
         candidates = self._short.get(request)
         if candidates is not None:
-            return bool(candidates) and self._still_has_room(request, candidates)
+            return _has_room_on(candidates, request)
         known = self._ample.get(request)
         if known is not None and all(space.fits(request) for space in known):
             return True
@@ -37,13 +37,18 @@ class Rooms:
     def changed(self, space: Space) -> None:
         """The node is new, or another than before."""
         self._ample.clear()
+        for candidates in self._short.values():
+            if space in candidates:
+                candidates.remove(space)
         self.offer(space)
 
     def offer(self, space: Space) -> None:
         """There may be more room on the node than before."""
+        if not space.up:
+            return
         crowded = []
         for request, candidates in self._short.items():
-            if space.fits(request) and space not in candidates:
+            if space.fits(request) and space.kind.takes(request) and space not in candidates:
                 candidates.append(space)
                 if len(candidates) > _MOST_NODES:
                     crowded.append(request)
@@ -54,15 +59,6 @@ class Rooms:
         """There may be more room on many nodes: to search again costs less than to be told."""
         self._ample.clear()
         self._short.clear()
-
-    def _still_has_room(self, request: Request, candidates: list[Space]) -> bool:
-        left = [
-            space
-            for space in candidates
-            if space.fits(request) and space.up and space.kind.takes(request)
-        ]
-        self._short[request] = left
-        return enough(left, request)
 
     def _search(self, request: Request) -> bool:
         if len(self._ample) + len(self._short) >= _MOST_REMEMBERED:
@@ -75,6 +71,16 @@ class Rooms:
         elif len(seen) <= _MOST_NODES:
             self._short[request] = seen
         return bool(found)
+
+
+def _has_room_on(candidates: list[Space], request: Request) -> bool:
+    """Whether these are enough; those without room, which will be offered again, are taken out."""
+    if request.nodes > 1:
+        candidates[:] = [space for space in candidates if space.fits(request)]
+        return enough(candidates, request)
+    while candidates and not candidates[-1].fits(request):
+        candidates.pop()
+    return bool(candidates)
 
 
 def _noted(spaces: Iterable[Space], seen: list[Space]) -> Iterator[Space]:

@@ -70,7 +70,9 @@ class Shelves:
         self._shelves: dict[Kind, dict[int, _Shelf]] = {}  # by kind, then by free GPUs
         self._all: list[_Shelf] = []
         self._places: dict[Space, tuple[_Shelf, int, _Slot]] = {}  # where each node is
-        self._levels: dict[_Where, list[_Level]] = {}  # in the order of `fitting`; until one is new
+        # In the order of `fitting`, until one is new. By request too: a plan asks this most often.
+        self._levels: dict[_Where, list[_Level]] = {}
+        self._levels_by_request: dict[Request, list[_Level]] = {}
 
     def put(self, space: Space) -> None:
         """Sort the node in, if it belongs here. To be done anew when it has changed."""
@@ -85,6 +87,7 @@ class Shelves:
             shelf = levels[gpus] = _Shelf(gpus)
             self._all.append(shelf)
             self._levels.clear()
+            self._levels_by_request.clear()
         slot = (space.memory_mb, space.key, space)
         self._places[space] = (shelf, space.cpus, slot)
         shelf.put(space.cpus, slot)
@@ -126,7 +129,8 @@ class Shelves:
         read.
         """
         cpus, memory_mb, exclusive = request.cpus, request.memory_mb, request.exclusive
-        for shelves, unsure in self._levels_for(request):
+        levels = self._levels_by_request.get(request)
+        for shelves, unsure in self._levels_for(request) if levels is None else levels:
             mask = 0
             for shelf in shelves:
                 mask |= shelf.mask
@@ -150,6 +154,12 @@ class Shelves:
                         yield space
 
     def _levels_for(self, request: Request) -> list[_Level]:
+        if len(self._levels_by_request) >= _MOST_REMEMBERED:
+            self._levels_by_request.clear()
+        levels = self._levels_by_request[request] = self._levels_where(request)
+        return levels
+
+    def _levels_where(self, request: Request) -> list[_Level]:
         count = request.gpu_count
         where = (request.clusters, request.constraint, request.gpu_type, count)
         levels = self._levels.get(where)
