@@ -425,6 +425,24 @@ async def test_no_more_of_our_jobs_wait_in_slurm_than_is_allowed(
     await ended(executor, [whole[3].key])
 
 
+async def test_a_burst_fills_slurms_queue_and_no_more(
+    slurm_lab: Lab, new_executor: type_of_factory
+) -> None:
+    """It goes over in several commands; what is behind waits for a moment, and is sent back."""
+    executor = await new_executor(options={"max_waiting": 60})
+    whole = make_run("sleep 300\n", nodes=("a",) * 4, cpus=8)
+    await executor.submit(whole)
+    await until_phase(executor, whole.key, [Phase.RUNNING])
+    burst = [make_run("true\n") for _ in range(80)]
+    sent = await asyncio.gather(*map(executor.submit, burst), return_exceptions=True)
+    waits = [isinstance(each, str) for each in sent]
+    assert waits == [True] * 60 + [False] * 20  # in our order
+    queue = slurm_lab.as_user("squeue", "--noheader", "--states=PENDING", "--format=%i")
+    assert len(queue.split()) == 60
+    await executor.cancel(whole.key)
+    await ended(executor, [run.key for run, is_there in zip(burst, waits, strict=True) if is_there])
+
+
 async def test_what_others_hold_is_not_ours_to_give(
     slurm_lab: Lab, new_executor: type_of_factory
 ) -> None:

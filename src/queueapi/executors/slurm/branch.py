@@ -42,10 +42,10 @@ class Branch:
         self.files = Files(config.root, remote)
         self._tasks: tuple[asyncio.Task[None], ...] = ()
 
-    def start(self, watch: Watch, room: Callable[[], int]) -> None:
-        """Begin to work on launches and ends. ``room`` as in :class:`Launches`."""
+    def start(self, watch: Watch, room: Callable[[], int], sent: Callable[[str], None]) -> None:
+        """Begin to work on launches and ends. ``room`` and ``sent`` as in :class:`Launches`."""
         if not self._tasks:
-            self.launches = Launches(self.site, self.programs, room)
+            self.launches = Launches(self.site, self.programs, room, sent)
             self.endings = Endings(self.site, watch)
             work = (self.launches.run(), self.endings.run())
             self._tasks = tuple(asyncio.get_running_loop().create_task(each) for each in work)

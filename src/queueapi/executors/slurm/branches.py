@@ -52,11 +52,11 @@ class Branches:
         self._closing: set[asyncio.Task[None]] = set()
         self.own = Branch(config, make_remote(cluster), contents)
 
-    def start(self, watch: Watch, room: Callable[[], int]) -> None:
+    def start(self, watch: Watch, room: Callable[[], int], sent: Callable[[str], None]) -> None:
         """To be called once the cluster is connected."""
-        self._watch, self._room = watch, room
+        self._watch, self._room, self._sent = watch, room, sent
         if self._accounts is None:
-            self.own.start(watch, room)
+            self.own.start(watch, room, sent)
 
     async def close(self) -> None:
         """Stop all of them."""
@@ -174,7 +174,7 @@ class Branches:
         branch = self._users.get(account.user_id)
         if branch is None or branch.account != account:
             before, branch = branch, self.new(account)
-            branch.start(self._watch, self._room)
+            branch.start(self._watch, self._room, self._sent)
             if before is not None:
                 branch.endings.take_over(before.endings)
                 self._drop(account.user_id)

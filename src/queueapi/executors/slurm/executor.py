@@ -5,6 +5,7 @@ folder there. So any server that reaches the cluster can take over, and a restar
 """
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
@@ -38,7 +39,8 @@ from queueapi.executors.slurm.states import MEANING, TIME_LIMIT
 from queueapi.executors.slurm.stock import Stock
 from queueapi.executors.slurm.watch import PROMPT_SECONDS, Watch, is_alive
 
-_AHEAD: Final = 0.6  # of those that may wait in Slurm are sent before anything is free
+_UNSEEN: Final = 60.0  # seconds after which what no round has seen does not wait there
+_STILL: Final = 5.0  # seconds without a launch after which a queue does not move
 _MOST_LOG: Final = 16 << 20  # bytes that one call returns at most
 
 
@@ -62,7 +64,9 @@ class SlurmExecutor:
         self._site, self._remote = self._branches.own.site, self._branches.own.remote
         self._watch = Watch(self._site, self._branches, self._end_overdue)
         self._stock = Stock(self._site, knows_rights=not cluster.user_accounts)
-        self._unseen: set[str] = set()  # submitted, and not in the watch's last round yet
+        # When Slurm got a run (monotonic) that was not in the watch's last round yet, by key.
+        self._unseen: dict[str, float] = {}
+        self._sent_at = float("-inf")  # monotonic; the last one
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self, changed: Callable[[str], None]) -> None:
@@ -71,7 +75,7 @@ class SlurmExecutor:
         self._watch.changed = changed
         self._stock.known_offer()  # ask, so that it is known soon
         if not self._tasks:
-            self._branches.start(self._watch, self._room)
+            self._branches.start(self._watch, self._room, self._sent)
             self._spawn(self._watch.run())
 
     async def close(self) -> None:
@@ -96,15 +100,15 @@ class SlurmExecutor:
 
     async def nodes(self) -> Sequence[NodeInventory]:
         """The nodes that take jobs, in the partitions that ours may use, and room in the queue."""
-        full = self._room() <= 0
+        full = self._room() <= 0 and time.monotonic() - self._sent_at > _STILL
         nodes = capacity.inventory(
             await self._stock.nodes(),
             self._watch.alive,
             partitions=self._config.partitions,
             full=full,
         )
-        room = int(self._config.max_waiting * _AHEAD)
-        return [*nodes, *capacity.queue_places(nodes, room, full=full)]
+        places = capacity.queue_places(nodes, self._config.max_waiting, full=full)
+        return [*nodes, *places]
 
     def offer(self) -> Offer | None:
         """What the cluster could ever give to a job, as far as that is known."""
@@ -113,9 +117,17 @@ class SlurmExecutor:
     def _room(self) -> int:
         """How many more of our jobs may wait in Slurm."""
         waiting = {j.name for j in self._watch.alive if MEANING[j.state].phase is Phase.PENDING}
-        self._unseen = {key for key in self._unseen if not self._watch.job_ids(key)}
-        sent = len(waiting | self._unseen) + self._branches.taken
+        oldest = time.monotonic() - _UNSEEN
+        self._unseen = {
+            key: at
+            for key, at in self._unseen.items()
+            if at > oldest and not self._watch.job_ids(key)
+        }
+        sent = len(waiting | self._unseen.keys()) + self._branches.taken
         return self._config.max_waiting - sent
+
+    def _sent(self, key: str) -> None:
+        self._sent_at = self._unseen[key] = time.monotonic()
 
     async def refusal(self, run: Run) -> str | None:
         """Why the run could never start there; None = nothing speaks against it."""
@@ -137,7 +149,6 @@ class SlurmExecutor:
         for digest in run.folders:
             await branch.folders.ensure(digest)
         job_id = await branch.launches.launch(prepared)
-        self._unseen.add(key)
         self._watch.submitted(key, run.time_limit, fetches=run.data is not None)
         return str(job_id)
 

@@ -19,16 +19,27 @@ _AT_ONCE: Final = 50  # jobs in one command
 _MOST_BYTES: Final = 8 << 20  # of their files
 _MARGIN: Final = 600.0  # seconds that accounting is asked about before the lost submission
 _LONG_AGO: Final = 86_400.0  # seconds
+_PATIENCE: Final = 5.0  # seconds that a launch waits for room in a queue that moves
+_PAUSE: Final = 0.2  # seconds between two looks whether there is room
 
 
 class Launches:
-    """One worker per cluster. ``room`` tells how many more jobs may wait in Slurm."""
+    """One worker per account. ``room`` tells how many more jobs may wait in Slurm, and ``sent`` is
+    told the key of each that Slurm has now."""
 
-    def __init__(self, site: Site, programs: Programs, room: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        site: Site,
+        programs: Programs,
+        room: Callable[[], int],
+        sent: Callable[[str], None],
+    ) -> None:
         self._site = site
         self._programs = programs
         self._room = room
-        self._waiting: dict[str, tuple[Prepared, asyncio.Future[int]]] = {}
+        self._sent = sent
+        # With when each was asked for (monotonic).
+        self._waiting: dict[str, tuple[Prepared, asyncio.Future[int], float]] = {}
         self._under_way: dict[str, asyncio.Future[int]] = {}
         self._refused: set[str] = set()  # whose lock proves nothing: sbatch said no
         self._wake = asyncio.Event()
@@ -55,7 +66,7 @@ class Launches:
             # Retrieved here in any case, when nobody should wait any more.
             future.add_done_callback(lambda done: done.cancelled() or done.exception())
             self._under_way[job.key] = future
-            self._waiting[job.key] = (job, future)
+            self._waiting[job.key] = (job, future, time.monotonic())
             self._wake.set()
         return await asyncio.shield(future)
 
@@ -69,10 +80,12 @@ class Launches:
             await self._wake.wait()
             self._wake.clear()
             while self._waiting:
-                await self._batch()
+                if jobs := self._take():
+                    await self._batch(jobs)
+                else:
+                    await asyncio.sleep(_PAUSE)
 
-    async def _batch(self) -> None:
-        jobs = self._take()
+    async def _batch(self, jobs: Sequence[Prepared]) -> None:
         keys = [job.key for job in jobs]
         try:
             found = await self._site.launch(self._programs, jobs, self._refused & set(keys))
@@ -90,13 +103,15 @@ class Launches:
             self._fail(keys, ExecutorUnavailable(f"a fault of ours: {error}"))
 
     def _take(self) -> list[Prepared]:
-        """The next jobs. What has no room is sent back, to come again in our order."""
-        room = self._room()
+        """The next jobs. What gets no room soon is sent back, to come again in our order."""
+        room, now = self._room(), time.monotonic()
         jobs: list[Prepared] = []
         size = 0
         for key in tuple(self._waiting):
-            job, future = self._waiting[key]
+            job, future, asked_at = self._waiting[key]
             if len(jobs) >= room:
+                if now - asked_at < _PATIENCE:
+                    break
                 most = self._site.config.max_waiting
                 del self._waiting[key]
                 self._end(key, future, ExecutorUnavailable(
@@ -116,13 +131,15 @@ class Launches:
             why = f"nothing was launched in {self._site.config.root}"
             self._fail([job.key for job in jobs], ExecutorUnavailable(why))
             return
-        first = {job.key: (job, self._under_way[job.key]) for job in jobs}
+        now = time.monotonic()
+        first = {job.key: (job, self._under_way[job.key], now) for job in jobs}
         self._waiting = {**first, **self._waiting}
 
     async def _conclude(self, job: Prepared, launched: Launched) -> None:
         future = self._under_way[job.key]
         if launched.job_id is not None:
             self._refused.discard(job.key)
+            self._sent(job.key)
             self._end(job.key, future, launched.job_id)
         elif launched.complaint is not None:
             self._end(job.key, future, await self._refusal(job.key, launched.complaint))

@@ -30,6 +30,7 @@ _UNKNOWN: Final = Observation(Phase.UNKNOWN)
 PROMPT_SECONDS: Final = 5.0  # that a caller who serves other clusters too waits for an answer
 KEY_PREFIX: Final = "qa-"  # of launch keys
 _LATE_PAUSE: Final = 1.0  # seconds before it is asked again for what it did not know yet
+_LAST_PAUSE: Final = 0.3  # the same where nothing of ours is left in Slurm
 _LOST_PAUSE: Final = 30.0  # between looks at a run that nobody knows
 _FORGET_SECONDS: Final = 3600.0  # after nobody asked for a run
 
@@ -318,7 +319,8 @@ class Watch:
             self._judge(key, witnesses, clock, now)
         took = time.monotonic() - now
         late = self._gone.keys() - self._pause.keys()
-        self._look_at = now + took + max(took / SHARE, _LATE_PAUSE if late else 0.0)
+        pause = 0.0 if not late else _LATE_PAUSE if self.alive else _LAST_PAUSE
+        self._look_at = now + took + max(took / SHARE, pause)
 
     def _judge(self, key: str, witnesses: Witnesses, clock: Clock, now: float) -> None:
         if key in self._removed:
