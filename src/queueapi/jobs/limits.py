@@ -92,15 +92,17 @@ def check(
     for index, job in enumerate(jobs):
         try:
             alike = _alike(job)
-            if alike not in known:
-                known[alike] = _admit(settings, principal, allowance, queues, clusters, job)
+            admission = known.get(alike)
+            if admission is None:
+                admission = _admit(settings, principal, allowance, queues, clusters, job)
+                known[alike] = admission
             _check_script(settings, job)
         except Problem as problem:
             if len(jobs) > 1:
                 problem.detail = f"Job {index} of the batch: {problem.detail}"
                 problem.members["index"] = index
             raise
-        admissions.append(known[alike])
+        admissions.append(admission)
     check_count(min(a.group.max_submitted for a in admissions), allowance.active, len(jobs))
     limited = Counter(a.queue for a in admissions if a.queue.max_submitted_per_user is not None)
     for queue, more in limited.items():
