@@ -97,6 +97,12 @@ class Clock:
         staging.write_text(f"{seconds:+d}\n")
         staging.replace(self._file)
 
+    @staticmethod
+    def forget(pid: int) -> None:
+        """Remove what the library leaves of a process that was killed."""
+        for name in (f"faketime_shm_{pid}", f"sem.faketime_sem_{pid}"):
+            Path("/dev/shm", name).unlink(missing_ok=True)
+
     def variables(self) -> dict[str, str]:
         if not _FAKETIME:
             return {}
@@ -162,6 +168,7 @@ class Server:
         }
 
     def start(self) -> None:
+        self._forget_the_last()
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [QUEUEAPI, "serve"],
@@ -184,6 +191,10 @@ class Server:
                 self.ended_by_itself += 1
                 await asyncio.sleep(0.2)
                 self.start()
+
+    def _forget_the_last(self) -> None:
+        if self.process is not None:
+            self.clock.forget(self.process.pid)
 
     @property
     def alive(self) -> bool:
@@ -264,8 +275,12 @@ class Server:
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
-        if self.process is None or self.process.poll() is not None:
-            return
+        if self.alive:
+            await self._end()
+        self._forget_the_last()
+
+    async def _end(self) -> None:
+        assert self.process is not None
         self.process.send_signal(signal.SIGCONT)
         self.process.terminate()
         try:
