@@ -4,7 +4,9 @@ The two sides take turns, so that whatever else the machine does hits both.
 """
 
 import asyncio
+import os
 import re
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +27,7 @@ from queueapi.executors.slurm.executor import SlurmExecutor
 JOBS, TURN = 1_000, 500  # of `true`, on each side; in one turn
 BATCH, BATCHES = 10_000, 3
 SECONDS, TURNS = 3.0, 3  # of submits
+SYNCS = 200
 FOLLOWED = 2_000  # jobs in Slurm, of which its nodes run 32
 FOLLOWED_SECONDS, POLL_SECONDS = 30.0, 2.0
 PATIENCE = 600.0  # seconds
@@ -106,6 +109,7 @@ def submits(server: Server, rest: RestServer) -> Iterator[Row]:
                 result = load(port, connections, SECONDS, sent)
                 rate = result["answers"] / result["seconds"]
                 rates.setdefault((connections, name), []).append(rate)
+    yield Row("a commit to this disk", _disk_milliseconds(), "ms", note="fdatasync of 8 KiB")
     note = f"mean of {TURNS} turns of {SECONDS:g} s"
     for connections in (1, 4):
         what = f"{connections} connection{'s' if connections > 1 else ''}"
@@ -116,6 +120,19 @@ def submits(server: Server, rest: RestServer) -> Iterator[Row]:
             f"single submits, {what}", rate, "jobs/s", peer=peer, ratio_at_least=1.0, note=note
         )
     yield _batches(server, peer=f"{SLURMRESTD}, 4 connections")
+
+
+def _disk_milliseconds() -> float:
+    """What each of our submits waits for, or several together; slurmctld saves its jobs later."""
+    block = b"x" * 8192
+    with tempfile.TemporaryFile() as file:
+        os.write(file.fileno(), block * SYNCS)
+        os.fsync(file.fileno())
+        began = time.perf_counter()
+        for number in range(SYNCS):
+            os.pwrite(file.fileno(), block, number * len(block))
+            os.fdatasync(file.fileno())
+        return (time.perf_counter() - began) / SYNCS * 1000
 
 
 def _batches(server: Server, peer: str) -> Row:
