@@ -8,6 +8,7 @@ stated in docs/scheduling.md, "Nobody starves".
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -25,8 +26,11 @@ from queueapi.scheduling import (
     Node,
     NodeChanged,
     Request,
+    Scheduler,
     WaitingJob,
+    claims,
 )
+from queueapi.scheduling.formula import commitment
 from tests.scheduling.reference import World
 from tests.scheduling.scenario import HOUR, NOON
 from tests.scheduling.strategies import nodes
@@ -99,6 +103,26 @@ def test_a_large_job_comes_within_its_groups_quota_in_spite_of_a_stream() -> Non
 
 def test_without_a_claim_on_the_quota_it_never_would() -> None:
     assert hours_within_a_full_quota(Config(quota_window=math.inf), give_up=100 * 24) is None
+
+
+def test_old_jobs_that_no_quota_could_let_start_are_not_looked_at_one_by_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks = Counter[str]()
+
+    def counted(request: Request, time_limit: float) -> int:
+        looks["commitment"] += 1
+        return commitment(request, time_limit)
+
+    monkeypatch.setattr(claims, "commitment", counted)
+    scheduler = Scheduler(Config())
+    scheduler.apply(NodeChanged(Node("n1", 8, 64_000)))
+    scheduler.apply(GroupChanged(Group(1, quota_cpu_minutes=60.0)))
+    long_ago = NOON - 31 * 24 * HOUR
+    too_long = [WaitingJob(n, 1, 1, 1, Request(2, 100), HOUR, long_ago + n) for n in range(1, 1000)]
+    scheduler.queue_all(too_long)
+    scheduler.plan(NOON)
+    assert looks["commitment"] == 1
 
 
 # ---- a crowd that never shrinks: whenever one of its jobs ends, the next one comes ----

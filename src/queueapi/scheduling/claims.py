@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from queueapi.scheduling.board import Board
 from queueapi.scheduling.formula import TICKS_PER_MINUTE, commitment
 from queueapi.scheduling.model import Config, Group, WaitingJob
-from queueapi.scheduling.waiting import Lane, Ticket, WaitingJobs
+from queueapi.scheduling.waiting import JobClass, Lane, Ticket, WaitingJobs
 
 
 @dataclass(slots=True)
@@ -61,11 +61,29 @@ def claims(
 def _first(
     lane: Lane, waiting: WaitingJobs, board: Board, until: float, quota: float
 ) -> Claim | None:
-    for ticket in lane.tickets:
+    claims = [
+        claim
+        for job_class in lane.classes.values()
+        if job_class.tickets[0][0] <= until
+        and (claim := _first_of_class(job_class, waiting, board, until, quota))
+    ]
+    return min(claims, key=lambda claim: claim.ticket, default=None)
+
+
+def _first_of_class(
+    job_class: JobClass, waiting: WaitingJobs, board: Board, until: float, quota: float
+) -> Claim | None:
+    # Where not even the shortest is within the quota, or the nodes are too small, none is asked.
+    if commitment(job_class.request, job_class.shortest(waiting.jobs)) > quota:
+        return None
+    for ticket in job_class.tickets:
         if ticket[0] > until:
             break
         job = waiting.jobs[ticket[1]]
-        ticks = commitment(job.request, job.time_limit)
-        if job.eligible_at <= until and ticks <= quota and board.could_ever_hold(job):
+        if job.eligible_at > until:
+            continue
+        if not board.could_ever_hold(job):
+            break
+        if (ticks := commitment(job.request, job.time_limit)) <= quota:
             return Claim(ticket, ticks)
     return None
