@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from queueapi.executors.base import Phase, Stream
+from queueapi.executors.local import link
 from queueapi.executors.local.link import ForkServerLink
 from tests.executors.contract import make_run, until_log, until_phase
 from tests.executors.local.conftest import type_of_factory
@@ -74,15 +75,15 @@ async def test_the_fork_server_is_started_again(new_executor: type_of_factory) -
 
 async def test_a_fork_server_that_comes_up_as_we_leave_is_not_left_behind() -> None:
     for turns in range(5):
-        link = ForkServerLink(lambda message: None, lambda: None)
-        starting = asyncio.create_task(link.start())
+        server = ForkServerLink(lambda message: None, lambda: None)
+        starting = asyncio.create_task(server.start())
         for _ in range(turns):
             await asyncio.sleep(0)
         starting.cancel()
         with suppress(asyncio.CancelledError):
             await starting
-        process = link._process
-        await link.close()
+        process = server._process
+        await server.close()
         assert process is None or process.returncode == 0
     gc.collect()  # would complain of what nobody has closed
 
@@ -98,6 +99,44 @@ async def test_submits_while_the_fork_server_dies(new_executor: type_of_factory)
     for run in runs:
         await until_phase(executor, run.key)
         assert await executor.read_log(run.key, Stream.STDOUT, 0, 100) == b"once\n"
+
+
+# Answers that it has started a supervisor, and dies with it.
+_DIES_WITH_ITS_ANSWER = """
+import json, socket, sys
+link = socket.socket(fileno=int(sys.argv[1]))
+while packet := link.recv(65536):
+    question = json.loads(packet)
+    link.send(json.dumps({"id": question["id"], "error": None, "status": 0}).encode())
+    if "launch" in question:
+        break
+"""
+
+
+async def test_a_fork_server_that_dies_with_its_answer_leaves_no_run_waiting(
+    new_executor: type_of_factory, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The answer and the end are read in one go: who asked learns of both."""
+    boot = tmp_path / "boot.py"
+    boot.write_text(_DIES_WITH_ITS_ANSWER)
+    with monkeypatch.context() as patch:
+        patch.setattr(link, "_BOOT", boot)
+        executor = await new_executor()
+        run = make_run("echo once\n")
+        submit = asyncio.create_task(executor.submit(run))
+        await until(lambda: executor._link._answers, "it was asked")
+        process = executor._link._process
+        assert process is not None
+        process.wait()  # the loop reads nothing meanwhile
+        await submit
+        seen = (await executor.poll([run.key]))[run.key]
+        assert seen.phase is Phase.PREPARED  # it is for the controller to launch it again
+    restarted = executor._link._restarts
+    assert restarted is not None
+    await restarted
+    await executor.submit(run)
+    await until_phase(executor, run.key)
+    assert await executor.read_log(run.key, Stream.STDOUT, 0, 100) == b"once\n"
 
 
 async def test_two_servers_race_for_a_key(new_executor: type_of_factory) -> None:

@@ -132,7 +132,8 @@ class LocalExecutor:
                 return key
             self._forked.add(key)
             self._launching.add(key)
-            await self._link.launch(f"{self._jobs}/{key}")
+            if not await self._link.launch(f"{self._jobs}/{key}"):
+                self._in_flight.discard(key)
         except BaseException:
             self._in_flight.discard(key)
             self._forked.discard(key)

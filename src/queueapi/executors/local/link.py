@@ -40,6 +40,7 @@ class ForkServerLink:
         self._backlog: list[bytes] = []
         self._last_id = 0
         self._deaths = 0  # since the last answer
+        self._generation = 0  # of fork servers: grows when one dies
         self._closing = False
         self._restarts: asyncio.Task[None] | None = None
 
@@ -88,15 +89,19 @@ class ForkServerLink:
             await asyncio.to_thread(self._process.wait)
             self._process = None
 
-    async def launch(self, folder: str) -> None:
+    async def launch(self, folder: str) -> bool:
         """Have a supervisor forked for a job folder.
 
         Tried again when the fork server dies meanwhile: a second supervisor finds
         the first one's lock. Raises :class:`ExecutorUnavailable`.
+
+        Returns whether the one that answered is still there. It may have died with its
+        answer: ``lost`` was called before this returned, and nobody will tell of the job.
         """
         answer = await self._ask({"launch": folder})
         if answer["error"]:
             raise ExecutorUnavailable(f"can't fork: {answer['error']}")
+        return bool(answer["generation"] == self._generation)
 
     async def probe(self, entry: Entry) -> int:
         """Run a program as a job would be run; returns its exit status."""
@@ -162,7 +167,7 @@ class ForkServerLink:
             self._deaths = 0
             future = self._answers.get(number)
             if future is not None and not future.done():
-                future.set_result(message)
+                future.set_result(message | {"generation": self._generation})
 
     def _disconnect(self) -> None:
         if self._socket is not None:
@@ -178,6 +183,7 @@ class ForkServerLink:
 
     def _died(self) -> None:
         self._deaths += 1
+        self._generation += 1
         self._restarts = asyncio.get_running_loop().create_task(self._restart())
         self._disconnect()
         self._lost()

@@ -190,8 +190,9 @@ async def _empty(stream: asyncio.StreamReader | None) -> None:
 async def _feed(stream: asyncio.StreamWriter | None, data: bytes) -> None:
     assert stream is not None
     with suppress(BrokenPipeError, ConnectionResetError):  # it need not read all
-        stream.write(data)
-        await stream.drain()
+        if not stream.is_closing():  # it may have ended already
+            stream.write(data)
+            await stream.drain()
         stream.close()
         await stream.wait_closed()
 
