@@ -131,7 +131,7 @@ def rows_of(
     }
 
 
-def _documents(jobs: Sequence[JobSubmission]) -> str:
+def _documents(jobs: list[JobSubmission]) -> str:
     """Without what none of them asks for: for a large batch, half of it would be nulls."""
     given = set[str]().union(*(job.model_fields_set for job in jobs))
     left_out = _ALL - _FIELDS.keys() | _NULL_UNLESS_GIVEN - given
