@@ -32,8 +32,8 @@ ALL = os.environ.get("CRASH_POINTS") == "all"
 SEED = int(os.environ.get("CRASH_SEED") or datetime.now(UTC).date().toordinal())
 LANES = 5 if ALL else 3  # beside each other: most of a life is waiting
 # Of each kind so many are tried; None = all.
-DEATHS, AGAIN, COMMITS, CUTS = (None, None, None, None) if ALL else (75, 8, 20, 8)
-SECONDS = inf if ALL else 20.0  # after which a busy machine tries fewer
+DEATHS, AGAIN, COMMITS, CUTS = (None, None, None, None) if ALL else (50, 6, 16, 6)
+SECONDS = inf if ALL else 14.0  # after which a busy machine tries fewer
 # Of the trials: a process that was forked in advance comes to some points only if no other one was
 # there, or the server to others only if two things happen together. A few trials are of these more
 # often than not where a busy machine brings things together otherwise.

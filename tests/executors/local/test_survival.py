@@ -119,16 +119,19 @@ async def test_a_fork_server_that_dies_with_its_answer_leaves_no_run_waiting(
     """The answer and the end are read in one go: who asked learns of both."""
     boot = tmp_path / "boot.py"
     boot.write_text(_DIES_WITH_ITS_ANSWER)
+    send = ForkServerLink._send
+
+    def send_and_stand_still(self: ForkServerLink, packet: bytes) -> None:
+        send(self, packet)
+        if b"launch" in packet and self._process is not None:
+            self._process.wait()  # the loop reads nothing meanwhile
+
     with monkeypatch.context() as patch:
         patch.setattr(link, "_BOOT", boot)
+        patch.setattr(ForkServerLink, "_send", send_and_stand_still)
         executor = await new_executor()
         run = make_run("echo once\n")
-        submit = asyncio.create_task(executor.submit(run))
-        await until(lambda: executor._link._answers, "it was asked")
-        process = executor._link._process
-        assert process is not None
-        process.wait()  # the loop reads nothing meanwhile
-        await submit
+        await executor.submit(run)
         seen = (await executor.poll([run.key]))[run.key]
         assert seen.phase is Phase.PREPARED  # it is for the controller to launch it again
     restarted = executor._link._restarts
