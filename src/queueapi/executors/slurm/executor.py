@@ -39,6 +39,7 @@ from queueapi.executors.slurm.states import MEANING, TIME_LIMIT
 from queueapi.executors.slurm.stock import Stock
 from queueapi.executors.slurm.watch import PROMPT_SECONDS, Watch, is_alive
 
+_AHEAD: Final = 0.9  # of those that may wait in Slurm are sent before anything is free
 _UNSEEN: Final = 60.0  # seconds after which what no round has seen does not wait there
 _STILL: Final = 5.0  # seconds without a launch after which a queue does not move
 _MOST_LOG: Final = 16 << 20  # bytes that one call returns at most
@@ -107,7 +108,8 @@ class SlurmExecutor:
             partitions=self._config.partitions,
             full=full,
         )
-        places = capacity.queue_places(nodes, self._config.max_waiting, full=full)
+        room = int(self._config.max_waiting * _AHEAD)  # nodes are larger than what is left of it
+        places = capacity.queue_places(nodes, room, full=full)
         return [*nodes, *places]
 
     def offer(self) -> Offer | None:
