@@ -129,8 +129,8 @@ class Shelves:
         read.
         """
         cpus, memory_mb, exclusive = request.cpus, request.memory_mb, request.exclusive
-        levels = self._levels_by_request.get(request)
-        for shelves, unsure in self._levels_for(request) if levels is None else levels:
+        levels = self._levels_by_request.get(request) or self._levels_for(request)
+        for shelves, unsure in levels:
             mask = 0
             for shelf in shelves:
                 mask |= shelf.mask

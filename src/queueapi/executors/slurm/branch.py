@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -10,6 +9,7 @@ from queueapi.executors.accounts import Account
 from queueapi.executors.base import Contents, ExecutorUnavailable
 from queueapi.executors.placing import PlacedFolders
 from queueapi.executors.remote.base import Remote
+from queueapi.executors.slurm.backlog import Backlog
 from queueapi.executors.slurm.config import SlurmConfig, is_login_refused
 from queueapi.executors.slurm.endings import Endings
 from queueapi.executors.slurm.files import Files
@@ -42,10 +42,10 @@ class Branch:
         self.files = Files(config.root, remote)
         self._tasks: tuple[asyncio.Task[None], ...] = ()
 
-    def start(self, watch: Watch, room: Callable[[], int], sent: Callable[[str], None]) -> None:
-        """Begin to work on launches and ends. ``room`` and ``sent`` as in :class:`Launches`."""
+    def start(self, watch: Watch, backlog: Backlog) -> None:
+        """Begin to work on launches and ends."""
         if not self._tasks:
-            self.launches = Launches(self.site, self.programs, room, sent)
+            self.launches = Launches(self.site, self.programs, backlog)
             self.endings = Endings(self.site, watch)
             work = (self.launches.run(), self.endings.run())
             self._tasks = tuple(asyncio.get_running_loop().create_task(each) for each in work)

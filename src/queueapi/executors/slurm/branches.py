@@ -9,11 +9,12 @@ gave.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from queueapi.executors.accounts import Account, Accounts, Owner
 from queueapi.executors.base import ClusterConfig, Contents, ExecutorUnavailable
+from queueapi.executors.slurm.backlog import Backlog
 from queueapi.executors.slurm.branch import AccountRefused, Branch, UserBranch
 from queueapi.executors.slurm.config import SlurmConfig, make_remote, of_account
 from queueapi.executors.slurm.folders import Folder
@@ -52,11 +53,11 @@ class Branches:
         self._closing: set[asyncio.Task[None]] = set()
         self.own = Branch(config, make_remote(cluster), contents)
 
-    def start(self, watch: Watch, room: Callable[[], int], sent: Callable[[str], None]) -> None:
+    def start(self, watch: Watch, backlog: Backlog) -> None:
         """To be called once the cluster is connected."""
-        self._watch, self._room, self._sent = watch, room, sent
+        self._watch, self._backlog = watch, backlog
         if self._accounts is None:
-            self.own.start(watch, room, sent)
+            self.own.start(watch, backlog)
 
     async def close(self) -> None:
         """Stop all of them."""
@@ -174,7 +175,7 @@ class Branches:
         branch = self._users.get(account.user_id)
         if branch is None or branch.account != account:
             before, branch = branch, self.new(account)
-            branch.start(self._watch, self._room, self._sent)
+            branch.start(self._watch, self._backlog)
             if before is not None:
                 branch.endings.take_over(before.endings)
                 self._drop(account.user_id)

@@ -6,7 +6,7 @@ still. None of them alone proves that a run is over when the others may yet say 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from queueapi.executors.base import Ending, Observation, Phase
@@ -107,9 +107,8 @@ def of_gone(seen: Witnesses, clock: Clock) -> Observation | None:
     if run is None and seen.patient and (job is not None or seen.folder.job_ids):
         return None
     if run is not None:
-        said = _of_run(run, job, seen.folder)
         starts = sum(each.job_id == job_id for each in seen.runs)
-        return _judged(seen.folder, clock, run.state, replace(said, again=said.again or starts > 1))
+        return _judged(seen.folder, clock, run.state, _of_run(run, starts, job, seen.folder))
     if job is not None:
         return _judged(seen.folder, clock, job.state, _of_job(job, seen.folder))
     return _by_folder(seen.folder, clock)
@@ -135,13 +134,13 @@ class _Account:
     cpu_seconds: float | None = None
 
 
-def _of_run(run: Accounted, job: QueuedJob | None, folder: Folder) -> _Account:
+def _of_run(run: Accounted, starts: int, job: QueuedJob | None, folder: Folder) -> _Account:
     batch = run.batch.exit if run.batch else None
     if job is not None and job.exit is not None and job.exit.code > _SIGNALLED:
         batch = job.exit  # accounting shows such a code without that part
     code = exit_status(run.state, run.exit, batch, folder.exit_code)
     own = run.exit.status if run.exit else None
-    again = job is not None and job.restarts > 0
+    again = starts > 1 or (job is not None and job.restarts > 0)
     used = (run.peak_memory_bytes, run.cpu_seconds)
     return _Account(code, own, run.started_at, run.ended_at, again, *used)
 

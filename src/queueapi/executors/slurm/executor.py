@@ -5,7 +5,6 @@ folder there. So any server that reaches the cluster can take over, and a restar
 """
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
@@ -30,18 +29,17 @@ from queueapi.executors.files import FileEntry
 from queueapi.executors.offer import Offer, never
 from queueapi.executors.remote.base import CommandFailed
 from queueapi.executors.slurm import capacity, checks, scontrol
+from queueapi.executors.slurm.backlog import Backlog
 from queueapi.executors.slurm.branches import Branches
 from queueapi.executors.slurm.complaints import Kind
 from queueapi.executors.slurm.config import KIND, read_config
 from queueapi.executors.slurm.preparing import prepare, request_of
 from queueapi.executors.slurm.site import Refused
-from queueapi.executors.slurm.states import MEANING, TIME_LIMIT
+from queueapi.executors.slurm.states import TIME_LIMIT
 from queueapi.executors.slurm.stock import Stock
 from queueapi.executors.slurm.watch import PROMPT_SECONDS, Watch, is_alive
 
 _AHEAD: Final = 0.9  # of those that may wait in Slurm are sent before anything is free
-_UNSEEN: Final = 60.0  # seconds after which what no round has seen does not wait there
-_STILL: Final = 5.0  # seconds without a launch after which a queue does not move
 _MOST_LOG: Final = 16 << 20  # bytes that one call returns at most
 
 
@@ -65,9 +63,8 @@ class SlurmExecutor:
         self._site, self._remote = self._branches.own.site, self._branches.own.remote
         self._watch = Watch(self._site, self._branches, self._end_overdue)
         self._stock = Stock(self._site, knows_rights=not cluster.user_accounts)
-        # When Slurm got a run (monotonic) that was not in the watch's last round yet, by key.
-        self._unseen: dict[str, float] = {}
-        self._sent_at = float("-inf")  # monotonic; the last one
+        most = self._config.max_waiting
+        self._backlog = Backlog(most, self._watch, lambda: self._branches.taken)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self, changed: Callable[[str], None]) -> None:
@@ -76,7 +73,7 @@ class SlurmExecutor:
         self._watch.changed = changed
         self._stock.known_offer()  # ask, so that it is known soon
         if not self._tasks:
-            self._branches.start(self._watch, self._room, self._sent)
+            self._branches.start(self._watch, self._backlog)
             self._spawn(self._watch.run())
 
     async def close(self) -> None:
@@ -101,7 +98,7 @@ class SlurmExecutor:
 
     async def nodes(self) -> Sequence[NodeInventory]:
         """The nodes that take jobs, in the partitions that ours may use, and room in the queue."""
-        full = self._room() <= 0 and time.monotonic() - self._sent_at > _STILL
+        full = self._backlog.is_full()
         nodes = capacity.inventory(
             await self._stock.nodes(),
             self._watch.alive,
@@ -115,21 +112,6 @@ class SlurmExecutor:
     def offer(self) -> Offer | None:
         """What the cluster could ever give to a job, as far as that is known."""
         return self._stock.known_offer()
-
-    def _room(self) -> int:
-        """How many more of our jobs may wait in Slurm."""
-        waiting = {j.name for j in self._watch.alive if MEANING[j.state].phase is Phase.PENDING}
-        oldest = time.monotonic() - _UNSEEN
-        self._unseen = {
-            key: at
-            for key, at in self._unseen.items()
-            if at > oldest and not self._watch.job_ids(key)
-        }
-        sent = len(waiting | self._unseen.keys()) + self._branches.taken
-        return self._config.max_waiting - sent
-
-    def _sent(self, key: str) -> None:
-        self._sent_at = self._unseen[key] = time.monotonic()
 
     async def refusal(self, run: Run) -> str | None:
         """Why the run could never start there; None = nothing speaks against it."""

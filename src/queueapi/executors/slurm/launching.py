@@ -3,12 +3,13 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
 from queueapi.executors.base import ExecutorUnavailable, LaunchRefused
 from queueapi.executors.remote.base import CommandFailed
+from queueapi.executors.slurm.backlog import Backlog
 from queueapi.executors.slurm.complaints import Kind, parse_complaint
 from queueapi.executors.slurm.folders import Launched, Prepared, Programs
 from queueapi.executors.slurm.site import Site
@@ -24,20 +25,12 @@ _PAUSE: Final = 0.2  # seconds between two looks whether there is room
 
 
 class Launches:
-    """One worker per account. ``room`` tells how many more jobs may wait in Slurm, and ``sent`` is
-    told the key of each that Slurm has now."""
+    """One worker per account."""
 
-    def __init__(
-        self,
-        site: Site,
-        programs: Programs,
-        room: Callable[[], int],
-        sent: Callable[[str], None],
-    ) -> None:
+    def __init__(self, site: Site, programs: Programs, backlog: Backlog) -> None:
         self._site = site
         self._programs = programs
-        self._room = room
-        self._sent = sent
+        self._backlog = backlog
         # With when each was asked for (monotonic).
         self._waiting: dict[str, tuple[Prepared, asyncio.Future[int], float]] = {}
         self._under_way: dict[str, asyncio.Future[int]] = {}
@@ -104,7 +97,7 @@ class Launches:
 
     def _take(self) -> list[Prepared]:
         """The next jobs. What gets no room soon is sent back, to come again in our order."""
-        room, now = self._room(), time.monotonic()
+        room, now = self._backlog.room(), time.monotonic()
         jobs: list[Prepared] = []
         size = 0
         for key in tuple(self._waiting):
@@ -112,10 +105,10 @@ class Launches:
             if len(jobs) >= room:
                 if now - asked_at < _PATIENCE:
                     break
-                most = self._site.config.max_waiting
                 del self._waiting[key]
                 self._end(key, future, ExecutorUnavailable(
-                    f"{most} jobs wait in Slurm, which is the most for {self._site.config.name}"
+                    f"{self._backlog.most} jobs wait in Slurm, which is the most for "
+                    f"{self._site.config.name}"
                 ))  # fmt: skip
                 continue
             if len(jobs) >= _AT_ONCE or (jobs and size + job.size > _MOST_BYTES):
@@ -139,7 +132,7 @@ class Launches:
         future = self._under_way[job.key]
         if launched.job_id is not None:
             self._refused.discard(job.key)
-            self._sent(job.key)
+            self._backlog.sent(job.key)
             self._end(job.key, future, launched.job_id)
         elif launched.complaint is not None:
             self._end(job.key, future, await self._refusal(job.key, launched.complaint))
