@@ -29,7 +29,8 @@ test: $(VENV)/.installed-dev system-packages newer-slurm node-packages ## run al
 	@$(if $(T),$(BIN)/pytest -q $(T),$(ALL_TESTS))
 
 crash-points: $(VENV)/.installed-dev ## let a process die, and the database be cut off, at every step of a job's life
-	@CRASH_POINTS=all $(BIN)/pytest -q tests/crash $(T)
+	@CRASH_POINTS=all $(BIN)/pytest -q -o log_cli=true -o log_cli_level=INFO \
+		-o log_cli_format='%(asctime)s %(message)s' tests/crash $(T)
 
 check: $(VENV)/.installed-dev ## style, types, the API's document, the launch model, Docker files
 	$(BIN)/ruff check .

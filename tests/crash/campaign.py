@@ -1,6 +1,7 @@
 """Finds all points of all lives, then leads each life through a death at each of its points."""
 
 import asyncio
+import logging
 import random
 import time
 import traceback
@@ -16,7 +17,10 @@ from tests.crash.points import Point, Trial
 from tests.crash.scripts import LINE
 from tests.crash.verdict import faults, final_faults, is_torn
 
+logger = logging.getLogger(__name__)
+
 LEAST = 10  # trials, however slow the machine is
+TELLS_EACH = 100  # trials
 TRIES = 4  # what is not met at once depends on who was first
 Found = dict[str, Counter[str]]  # by life: how often it came to which points
 
@@ -29,6 +33,12 @@ class Report:
     faults: list[str] = field(default_factory=list)
     jobs: Counter[int] = field(default_factory=Counter)  # by lane
     deaths: Counter[int] = field(default_factory=Counter)
+
+    def blame(self, *faults: str) -> None:
+        """Tells of them at once: the rest of a campaign may take an hour."""
+        self.faults += faults
+        for fault in faults:
+            logger.error(fault)
 
     def anew(self) -> "Report":
         """For more trials on the same lanes."""
@@ -47,7 +57,7 @@ async def record(lanes: Sequence[Lane], report: Report) -> Found:
         expected = await _lead(lane, report, names[run])
         points.disarm(lane.servers)
         wrong = await faults(lane, expected)
-        report.faults += [f"{names[run]}, undisturbed: {fault}" for fault in wrong]
+        report.blame(*[f"{names[run]}, undisturbed: {fault}" for fault in wrong])
         noted = points.noted(lane.servers)[run]
         # A script that dies ends its job: only a life that lets it have any end goes on.
         lines = names[run] in LETS_IT_END
@@ -176,7 +186,10 @@ async def lead_all(
 
     async def work(lane: Lane) -> None:
         while waiting and (len(waiting) > kept or time.monotonic() < deadline):
-            await _try(lane, waiting.pop(), report)
+            trial = waiting.pop()
+            if len(waiting) % TELLS_EACH == 0:
+                logger.info("%d of %d trials", len(trials) - len(waiting), len(trials))
+            await _try(lane, trial, report)
 
     async with asyncio.TaskGroup() as group:
         for lane in lanes:
@@ -184,7 +197,7 @@ async def lead_all(
     if not report.faults:
         for lane in lanes:
             number = id(lane)
-            report.faults += await final_faults(lane, report.jobs[number], report.deaths[number])
+            report.blame(*await final_faults(lane, report.jobs[number], report.deaths[number]))
 
 
 async def _try(lane: Lane, trial: Trial, report: Report) -> None:
@@ -216,10 +229,10 @@ async def _once(lane: Lane, trial: Trial, report: Report, record_as: int | None 
         met = points.disarm(lane.servers, trial)
         if is_torn(lane, trial.point.name):
             expected = [replace(one, torn=True) for one in expected]
-        report.faults += [f"{trial}: {fault}" for fault in await faults(lane, expected)]
+        report.blame(*[f"{trial}: {fault}" for fault in await faults(lane, expected)])
     except Exception:
         points.disarm(lane.servers, trial)
-        report.faults.append(f"{trial}:\n{traceback.format_exc(limit=-3)}")
+        report.blame(f"{trial}:\n{traceback.format_exc(limit=-3)}")
         return False
     report.deaths[id(lane)] += met + (trial.then is not None)
     return met

@@ -1,5 +1,6 @@
 """Lanes: servers that die, each with a database and a folder of its own."""
 
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -9,6 +10,8 @@ import pytest
 from queueapi.db.session import Database
 from tests.conftest import SECRET, TEMPLATE, add_person, new_database
 from tests.crash.lane import Lane, Plan, lanes
+
+logging.getLogger("httpx").setLevel(logging.WARNING)  # between the faults and the progress
 
 OpenLanes = Callable[..., AbstractAsyncContextManager[list[Lane]]]
 

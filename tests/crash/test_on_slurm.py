@@ -45,7 +45,7 @@ async def test_wherever_a_process_dies_each_job_runs_once_on_slurm(
         trials = once_each(found, KILL, SEED)
         await lead_all(lanes, spread(trials, DEATHS, SEED), report, SEED, SECONDS)
         wrong, twice = await faults_on(slurm_lab, lanes)
-        report.faults += wrong
+        report.blame(*wrong)
     line = judge(report, f"deaths on Slurm ({twice} submitted twice)", len(trials), began)
     with capsys.disabled():
         sys.stdout.write(f"\n{line}\n")
