@@ -3,6 +3,7 @@
 import os
 import subprocess
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from queueapi.executors.slurm.folders import (
@@ -43,20 +44,37 @@ def test_each_job_gets_its_folder_and_no_draft_is_left(tmp_path: Path) -> None:
     assert drafts(root) == []
 
 
+def test_of_those_who_launch_the_same_jobs_at_the_same_time_one_submits_each(
+    tmp_path: Path,
+) -> None:
+    keys = [f"qa-{number}-a" for number in range(20)]
+    sbatch = ("sh", "-c", f"echo x >>{tmp_path}/submits; sleep 0.01; echo 17")
+
+    def launch_all(_: int) -> dict[str, Launched]:
+        return launch(tmp_path / "jobs", *keys, sbatch=sbatch)
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(launch_all, range(4)))
+    assert (tmp_path / "submits").read_text() == "x\n" * len(keys)
+    for key in keys:
+        assert Launched(17, None) in [told[key] for told in found], key
+
+
 def test_one_that_was_killed_in_the_middle_is_found_again_and_its_draft_is_cleared_away_in_time(
     tmp_path: Path,
 ) -> None:
     root = tmp_path / "jobs"
-    mark = new_mark()
     killed = Prepared("qa-1-a", {"script": b"true\n"}, ("sh", "-c", 'kill -9 "$PPID"; echo 17'))
+    next_to_it = Prepared("qa-2-b", {"script": b"true\n"}, ("echo", "17"))
     done = subprocess.run(
-        launch_argv(str(root), mark, ()),
-        input=pack(Programs.of(str(root)), [killed]),
+        launch_argv(str(root), new_mark(), ()),
+        input=pack(Programs.of(str(root)), [killed, next_to_it]),
         capture_output=True,
         check=False,
     )
     assert done.returncode < 0
     assert len(drafts(root)) == 1
+    assert not (root / "qa-2-b/submitting").exists()
     # Nobody knows whether it was submitted: it is not submitted again, just like that.
     assert launch(root, "qa-1-a", "qa-2-b") == {
         "qa-1-a": Launched(None, None),

@@ -35,6 +35,14 @@ class Backlog:
         }
         return self.most - len(waiting | self._unseen.keys()) - self._taken()
 
+    def hurry(self) -> None:
+        """Somebody waits for room: learn soon of what has left the queue.
+
+        Where it runs empty meanwhile, Slurm may let seconds pass before it begins the next job: its
+        `batch_sched_delay`, unless a job that ends makes it look.
+        """
+        self._watch.hurry()
+
     def sent(self, key: str) -> None:
         """Slurm has the run now."""
         self._sent_at = self._unseen[key] = time.monotonic()

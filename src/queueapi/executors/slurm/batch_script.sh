@@ -21,10 +21,12 @@ PATH=${PATH:-/usr/local/bin:/usr/bin:/bin}
 export PATH
 
 set -C # `>` creates, or fails
-if ! (printf '%s\n' "$SLURM_JOB_ID" >"$1/claim") 2>/dev/null; then
+if ! printf '%s\n' "$SLURM_JOB_ID" 2>/dev/null >"$1/claim"; then
     [ -e "$1/claim" ] || exit 122
     IFS= read -r owner <"$1/claim" || exit 120 # it was made, and had no room for a word
     [ "$owner" = "$SLURM_JOB_ID" ] || exit 121
 fi
 set +C
-exec /bin/sh "$wrapper" "$@"
+[ $# -eq 1 ] || exec /bin/sh "$wrapper" "$@" # which PREFIX shall start once more
+# shellcheck source=/dev/null # the wrapper, without a shell of its own
+. "$wrapper"

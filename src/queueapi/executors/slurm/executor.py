@@ -126,9 +126,10 @@ class SlurmExecutor:
         """Give the run to Slurm unless its key is known there; the remote id is Slurm's."""
         key = check_key(run.key)
         branch = await self._branches.of(key)
-        # Slurm would let it wait for ever. What it has already, we do not give up.
-        if (why := await self.refusal(run)) and not (await branch.site.look([key]))[key].exists:
-            raise LaunchRefused(why)
+        if why := await self.refusal(run):  # Slurm would let it wait for ever
+            folder = (await branch.site.look([key]))[key]
+            if folder.submitting_at is None:  # what it has already, we do not give up
+                raise LaunchRefused(why)
         prepared = prepare(run, branch.config, branch.programs)
         for digest in run.folders:
             await branch.folders.ensure(digest)

@@ -21,7 +21,6 @@ _EXIT: Final = re.compile(r"exit_code=(\d{1,3})", re.ASCII)
 _SECONDS: Final = re.compile(r"\d{1,12}(?:\.\d{1,9})?", re.ASCII)
 _JOB_ID: Final = re.compile(r"\d{1,10}", re.ASCII)
 _TIMES: Final = "."  # in place of a key; see look.sh
-LOCK: Final = "submitting"  # a folder, held by who made that of the job; see launch.sh
 LIMIT: Final = "limit"  # the time limit in seconds; Slurm itself knows whole minutes
 WANTED: Final = "wanted"  # why we ended it, before we did
 
@@ -78,7 +77,7 @@ def pack(programs: Programs, jobs: Sequence[Prepared]) -> bytes:
             _file(tar, f".programs/{name}", text)
         for job in jobs:
             _folder(tar, job.key)
-            for name in ("work", LOCK, *job.folders):
+            for name in ("work", *job.folders):
                 _folder(tar, f"{job.key}/{name}")
             for name, data in job.files.items():
                 _file(tar, f"{job.key}/{name}", data)

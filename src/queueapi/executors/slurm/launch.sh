@@ -10,12 +10,13 @@
 # AGAIN are keys whose lock an earlier launch left, though Slurm knows no job of that name.
 #
 # For each key it says, after MARK and the key: `ok ID`, `lost` (an earlier launch did not tell
-# how it ended; `lost long` = more than a minute ago) or `refused` and what sbatch said. It ends at the first refusal: what is wrong
-# may be wrong for all. A key that nothing was said of was not touched.
+# how it ended; `lost long` = more than a minute ago) or `refused` and what sbatch said. It ends at
+# the first refusal: what is wrong may be wrong for all. A key that nothing was said of was not
+# submitted.
 #
-# A job's folder appears whole, by rename. `submitting` in it is the lock of the one who submits: it
-# comes with the folder, so who made that has it. `submitted` has the job id that Slurm gave. Each
-# command that this starts costs as much as a part of sbatch itself, so it starts few.
+# A job's folder appears whole, by rename. `submitting` in it is the lock of the one who submits,
+# made by the shell itself; `submitted` has the job id that Slurm gave. Each command that this
+# starts costs as much as a part of sbatch itself, so it starts few.
 
 umask 077
 trap '' PIPE # nobody may listen any more; what was begun is ended and recorded
@@ -38,26 +39,32 @@ for program in "$new"/.programs/*; do
     [ -e ".programs/${program##*/}" ] || mv -- "$program" .programs/ || exit 3
 done
 
+set --
 while IFS= read -r key; do
-    mine=
-    if [ ! -d "$key" ] && mv -T -- "$new/$key" "$key" 2>/dev/null; then
-        mine=yes
-    fi
+    [ -d "$key" ] || set -- "$@" "$new/$key"
+done <"$new/keys"
+[ $# -eq 0 ] || mv -t . -- "$@" 2>/dev/null # one that somebody else has just moved stays
+
+while IFS= read -r key; do
     [ -d "$key" ] || exit 3
     if [ -s "$key/submitted" ]; then
         printf '\n%s %s ok %s\n' "$mark" "$key" "$(cat "$key/submitted")"
         continue
     fi
-    if [ -z "$mine" ] && ! mkdir "$key/submitting" 2>/dev/null; then
+    set -C # `>` creates, or fails
+    if ! true 2>/dev/null >"$key/submitting"; then
+        [ -e "$key/submitting" ] || exit 3
         case $again in
         *" $key "*) ;;
         *)
             long=$(find "$key/submitting" -prune -mmin +1)
             printf '\n%s %s lost%s\n' "$mark" "$key" "${long:+ long}"
+            set +C
             continue
             ;;
         esac
     fi
+    set +C
     set --
     while IFS= read -r word; do
         set -- "$@" "$word"

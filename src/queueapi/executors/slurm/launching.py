@@ -76,6 +76,7 @@ class Launches:
                 if jobs := self._take():
                     await self._batch(jobs)
                 else:
+                    self._backlog.hurry()
                     await asyncio.sleep(_PAUSE)
 
     async def _batch(self, jobs: Sequence[Prepared]) -> None:

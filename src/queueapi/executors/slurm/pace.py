@@ -7,7 +7,7 @@ from queueapi.executors.slurm.config import SlurmConfig
 _SOON: Final = 0.25  # of the usual interval passes until the first look after an order
 _SLOWER: Final = 1.5  # the interval grows so with each round that brought nothing new
 _TURNOVER: Final = 0.1  # of what runs may end between two rounds, before they come sooner
-_BRIDGED: Final = 0.2  # of what waits, or is on its way, may have followed it by then
+_BRIDGED: Final = 0.4  # of what waits, or is on its way, may have followed it by then
 _FADING: Final = 0.7  # of what is known of ends, with each round in which fewer end
 SHARE: Final = 0.3  # of the controller's time that our questions may take
 

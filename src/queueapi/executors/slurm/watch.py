@@ -64,7 +64,9 @@ class Watch:
         self._asked_at = float("-inf")  # monotonic; when the last round began that succeeded
         self._answered_in = 0.0  # seconds, by the controller
         self._overdue_at: float | None = None  # monotonic
-        self._look_at = float("-inf")  # monotonic; at what is left of runs, and at accounts
+        # Monotonic; at what is left of runs, and at accounts.
+        self._look_at = float("-inf")
+        self._last_look_at = float("-inf")  # where nothing of ours is left in Slurm
         self.trouble: str | None = None  # why the last round failed
         self.rounds = 0
 
@@ -290,7 +292,7 @@ class Watch:
         keys = [key for key in keys if self._pause.get(key, 0.0) <= now]
         for key in keys:
             self._gone.setdefault(key, now)
-        if not keys or now < self._look_at:
+        if not keys or now < (self._look_at if self.alive else self._last_look_at):
             return
         told = {job.job_id for key in keys for job in named.get(key, ())}
         folders, (runs, patience) = await asyncio.gather(
@@ -319,8 +321,8 @@ class Watch:
             self._judge(key, witnesses, clock, now)
         took = time.monotonic() - now
         late = self._gone.keys() - self._pause.keys()
-        pause = 0.0 if not late else _LATE_PAUSE if self.alive else _LAST_PAUSE
-        self._look_at = now + took + max(took / SHARE, pause)
+        self._look_at = now + took + max(took / SHARE, _LATE_PAUSE if late else 0.0)
+        self._last_look_at = now + took + max(took, _LAST_PAUSE)
 
     def _judge(self, key: str, witnesses: Witnesses, clock: Clock, now: float) -> None:
         if key in self._removed:
