@@ -108,8 +108,14 @@ async def _lead(lane: Lane, report: Report, name: str) -> list[Expected]:
 
 
 def of_commits(found: Found) -> Found:
-    """The ends of transactions alone."""
-    return only(found, lambda name: "queueapi.db.session:" in name and " before exit < " in name)
+    """The ends of transactions alone, and the statements that are one each."""
+    return only(
+        found,
+        lambda name: (
+            ("queueapi.db.session:" in name and " before exit < " in name)
+            or ("queueapi.db.prepared:" in name and " before < " in name)
+        ),
+    )
 
 
 def of_server(found: Found) -> Found:

@@ -1,7 +1,7 @@
 """Submits that are decided on from memory: nothing may differ but how long they take."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import event
 
 from queueapi.config import Settings
+from queueapi.db.prepared import Prepared
 from queueapi.db.session import Database
 from queueapi.errors import Problem
 from queueapi.jobs.group_commit import GroupCommit
@@ -31,16 +32,23 @@ async def committing(database: Database, settings: Settings) -> AsyncIterator[Gr
 
 
 @contextmanager
-def statements(database: Database) -> Iterator[list[str]]:
+def statements(database: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Those that are sent to the database meanwhile."""
     sent: list[str] = []
+    ask = Prepared.ask
 
     def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         sent.append(statement)
 
+    async def noted(self: Prepared, values: Mapping[str, Any]) -> Any:
+        sent.append("prepared")
+        return await ask(self, values)
+
     event.listen(database.engine.sync_engine, "before_cursor_execute", note)
     try:
-        yield sent
+        with monkeypatch.context() as patches:
+            patches.setattr(Prepared, "ask", noted)
+            yield sent
     finally:
         event.remove(database.engine.sync_engine, "before_cursor_execute", note)
 
@@ -54,19 +62,22 @@ async def tried(group_commit: GroupCommit, *submissions: Any) -> list[str]:
 
 
 async def test_who_submitted_a_moment_ago_costs_one_statement(
-    database: Database, make_settings: Callable[..., Settings], make_person: Make
+    database: Database,
+    make_settings: Callable[..., Settings],
+    make_person: Make,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ann, bob = await make_person(), await make_person(group="other")
     async with committing(database, make_settings()) as group_commit:
         for person in (ann, bob):
             await group_commit.submit(submission(person))
             await group_commit.submit(submission(person, "before"))  # it has been learned by then
-        with statements(database) as sent:
+        with statements(database, monkeypatch) as sent:
             taken = await asyncio.gather(
                 group_commit.submit(submission(ann, "k", jobs=3, name="a", input_data={"x": 1})),
                 group_commit.submit(submission(bob, name="b", env={"A": "1"}, tags=["t"])),
             )
-            assert len(sent) == 1
+            assert sent == ["prepared"]
     rows = await fetch(
         database,
         "SELECT id, user_id, name, queue, group_id, state, input_data, env, tags FROM jobs "

@@ -19,7 +19,7 @@ from queueapi.db.embedded import EmbeddedPostgres
 from queueapi.logs import configure_logging
 from queueapi.main import create_app
 
-EMBEDDED_CONNECTIONS = 70  # of its hundred, for the pools of all workers
+EMBEDDED_CONNECTIONS = 60  # of its hundred, for the pools of all workers
 
 
 def serve(

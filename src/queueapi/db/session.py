@@ -11,7 +11,6 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import (
-    AsyncConnection,
     AsyncEngine,
     AsyncSession,
     async_sessionmaker,
@@ -83,7 +82,6 @@ class Database:
         )
         event.listen(self.engine.sync_engine, "connect", _prepare)
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
-        self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:
@@ -98,14 +96,9 @@ class Database:
             await session.connection(execution_options={"postgresql_readonly": True})
             yield session
 
-    @asynccontextmanager
-    async def autocommit(self) -> AsyncIterator[AsyncConnection]:
-        """A connection on which each statement is a transaction, and one question and answer."""
-        async with self._autocommit.connect() as connection:
-            yield connection
-
     async def connect_raw(self) -> asyncpg.Connection:
-        """A connection outside the pool, for LISTEN and for advisory locks that must last."""
+        """A connection outside the pool, for what lasts as long as it: LISTEN, advisory locks, a
+        prepared statement."""
         dsn = self.url.set(drivername="postgresql").render_as_string(hide_password=False)
         connection = await asyncpg.connect(dsn, server_settings=self._server_settings)
         try:

@@ -59,6 +59,7 @@ class GroupCommit:
             self._writer.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._writer
+        self._outright.close()
 
     async def submit(self, submission: Submission) -> Accepted:
         """Durable when it returns. Raises the Problem of a refusal."""

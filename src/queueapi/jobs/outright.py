@@ -13,13 +13,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import structlog
-from sqlalchemy import Row, text
-from sqlalchemy.exc import DBAPIError
+from asyncpg import PostgresError, Record
+from sqlalchemy import text
 
 from queueapi.clock import utc_now
 from queueapi.clusters.access import Rules as ClusterRules
 from queueapi.clusters.access import load_rules as load_cluster_rules
 from queueapi.config import Settings
+from queueapi.db.prepared import Prepared
 from queueapi.db.session import Database, is_away
 from queueapi.errors import Problem
 from queueapi.jobs.admission import Grounds, Submission, decide
@@ -133,6 +134,7 @@ class Outright:
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
+        self._store_all = Prepared(database, _STORE)
         self._settings = settings
         self._known: OrderedDict[int, _Known] = OrderedDict()  # by user; who came last is last
 
@@ -143,15 +145,19 @@ class Outright:
         """
         decided = self._decide(submissions)
         stored = await self._store(submissions, decided) if decided is not None else None
-        if decided is None or stored is None or stored.ids is None:
+        if decided is None or stored is None or stored["ids"] is None:
             for submission in submissions:
                 self._known.pop(submission.principal.user_id, None)
             return None
-        ids = iter(stored.ids)
+        ids = iter(stored["ids"])
         return [
-            Accepted([next(ids) for _ in places], stored.created_at, places)
+            Accepted([next(ids) for _ in places], stored["created_at"], places)
             for places in decided.admitted
         ]
+
+    def close(self) -> None:
+        """To be called when nobody submits any more."""
+        self._store_all.close()
 
     async def learn(self, submissions: Sequence[Submission]) -> None:
         """Read what the next submits of these people are decided on."""
@@ -194,16 +200,15 @@ class Outright:
             decided.take(submission, places, allowances[user].active)
         return decided if decided.is_simple else None
 
-    async def _store(self, submissions: Sequence[Submission], decided: _Decided) -> Row[Any] | None:
+    async def _store(self, submissions: Sequence[Submission], decided: _Decided) -> Record | None:
         keys = keys_of(submissions, range(len(submissions)))
         if len({(key["user_id"], key["key"]) for key in keys}) < len(keys):
             return None  # one after the other
         values = rows_of(submissions, dict(enumerate(decided.admitted)))
         values |= decided.conditions() | {"keys": json.dumps(keys)}
         try:
-            async with self._database.autocommit() as connection:
-                return (await connection.execute(_STORE, values)).one()
-        except DBAPIError as error:
+            return await self._store_all.ask(values)
+        except PostgresError as error:
             if is_away(error):
                 raise
             return None  # undone; the other way finds out why
