@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from asyncpg import DivisionByZeroError, InterfaceError, PostgresError
+from asyncpg import DivisionByZeroError
 from sqlalchemy import text
 
 from queueapi.db.prepared import Prepared
@@ -41,7 +41,7 @@ async def test_a_connection_that_is_lost_fails_at_most_once(
     for _ in range(2):
         try:
             second = await prepared.ask({"a": 1, "b": 1})
-        except (PostgresError, InterfaceError, OSError) as error:
+        except Exception as error:
             assert is_away(error)
         else:
             break

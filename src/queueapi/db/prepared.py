@@ -25,7 +25,13 @@ class Prepared:
         if self._connection is None or self._connection.is_closed():
             self._connection = await self._database.connect_raw()
         own = [values[name] for name in self._names]
-        [row] = await self._connection.fetch(self._text, *own)
+        try:
+            [row] = await self._connection.fetch(self._text, *own)
+        except asyncpg.PostgresError:
+            raise  # it is as good as before, or known to be closed
+        except BaseException:
+            self._connection.terminate()
+            raise
         return row
 
     def close(self) -> None:
