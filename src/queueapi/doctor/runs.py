@@ -17,7 +17,7 @@ from queueapi.executors.base import Evidence, ExecutorUnavailable, KeepsFolders
 from queueapi.jobs.launch_proof import evidence_of
 
 BATCH = 50  # runs asked for in one look
-_AT_ONCE = 4  # clusters are asked for so many at a time
+_AT_ONCE = 50  # clusters are asked for so many at a time; some tell of them in one answer
 
 _SELECT = """
 SELECT a.id, a.number, a.job_id, a.cluster, a.launch_key, a.remote_id, a.exit_code, a.reason,

@@ -491,7 +491,7 @@ async def test_one_question_serves_all_and_comes_less_often_when_nothing_happens
     slurm_lab: Lab, new_executor: type_of_factory, programs: Callable[[str, str], str]
 ) -> None:
     log = slurm_lab.folder / "programs" / "asked"
-    for name in ("squeue", "sacct"):
+    for name in ("squeue", "sacct", "stat"):  # the last one reads the folders of jobs
         path = programs(name, f'echo {name} >>{log}\nexec /usr/bin/{name} "$@"\n')
     log.touch(mode=0o666)
     log.chmod(0o666)
@@ -512,6 +512,9 @@ async def test_one_question_serves_all_and_comes_less_often_when_nothing_happens
     await ended(executor, [run.key for run in runs])
     asked = log.read_text()[len(before_ends) :].split()
     assert asked.count("sacct") <= asked.count("squeue") <= 30
+    found = await asyncio.gather(*(executor.evidence(run.key) for run in runs))
+    assert all(one.started_at is not None for one in found)
+    assert log.read_text().count("stat") == asked.count("stat") + before_ends.count("stat") + 1
 
 
 async def test_the_log_of_a_run_stays_until_it_is_removed(

@@ -127,7 +127,7 @@ class SlurmExecutor:
         key = check_key(run.key)
         branch = await self._branches.of(key)
         if why := await self.refusal(run):  # Slurm would let it wait for ever
-            folder = (await branch.site.look([key]))[key]
+            folder = await branch.site.look_at(key)
             if folder.submitting_at is None:  # what it has already, we do not give up
                 raise LaunchRefused(why)
         prepared = prepare(run, branch.config, branch.programs)
@@ -150,7 +150,7 @@ class SlurmExecutor:
     async def evidence(self, key: str) -> Evidence:
         """What lies in the run's folder, and what was last seen of it."""
         branch = await self._branches.of(check_key(key))
-        folder = (await branch.site.look([key]))[key]
+        folder = await branch.site.look_at(key)
         if not folder.exists:
             return Evidence()
         seen = (await self._watch.poll([key]))[key]

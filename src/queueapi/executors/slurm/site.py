@@ -29,6 +29,7 @@ _WITH_CLOCK: Final = ("sh", "-c", 'date +%s.%N && exec "$@"', "sh")
 _DATE: Final = re.compile(r"^(\d{9,12}\.\d{9})$", re.ASCII | re.MULTILINE)
 _LEAST_SKEW: Final = 2.0  # seconds; Slurm's own times are whole seconds
 _LARGE: Final = 1 << 16  # characters; more is read in a thread
+_TOGETHER: Final = 0.01  # seconds
 _IDS_AT_ONCE: Final = 500
 _NAMES_AT_ONCE: Final = 500  # while it costs squeue less to compare them than to tell of all
 _Parsed = TypeVar("_Parsed")
@@ -66,6 +67,8 @@ class Site:
     def __init__(self, config: SlurmConfig, remote: Remote) -> None:
         self.config = config
         self.remote = remote
+        self._next_look: asyncio.Task[dict[str, folders.Folder]] | None = None
+        self._next_keys: set[str] = set()
 
     async def _exec(self, argv: Sequence[str], stdin: bytes = b"") -> Completed:
         """Raises :class:`Refused` for a failure that Slurm's words explain."""
@@ -165,6 +168,19 @@ class Site:
         found = await self._read(lambda text: folders.parse_look(text, mark), text)
         nothing = folders.Folder(exists=False)
         return {key: found.get(key, nothing) for key in keys}
+
+    async def look_at(self, key: str) -> folders.Folder:
+        """The same of one folder. Those who ask at the same time share a command."""
+        if self._next_look is None:
+            self._next_keys = set()
+            self._next_look = asyncio.create_task(self._look_together())
+        self._next_keys.add(key)
+        return (await asyncio.shield(self._next_look))[key]
+
+    async def _look_together(self) -> dict[str, folders.Folder]:
+        await asyncio.sleep(_TOGETHER)
+        self._next_look = None
+        return await self.look(self._next_keys)
 
     async def launch(
         self,
