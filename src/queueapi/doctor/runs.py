@@ -16,8 +16,7 @@ from queueapi.doctor.notices import SETTLE_SECONDS
 from queueapi.executors.base import Evidence, ExecutorUnavailable, KeepsFolders
 from queueapi.jobs.launch_proof import evidence_of
 
-BATCH = 50  # runs asked for in one look
-_AT_ONCE = 50  # clusters are asked for so many at a time; some tell of them in one answer
+BATCH = 50  # runs asked for in one look, together: some clusters tell of them in one answer
 
 _SELECT = """
 SELECT a.id, a.number, a.job_id, a.cluster, a.launch_key, a.remote_id, a.exit_code, a.reason,
@@ -83,13 +82,9 @@ class RunCheck:
     async def _wrong(
         self, premises: Premises, rows: Sequence[Row[Any]]
     ) -> dict[int, tuple[Row[Any], str]]:
-        few = asyncio.Semaphore(_AT_ONCE)
-
-        async def ask(row: Row[Any]) -> Evidence | None:
-            async with few:
-                return await evidence_of(premises.executors, row.cluster, row.launch_key)
-
-        seen = await asyncio.gather(*map(ask, rows))
+        seen = await asyncio.gather(
+            *(evidence_of(premises.executors, row.cluster, row.launch_key) for row in rows)
+        )
         told = [(row, self.tell(row, kept)) for row, kept in zip(rows, seen, strict=True) if kept]
         return {row.id: (row, message) for row, message in told if message is not None}
 
